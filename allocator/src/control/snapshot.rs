@@ -1,0 +1,159 @@
+//! What a reader of a control segment sees: plain values, copied out at one moment.
+
+use std::path::PathBuf;
+
+/// The state of one process's tiered memory at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    /// Process id.
+    pub pid: u32,
+    /// The process that this one was forked or started from, where that one was under tiermem too; else 0.
+    pub parent: u32,
+    /// The program's name (`/proc/PID/comm`).
+    pub command: String,
+    /// Milliseconds since the process's allocator started, at the moment the figures were taken.
+    pub uptime_ms: u64,
+    /// Wall-clock time of the start, seconds since 1970.
+    pub started_unix_s: u64,
+    /// Whether the process has said that it ends (its last figures stay readable).
+    pub ended: bool,
+    /// The policy in force: path of its file, empty for the built-in one.
+    pub policy: String,
+    /// Where the policy could not be used: the complaint. Empty otherwise.
+    pub policy_error: String,
+    /// Resident set of the whole process, bytes, as the kernel counts it.
+    pub rss: u64,
+    /// One entry per tier, in the order of their ids.
+    pub tiers: Vec<TierUse>,
+    /// One entry per size class in use, ascending; the last one (`block_size == 0`) holds all large blocks.
+    pub size_classes: Vec<SizeClassUse>,
+    /// Sampled allocation sites, most bytes first.
+    pub sites: Vec<SiteUse>,
+    /// The latest events, oldest first (older ones may have been overwritten; see `events_total`).
+    pub events: Vec<Event>,
+    /// How many events there were in all.
+    pub events_total: u64,
+    /// Executable mappings, for naming the sites' addresses.
+    pub modules: Vec<Module>,
+}
+
+/// One tier's part. All sizes in bytes; counters are since the start.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TierUse {
+    /// Its name.
+    pub name: String,
+    /// Its kind, as in a `SPEC`.
+    pub kind: String,
+    /// The limit that the policy sets for this process; 0 for none.
+    pub limit: u64,
+    /// Bytes in blocks that the program holds.
+    pub live: u64,
+    /// Bytes in extents and purged-back parts: what the tier really gives to this process now.
+    pub committed: u64,
+    /// Highest `committed`.
+    pub committed_max: u64,
+    /// Blocks allocated.
+    pub allocations: u64,
+    /// Blocks freed.
+    pub frees: u64,
+    /// Bytes given back to the OS or to the tier.
+    pub returned: u64,
+    /// Requests that this tier should have served and that went to another one, because it was full, over its limit
+    /// or failed.
+    pub fallbacks: u64,
+    /// Failed or full right now.
+    pub unavailable: bool,
+}
+
+/// One size class's part.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SizeClassUse {
+    /// Bytes per block; 0 for the entry that holds the large blocks.
+    pub block_size: u64,
+    /// Per tier, in the order of the tiers: blocks that the program holds.
+    pub live: Vec<u64>,
+    /// Per tier: blocks allocated since the start.
+    pub allocations: Vec<u64>,
+    /// Per tier: bytes that the program holds.
+    pub live_bytes: Vec<u64>,
+}
+
+/// One sampled allocation site.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SiteUse {
+    /// Return addresses, innermost first.
+    pub frames: Vec<u64>,
+    /// Per tier: estimated bytes allocated from this site (samples weighted by their interval).
+    pub bytes: Vec<u64>,
+    /// Samples taken.
+    pub samples: u64,
+}
+
+/// Something that the user should know happened.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// When, milliseconds since the allocator started.
+    pub at_ms: u64,
+    /// What.
+    pub kind: EventKind,
+    /// The tier it concerns (index into [`Snapshot::tiers`]).
+    pub tier: Option<usize>,
+    /// Its size in bytes, or 0.
+    pub bytes: u64,
+    /// How many alike were folded into this entry (at least 1).
+    pub count: u64,
+}
+
+/// Kinds of [`Event`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// The allocator started; `bytes` is 0.
+    Started,
+    /// A tier passed its watermark or limit: placement went on along the chain.
+    Spilled,
+    /// A tier had no room although its limit allowed it.
+    Full,
+    /// A tier failed.
+    Failed,
+    /// The tiers of a policy could not be opened; the chain goes on without this one.
+    TierMissing,
+    /// The process forked; `bytes` of file-backed memory became copy-on-write.
+    Forked,
+    /// Memory was given back.
+    Returned,
+    /// An allocation failed on every tier of its chain: the program got a null pointer.
+    OutOfMemory,
+    /// The policy was read again, or could not be used.
+    Policy,
+}
+
+impl EventKind {
+    /// The word used in tables and in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Spilled => "spilled",
+            Self::Full => "full",
+            Self::Failed => "failed",
+            Self::TierMissing => "tier-missing",
+            Self::Forked => "forked",
+            Self::Returned => "returned",
+            Self::OutOfMemory => "out-of-memory",
+            Self::Policy => "policy",
+        }
+    }
+}
+
+/// An executable mapping of the process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Module {
+    /// First address.
+    pub start: u64,
+    /// One past the last address.
+    pub end: u64,
+    /// Offset of `start` in the file.
+    pub file_offset: u64,
+    /// The file.
+    pub path: PathBuf,
+}

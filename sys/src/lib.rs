@@ -1,0 +1,16 @@
+//! The only room that calls the kernel or the CPU.
+//!
+//! One module per facility of the kernel. Functions here are thin: they check what the kernel does not, name units,
+//! turn error numbers into [`Errno`], and never allocate unless they say so, because an allocator calls them.
+
+// UNSAFETY: this room exists to hold the unsafe calls to the kernel and the CPU.
+#![expect(unsafe_code, reason = "this room exists to hold the unsafe calls to the kernel and the CPU")]
+
+pub mod map;
+pub mod sync;
+
+/// The kernel's error number.
+pub use nix::errno::Errno;
+
+/// `Ok`, or the kernel's error number.
+pub type Result<T> = std::result::Result<T, Errno>;
