@@ -6,8 +6,13 @@
 // UNSAFETY: this room exists to hold the unsafe calls to the kernel and the CPU.
 #![expect(unsafe_code, reason = "this room exists to hold the unsafe calls to the kernel and the CPU")]
 
+pub mod file;
+pub mod guarded;
 pub mod map;
+pub mod mempolicy;
+pub mod process;
 pub mod sync;
+pub mod text;
 
 /// The kernel's error number.
 pub use nix::errno::Errno;

@@ -21,6 +21,6 @@ pub use attribute::{Attribute, Source};
 pub use error::{Error, ErrorKind};
 pub use extent::{Extent, GRANULE, Provenance};
 pub use provider::{Access, Addressable, ForkPlan, Provider, Usage};
-pub use spec::TierSpec;
+pub use spec::{SpecError, TierSpec};
 pub use tier::{Attributes, Health, Tier, TierId, TierKind, TierName};
 pub use units::Bytes;

@@ -2,6 +2,14 @@
 //!
 //! `tests/conformance` holds the contract as code; a new provider passes it or is wrong.
 
+mod anonymous;
+mod check;
+mod node;
+mod open;
+
+pub use anonymous::Anonymous;
+pub use open::{Obstacle, OpenError, open};
+
 use std::ptr::NonNull;
 
 use crate::{Bytes, Error, Extent, Health, Provenance, Tier};
