@@ -7,6 +7,9 @@
 
 mod exit;
 mod output;
+mod record;
+mod run;
+mod segments;
 mod verb;
 
 use std::process::ExitCode;
