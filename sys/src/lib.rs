@@ -7,7 +7,7 @@
 #![expect(unsafe_code, reason = "this room exists to hold the unsafe calls to the kernel and the CPU")]
 
 pub mod map;
-pub mod process;
+pub mod signal;
 pub mod sync;
 
 /// The kernel's error number.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use tiermem::control::Snapshot;
-use tiermem_sys::process::effective_user;
+use tiermem_sys::signal::effective_user;
 
 use crate::exit::Failure;
 use crate::run::control_dir::{RUN_PREFIX, SHARED_MEMORY, user_dir};

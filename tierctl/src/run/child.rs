@@ -4,10 +4,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use tiermem_sys::Errno;
-use tiermem_sys::process::signal::{
+use tiermem_sys::signal::number::{
     SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH,
 };
-use tiermem_sys::process::{ChildChange, Received, Signals, child_change, kill, stop_self};
+use tiermem_sys::signal::{ChildChange, Received, Signals, child_change, kill, stop_self};
 
 use super::program::{CANNOT_EXECUTE, NOT_FOUND};
 use crate::exit::{Exit, Failure};

@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tiermem_sys::process::effective_user;
+use tiermem_sys::signal::effective_user;
 
 use crate::exit::{Exit, Failure};
 

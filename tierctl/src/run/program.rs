@@ -11,7 +11,7 @@ use object::Endianness;
 use object::elf::{FileHeader64, PT_INTERP};
 use object::read::ReadCache;
 use object::read::elf::{FileHeader, ProgramHeader};
-use tiermem_sys::process::{effective_group, effective_user};
+use tiermem_sys::signal::{effective_group, effective_user};
 
 use crate::exit::{Exit, Failure};
 

@@ -1,4 +1,5 @@
-//! Other processes and the signals between them: what a program that starts another one and stands in for it needs.
+//! Signals between processes and the state of children: what a program that starts another one and stands in for it
+//! needs.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -208,13 +209,13 @@ fn wait_readable(fd: BorrowedFd<'_>, timeout: Duration) -> io::Result<bool> {
 }
 
 /// Numbers of the signals that a stand-in handles.
-pub mod signal {
+pub mod number {
     pub use libc::{SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH};
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{ChildChange, Received, Signals, child_change, exists, kill, signal};
+    use super::{ChildChange, Received, Signals, child_change, exists, kill, number};
     use crate::Errno;
     use std::process::{Command, Stdio};
     use std::time::{Duration, Instant};
@@ -243,10 +244,10 @@ mod tests {
         assert_eq!(child_change(child), Ok(ChildChange::None));
         kill(child, libc::SIGSTOP).unwrap();
         assert_eq!(change_within(child, LONG), ChildChange::Stopped);
-        kill(child, signal::SIGCONT).unwrap();
+        kill(child, number::SIGCONT).unwrap();
         assert!(exists(child));
-        kill(child, signal::SIGTERM).unwrap();
-        assert_eq!(change_within(child, LONG), ChildChange::Killed(signal::SIGTERM));
+        kill(child, number::SIGTERM).unwrap();
+        assert_eq!(change_within(child, LONG), ChildChange::Killed(number::SIGTERM));
         assert_eq!(child_change(child), Err(Errno::ECHILD));
         assert!(!exists(child));
     }
