@@ -1,0 +1,215 @@
+//! Byte counts, ranges of sizes, bandwidths and watermarks as a policy writes them. All exact: no floating point.
+
+use std::fmt;
+
+/// Digits that a number may have; more are an error rather than a rounding.
+const DIGITS_MAX: usize = 20;
+
+/// Splits `1.5 GiB` into the number's digits, its fraction's digits and the unit, trimmed.
+fn split(text: &str) -> Option<(&str, &str, &str)> {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    let digits = |part: &str| (1..=DIGITS_MAX).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
+    (digits(whole) && digits(fraction)).then_some((whole, fraction, unit.trim()))
+}
+
+/// `whole.fraction × factor`, rounded down; `None` over `u64::MAX`. Exact: 20 digits times 2^50 fit 128 bits.
+fn scaled(whole: &str, fraction: &str, factor: u64) -> Option<u64> {
+    let factor = u128::from(factor);
+    let whole = whole.parse::<u128>().ok()?.checked_mul(factor)?;
+    let part = fraction.parse::<u128>().ok()?.checked_mul(factor)? / 10u128.pow(u32::try_from(fraction.len()).ok()?);
+    u64::try_from(whole.checked_add(part)?).ok()
+}
+
+/// The power of ten or two that a prefix such as `k` or `Gi` stands for.
+fn factor(prefix: &str, kilo: u64) -> Option<u64> {
+    let (letter, kilo) = match prefix.strip_suffix('i') {
+        Some(letter) if !letter.is_empty() => (letter, 1024),
+        _ => (prefix, kilo),
+    };
+    let power = match letter {
+        "" => 0,
+        "k" | "K" => 1,
+        "m" | "M" => 2,
+        "g" | "G" => 3,
+        "t" | "T" => 4,
+        "p" | "P" => 5,
+        _ => return None,
+    };
+    Some(kilo.pow(power))
+}
+
+/// Parses `4G`, `512 MiB`, `1.5m`, `65536`: units are binary, whether or not the `i` is written.
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
+    let help = || format!("`{}` is not a size; write for example \"64 KiB\", \"1.5 GiB\" or 4096", clip(text));
+    let (whole, fraction, unit) = split(text).ok_or_else(help)?;
+    let prefix = unit.strip_suffix(['b', 'B']).unwrap_or(unit);
+    let factor = factor(prefix, 1024).ok_or_else(help)?;
+    scaled(whole, fraction, factor).ok_or_else(|| format!("`{}` is more than 64 bits can count", clip(text)))
+}
+
+/// `bytes` in the largest binary unit that divides it; [`parse_bytes`] gives the same number back.
+pub(crate) fn show_bytes(bytes: u64) -> String {
+    const UNITS: [(&str, u32); 5] = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10), ("B", 0)];
+    let exact = |&&(_, shift): &&(&str, u32)| bytes != 0 && bytes.trailing_zeros() >= shift && bytes >> shift > 0;
+    let (unit, shift) = UNITS.iter().find(exact).unwrap_or(&("B", 0));
+    format!("{} {unit}", bytes >> shift)
+}
+
+/// Text from a file, shortened for a message.
+pub(crate) fn clip(text: &str) -> String {
+    const SHOWN_MAX: usize = 60;
+    let shown: String = text.chars().take(SHOWN_MAX).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if shown.len() < text.len() && text.chars().count() > SHOWN_MAX { format!("{shown}…") } else { shown }
+}
+
+/// Block sizes from `min` to `max`, both included. Bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SizeRange {
+    /// Smallest size.
+    pub min: u64,
+    /// Largest size; `u64::MAX` for no bound.
+    pub max: u64,
+}
+
+impl SizeRange {
+    /// Every size.
+    pub const ALL: Self = Self { min: 0, max: u64::MAX };
+
+    /// Whether `size` lies in the range.
+    pub const fn contains(&self, size: u64) -> bool {
+        self.min <= size && size <= self.max
+    }
+
+    /// Parses `>= 1 MiB`, `> N`, `< 4 KiB`, `<= N`, `= N` and `64 KiB..1 MiB` (the end excluded; `..=` includes it;
+    /// either end may be left out).
+    ///
+    /// # Errors
+    /// In words: not a range, or one that no size can be in.
+    ///
+    /// ```
+    /// use tiermem_placement::SizeRange;
+    /// assert_eq!(SizeRange::parse("< 4 KiB"), Ok(SizeRange { min: 0, max: 4095 }));
+    /// assert_eq!(SizeRange::parse("64 KiB..1 MiB"), Ok(SizeRange { min: 65536, max: 1048575 }));
+    /// assert!(SizeRange::parse("1 MiB..64 KiB").unwrap_err().contains("no size"));
+    /// ```
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let empty = || format!("no size is in `{}`", clip(text));
+        let above = |bound: u64| bound.checked_add(1).ok_or_else(empty);
+        let below = |bound: u64| bound.checked_sub(1).ok_or_else(empty);
+        let trimmed = text.trim();
+        let (min, max) = if let Some((min, max)) = trimmed.split_once("..") {
+            let min = if min.trim().is_empty() { 0 } else { parse_bytes(min)? };
+            let max = match max.strip_prefix('=') {
+                Some(max) => parse_bytes(max)?,
+                None if max.trim().is_empty() => u64::MAX,
+                None => below(parse_bytes(max)?)?,
+            };
+            (min, max)
+        } else if let Some(bound) = trimmed.strip_prefix(">=") {
+            (parse_bytes(bound)?, u64::MAX)
+        } else if let Some(bound) = trimmed.strip_prefix('>') {
+            (above(parse_bytes(bound)?)?, u64::MAX)
+        } else if let Some(bound) = trimmed.strip_prefix("<=") {
+            (0, parse_bytes(bound)?)
+        } else if let Some(bound) = trimmed.strip_prefix('<') {
+            (0, below(parse_bytes(bound)?)?)
+        } else if let Some(bound) = trimmed.strip_prefix('=') {
+            let size = parse_bytes(bound.strip_prefix('=').unwrap_or(bound))?;
+            (size, size)
+        } else {
+            let help = "write for example \">= 1 MiB\", \"< 4 KiB\" or \"64 KiB..1 MiB\"";
+            return Err(format!("`{}` is not a range of sizes; {help}", clip(text)));
+        };
+        if min <= max { Ok(Self { min, max }) } else { Err(empty()) }
+    }
+}
+
+impl fmt::Display for SizeRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.min, self.max) {
+            (min, u64::MAX) => write!(f, ">= {}", show_bytes(min)),
+            (min, max) if min == max => write!(f, "= {}", show_bytes(min)),
+            (0, max) => write!(f, "< {}", show_bytes(max + 1)),
+            (min, max) => write!(f, "{}..{}", show_bytes(min), show_bytes(max + 1)),
+        }
+    }
+}
+
+/// Bytes per second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Bandwidth(pub u64);
+
+impl Bandwidth {
+    /// Parses `12 GB/s` (decimal, as bandwidths are quoted) and `11.5 GiB/s` (binary).
+    ///
+    /// # Errors
+    /// In words: not a bandwidth, or zero.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let help = || format!("`{}` is not a bandwidth; write for example \"12 GB/s\"", clip(text));
+        let (whole, fraction, unit) = split(text).ok_or_else(help)?;
+        let unit = unit.strip_suffix("/s").ok_or_else(help)?.trim_end();
+        let factor = unit.strip_suffix('B').and_then(|prefix| factor(prefix, 1000)).ok_or_else(help)?;
+        match scaled(whole, fraction, factor) {
+            Some(0) => Err("a bandwidth must be more than 0".to_owned()),
+            Some(bandwidth) => Ok(Self(bandwidth)),
+            None => Err(help()),
+        }
+    }
+
+    /// The weight of a tier of this bandwidth: its MB/s, at least 1.
+    pub(crate) fn weight(self) -> u32 {
+        u32::try_from(self.0 / 1_000_000).unwrap_or(u32::MAX).max(1)
+    }
+}
+
+impl fmt::Display for Bandwidth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(&str, u64); 4] = [("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1000), ("B", 1)];
+        let (unit, factor) = UNITS.iter().find(|(_, factor)| self.0.is_multiple_of(*factor)).unwrap_or(&("B", 1));
+        write!(f, "{} {unit}/s", self.0 / factor)
+    }
+}
+
+/// The part of a tier's capacity (or of its limit, where that is less) that is filled before its chain's other tiers
+/// are. In millionths, more than 0 and at most all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Watermark(u32);
+
+impl Watermark {
+    /// All of it: the default.
+    pub const FULL: Self = Self(1_000_000);
+
+    /// A watermark of `millionths`, or `None` unless `0 < millionths <= 1_000_000`.
+    pub const fn new(millionths: u32) -> Option<Self> {
+        if millionths > 0 && millionths <= Self::FULL.0 { Some(Self(millionths)) } else { None }
+    }
+
+    /// The watermark of a `fraction` over 0 and up to 1, to the nearest millionth; `None` for any other number.
+    pub(crate) fn from_fraction(fraction: f64) -> Option<Self> {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and a million")]
+        let millionths = |fraction: f64| (fraction * f64::from(Self::FULL.0)).round() as u32;
+        (fraction > 0.0 && fraction <= 1.0).then(|| Self::new(millionths(fraction)))?
+    }
+
+    /// The bytes under the mark of a tier that can hold `ceiling`; all of them where that is unknown (`u64::MAX`).
+    pub(crate) fn of(self, ceiling: u64) -> u64 {
+        if self == Self::FULL || ceiling == u64::MAX {
+            return ceiling;
+        }
+        let mark = u128::from(ceiling) * u128::from(self.0) / u128::from(Self::FULL.0);
+        u64::try_from(mark).unwrap_or(ceiling)
+    }
+}
+
+impl fmt::Display for Watermark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::FULL {
+            return f.write_str("1.0");
+        }
+        let digits = format!("{:06}", self.0);
+        write!(f, "0.{}", digits.trim_end_matches('0'))
+    }
+}
