@@ -11,6 +11,7 @@ pub mod guarded;
 pub mod map;
 pub mod mempolicy;
 pub mod process;
+pub mod signal;
 pub mod sync;
 pub mod text;
 

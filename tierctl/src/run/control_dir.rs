@@ -1,0 +1,116 @@
+//! The folder in which the processes of one run publish their control segments.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tiermem_sys::signal::effective_user;
+
+use crate::exit::{Exit, Failure};
+
+/// Where shared memory files live on Linux.
+pub const SHARED_MEMORY: &str = "/dev/shm";
+/// Prefix of a run's folder.
+pub const RUN_PREFIX: &str = "run-";
+
+/// The folder of all control segments of a user.
+pub fn user_dir(user: u32) -> PathBuf {
+    Path::new(SHARED_MEMORY).join(format!("tiermem-{user}"))
+}
+
+/// A private folder, removed when dropped if no segment is left in it.
+#[derive(Debug)]
+pub struct ControlDir {
+    path: PathBuf,
+}
+
+impl ControlDir {
+    /// Makes `/dev/shm/tiermem-UID/run-XXXX`, both folders private to the user.
+    ///
+    /// # Errors
+    /// If a folder cannot be made, or if somebody else made the user's one first.
+    pub fn create() -> Result<Self, Failure> {
+        Self::create_in(&user_dir(effective_user()))
+    }
+
+    fn create_in(parent: &Path) -> Result<Self, Failure> {
+        let failure = |path: &Path, e: &io::Error| Failure::from_io(format!("cannot make {}", path.display()), e);
+        match private_dir(parent) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(failure(parent, &e)),
+            _ => {}
+        }
+        let meta = fs::symlink_metadata(parent).map_err(|e| failure(parent, &e))?;
+        if !meta.is_dir() || meta.uid() != effective_user() || meta.mode() & 0o077 != 0 {
+            let what = format!("{} is not a private folder of yours: remove it and try again", parent.display());
+            return Err(Failure::new(Exit::NoRights, what));
+        }
+        let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
+        for attempt in 0..1000u64 {
+            let id = (clock ^ u64::from(std::process::id()).rotate_left(40)).wrapping_add(attempt);
+            let path = parent.join(format!("{RUN_PREFIX}{id:016x}"));
+            match private_dir(&path) {
+                Ok(()) => return Ok(Self { path }),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(failure(&path, &e)),
+            }
+        }
+        Err(Failure::new(Exit::Failed, format!("no free name in {}", parent.display())))
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn private_dir(path: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(path)
+}
+
+impl Drop for ControlDir {
+    fn drop(&mut self) {
+        // Fails if a process of the run outlives CMD: its segment stays readable, and `tierctl ps` removes it later.
+        // The user's folder goes too if this was the last one in it.
+        if fs::remove_dir(&self.path).is_ok()
+            && let Some(parent) = self.path.parent()
+        {
+            drop(fs::remove_dir(parent));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ControlDir;
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    #[test]
+    fn folders_are_private_and_go_away() {
+        let root = tempfile::tempdir().unwrap();
+        let parent = root.path().join("tiermem-0");
+        let first = ControlDir::create_in(&parent).unwrap();
+        let second = ControlDir::create_in(&parent).unwrap();
+        assert_ne!(first.path(), second.path());
+        assert_eq!(fs::metadata(first.path()).unwrap().mode() & 0o777, 0o700);
+        fs::write(second.path().join("77"), "").unwrap();
+        let second_path = second.path().to_path_buf();
+        drop((first, second));
+        assert!(second_path.exists(), "a folder with a segment in it must stay");
+        assert_eq!(fs::read_dir(&parent).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_folder_that_others_can_write_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let parent = root.path().join("tiermem-0");
+        fs::create_dir(&parent).unwrap();
+        fs::set_permissions(&parent, fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(ControlDir::create_in(&parent).unwrap_err().message.contains("not a private folder"));
+        fs::remove_dir(&parent).unwrap();
+        std::os::unix::fs::symlink("/tmp", &parent).unwrap();
+        assert!(ControlDir::create_in(&parent).is_err());
+    }
+}

@@ -1,0 +1,30 @@
+//! The verbs, one file each. A verb is a `clap::Args` struct with
+//! `fn execute(self, output: &Output) -> Result<Exit, Failure>`.
+
+mod completions;
+mod man;
+
+use clap::Subcommand;
+
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    Completions(completions::Completions),
+    Man(man::Man),
+}
+
+impl Verb {
+    /// Does it.
+    ///
+    /// # Errors
+    /// Whatever the verb says.
+    pub fn execute(self, output: &Output) -> Result<Exit, Failure> {
+        match self {
+            Self::Completions(verb) => verb.execute(output),
+            Self::Man(verb) => verb.execute(output),
+        }
+    }
+}
