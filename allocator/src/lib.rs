@@ -1,3 +1,38 @@
 //! A tiered memory allocator: fine-grained memory over extents of several tiers.
 
+// UNSAFETY: an allocator hands out raw memory and keeps its free lists in it.
+#![expect(unsafe_code, reason = "an allocator hands out raw memory and keeps its free lists in it")]
+
+pub mod inbox;
+
+pub mod api;
+mod arena;
+mod backing;
+mod clock;
 pub mod control;
+pub mod errno;
+mod fork;
+mod geometry;
+mod heap;
+mod hints;
+mod large;
+mod meta;
+mod place;
+mod pool;
+pub mod purge;
+mod sites;
+mod size_class;
+mod span;
+mod startup;
+mod stats;
+mod tiers;
+
+pub use hints::{pop_hint, push_hint, scope, tier, tier_count, tier_numbered};
+pub use tiermem_sys::map::os_page_size;
+pub use tiermem_tiers::TierId;
+
+/// The next definition of a C symbol after the one in this library; null if there is none.
+pub fn next_symbol(name: *const std::ffi::c_char) -> *const std::ffi::c_void {
+    // SAFETY: callers pass C strings.
+    tiermem_sys::symbol::next(unsafe { std::ffi::CStr::from_ptr(name) })
+}

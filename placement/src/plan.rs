@@ -139,6 +139,11 @@ impl Plan {
         self.size_rules.iter().map_while(|rule| *rule).find(|rule| rule.range.contains(size)).map(|rule| rule.tier)
     }
 
+    /// Whether a size rule covers any size from `first` to `last` bytes, both included.
+    pub fn size_rule_overlaps(&self, first: u64, last: u64) -> bool {
+        self.size_rules.iter().map_while(|rule| *rule).any(|rule| rule.range.overlaps(first, last))
+    }
+
     /// Whether any rule looks at allocation sites, so that stacks are worth walking.
     pub fn has_site_rules(&self) -> bool {
         self.has_site_rules

@@ -6,14 +6,18 @@
 // UNSAFETY: this room exists to hold the unsafe calls to the kernel and the CPU.
 #![expect(unsafe_code, reason = "this room exists to hold the unsafe calls to the kernel and the CPU")]
 
+pub mod clock;
 pub mod file;
 pub mod guarded;
 pub mod map;
 pub mod mempolicy;
 pub mod process;
 pub mod signal;
+pub mod symbol;
 pub mod sync;
 pub mod text;
+pub mod thread;
+pub mod unwind;
 
 /// The kernel's error number.
 pub use nix::errno::Errno;

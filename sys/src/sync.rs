@@ -8,7 +8,7 @@ pub use std::sync::atomic;
 pub use loom::sync::atomic;
 
 #[cfg(not(loom))]
-pub use lock::{Guard, Lock};
+pub use lock::{Guard, Lock, futex_wait, futex_wake_all};
 
 /// A waiting hint inside a spin loop.
 #[inline]
@@ -141,7 +141,8 @@ mod lock {
         }
     }
 
-    fn futex_wait(word: &AtomicU32, expected: u32) {
+    /// Sleeps while `word` holds `expected`, until woken. May return without reason.
+    pub fn futex_wait(word: &AtomicU32, expected: u32) {
         // SAFETY: `word` outlives the call; a spurious or failed wait is handled by the caller's loop.
         unsafe {
             libc::syscall(
@@ -151,6 +152,14 @@ mod lock {
                 expected,
                 std::ptr::null::<libc::timespec>(),
             );
+        }
+    }
+
+    /// Wakes all that sleep on `word`.
+    pub fn futex_wake_all(word: &AtomicU32) {
+        // SAFETY: `word` outlives the call.
+        unsafe {
+            libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, i32::MAX);
         }
     }
 

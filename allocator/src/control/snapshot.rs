@@ -48,7 +48,8 @@ pub struct TierUse {
     pub limit: u64,
     /// Bytes in blocks that the program holds.
     pub live: u64,
-    /// Bytes in extents and purged-back parts: what the tier really gives to this process now.
+    /// Bytes in extents: what the tier has promised to this process now. Of anonymous memory only the part that was
+    /// touched is resident.
     pub committed: u64,
     /// Highest `committed`.
     pub committed_max: u64,
@@ -106,26 +107,29 @@ pub struct Event {
 
 /// Kinds of [`Event`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
 #[non_exhaustive]
 pub enum EventKind {
     /// The allocator started; `bytes` is 0.
-    Started,
+    Started = 0,
     /// A tier passed its watermark or limit: placement went on along the chain.
-    Spilled,
+    Spilled = 1,
     /// A tier had no room although its limit allowed it.
-    Full,
+    Full = 2,
     /// A tier failed.
-    Failed,
+    Failed = 3,
     /// The tiers of a policy could not be opened; the chain goes on without this one.
-    TierMissing,
+    TierMissing = 4,
     /// The process forked; `bytes` of file-backed memory became copy-on-write.
-    Forked,
+    Forked = 5,
     /// Memory was given back.
-    Returned,
+    Returned = 6,
     /// An allocation failed on every tier of its chain: the program got a null pointer.
-    OutOfMemory,
+    OutOfMemory = 7,
     /// The policy was read again, or could not be used.
-    Policy,
+    Policy = 8,
+    /// The program freed an address that was never allocated here; it was left alone.
+    ForeignFree = 9,
 }
 
 impl EventKind {
@@ -141,7 +145,25 @@ impl EventKind {
             Self::Returned => "returned",
             Self::OutOfMemory => "out-of-memory",
             Self::Policy => "policy",
+            Self::ForeignFree => "foreign-free",
         }
+    }
+
+    /// The kind with this number in a segment.
+    pub(super) fn from_number(number: u32) -> Option<Self> {
+        const ALL: [EventKind; 10] = [
+            EventKind::Started,
+            EventKind::Spilled,
+            EventKind::Full,
+            EventKind::Failed,
+            EventKind::TierMissing,
+            EventKind::Forked,
+            EventKind::Returned,
+            EventKind::OutOfMemory,
+            EventKind::Policy,
+            EventKind::ForeignFree,
+        ];
+        ALL.into_iter().find(|kind| *kind as u32 == number)
     }
 }
 

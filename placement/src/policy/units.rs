@@ -83,6 +83,11 @@ impl SizeRange {
         self.min <= size && size <= self.max
     }
 
+    /// Whether any size from `first` to `last`, both included, lies in the range.
+    pub const fn overlaps(&self, first: u64, last: u64) -> bool {
+        self.min <= last && first <= self.max
+    }
+
     /// Parses `>= 1 MiB`, `> N`, `< 4 KiB`, `<= N`, `= N` and `64 KiB..1 MiB` (the end excluded; `..=` includes it;
     /// either end may be left out).
     ///

@@ -1,0 +1,45 @@
+/* tiermem: placing memory across tiers from C and C++. Link with -ltiermem, or run the program under
+ * LD_PRELOAD=libtiermem.so and look the functions up with dlsym.
+ *
+ * SPDX-License-Identifier: MIT OR Apache-2.0 */
+#ifndef TIERMEM_H
+#define TIERMEM_H
+
+#include <stddef.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The number of the tier with this name, or -1. Tier 0 is DRAM. */
+int tm_tier(const char *name);
+
+/* The number of tiers that this process uses. */
+int tm_tier_count(void);
+
+/* Has the calling thread allocate from `tier` until the matching tm_hint_pop. Hints nest. The hint is a wish: when the
+ * tier has no room, allocation goes on along the policy's chain, and the event is counted.
+ * 0, or -1 if there is no such tier. */
+int tm_hint_push(int tier);
+
+/* Ends the innermost hint of the calling thread. 0, or -1 if there is none. */
+int tm_hint_pop(void);
+
+/* Allocates `size` bytes from `tier`, as between tm_hint_push and tm_hint_pop. Release with free.
+ * NULL if there is no memory or no such tier. */
+void *tm_malloc(int tier, size_t size);
+
+/* The number of the tier in which a block lies, or -1 if it is not one of tiermem's. */
+int tm_tier_of(const void *block);
+
+/* Gives all free memory back to the operating system and the tiers now. The number of bytes. */
+size_t tm_purge(void);
+
+/* Brings the statistics that `tierctl stat` shows up to date. */
+void tm_publish(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,128 @@
+//! C++'s replaceable allocation functions, by their mangled names (Itanium C++ ABI).
+//!
+//! `operator new` must throw `std::bad_alloc` when there is no memory, after asking the new-handler. Rust code cannot
+//! throw C++ exceptions, so on failure these functions jump, with their arguments and without a frame of their own,
+//! to the C++ library's function of the same name: it asks `malloc` again, fails again, and does the rest.
+
+use std::ffi::{c_char, c_void};
+
+use tiermem::api;
+
+type Ptr = *mut c_void;
+
+extern "C" fn new_or_null(size: usize) -> Ptr {
+    api::allocate(size).cast()
+}
+
+extern "C" fn new_aligned_or_null(size: usize, align: usize) -> Ptr {
+    if align.is_power_of_two() { api::allocate_aligned(size, align).cast() } else { std::ptr::null_mut() }
+}
+
+/// The C++ library's function of this name; one that ends the program if there is none.
+#[cfg(target_arch = "x86_64")]
+extern "C" fn next_definition(name: *const c_char) -> *const c_void {
+    let found = tiermem::next_symbol(name);
+    if found.is_null() { std::process::abort as *const c_void } else { found }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod throwing {
+    use super::{Ptr, new_aligned_or_null, new_or_null, next_definition};
+
+    static NEW: [u8; 6] = *b"_Znwm\0";
+    static NEW_ARRAY: [u8; 6] = *b"_Znam\0";
+    static NEW_ALIGNED: [u8; 21] = *b"_ZnwmSt11align_val_t\0";
+    static NEW_ARRAY_ALIGNED: [u8; 21] = *b"_ZnamSt11align_val_t\0";
+
+    macro_rules! define {
+        ($name:ident, $text:path, $allocate:path) => {
+            /// Allocates; on failure goes on in the C++ library's function of this name.
+            #[unsafe(naked)]
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn $name(size: usize, align: usize) -> Ptr {
+                std::arch::naked_asm!(
+                    "push rdi",
+                    "push rsi",
+                    "sub rsp, 8",
+                    "call {allocate}",
+                    "add rsp, 8",
+                    "pop rsi",
+                    "pop rdi",
+                    "test rax, rax",
+                    "je 2f",
+                    "ret",
+                    "2:",
+                    "push rdi",
+                    "push rsi",
+                    "sub rsp, 8",
+                    "lea rdi, [rip + {text}]",
+                    "call {next}",
+                    "add rsp, 8",
+                    "pop rsi",
+                    "pop rdi",
+                    "jmp rax",
+                    allocate = sym $allocate,
+                    next = sym next_definition,
+                    text = sym $text,
+                )
+            }
+        };
+    }
+
+    define!(_Znwm, NEW, new_or_null);
+    define!(_Znam, NEW_ARRAY, new_or_null);
+    define!(_ZnwmSt11align_val_t, NEW_ALIGNED, new_aligned_or_null);
+    define!(_ZnamSt11align_val_t, NEW_ARRAY_ALIGNED, new_aligned_or_null);
+}
+
+// On other processors the C++ library's own `operator new` is left in place: it calls `malloc` here.
+
+macro_rules! new_nothrow {
+    ($($name:ident),+) => {$(
+        #[unsafe(no_mangle)]
+        extern "C" fn $name(size: usize, tag: *const c_void) -> Ptr {
+            let _ = tag;
+            new_or_null(size)
+        }
+    )+};
+}
+
+macro_rules! new_aligned_nothrow {
+    ($($name:ident),+) => {$(
+        #[unsafe(no_mangle)]
+        extern "C" fn $name(size: usize, align: usize, tag: *const c_void) -> Ptr {
+            let _ = tag;
+            new_aligned_or_null(size, align)
+        }
+    )+};
+}
+
+macro_rules! delete {
+    ($($name:ident($($extra:ident),*)),+ $(,)?) => {$(
+        /// # Safety
+        /// As `operator delete`.
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn $name(at: Ptr $(, $extra: usize)*) {
+            $(let _ = $extra;)*
+            // SAFETY: passed on to the caller.
+            unsafe { api::free(at.cast()) }
+        }
+    )+};
+}
+
+new_nothrow!(_ZnwmRKSt9nothrow_t, _ZnamRKSt9nothrow_t);
+new_aligned_nothrow!(_ZnwmSt11align_val_tRKSt9nothrow_t, _ZnamSt11align_val_tRKSt9nothrow_t);
+delete!(
+    _ZdlPv(),
+    _ZdaPv(),
+    _ZdlPvm(size),
+    _ZdaPvm(size),
+    _ZdlPvRKSt9nothrow_t(tag),
+    _ZdaPvRKSt9nothrow_t(tag),
+    _ZdlPvSt11align_val_t(align),
+    _ZdaPvSt11align_val_t(align),
+    _ZdlPvmSt11align_val_t(size, align),
+    _ZdaPvmSt11align_val_t(size, align),
+    _ZdlPvSt11align_val_tRKSt9nothrow_t(align, tag),
+    _ZdaPvSt11align_val_tRKSt9nothrow_t(align, tag),
+);

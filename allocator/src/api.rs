@@ -1,0 +1,216 @@
+//! Allocating and freeing: the fast paths, and where they hand over.
+
+use std::ptr;
+
+use tiermem_sys::thread::KeepErrno;
+
+use crate::heap::{self, Demand, tls};
+use crate::size_class::{ALIGNMENT_MIN, CLASS_MAX, SMALL_MAX, SizeClass};
+use crate::span::{Block, Span, State};
+use crate::{arena, clock, control, errno, large, place, purge, sites};
+
+/// Largest request that is served at all, bytes: `PTRDIFF_MAX`, as the C standard library has it.
+pub const REQUEST_MAX: usize = isize::MAX as usize;
+
+/// Allocates `size` bytes, aligned to 16. Null, with `errno` set to `ENOMEM`, if there is no memory. A size of 0 gives a
+/// block of its own.
+#[inline(always)]
+pub fn allocate(size: usize) -> *mut u8 {
+    if size <= SMALL_MAX {
+        let block = tls::current().pop_small(size);
+        if !block.is_null() {
+            return block.cast();
+        }
+    }
+    allocate_slow(size)
+}
+
+#[cold]
+#[inline(never)]
+fn allocate_slow(size: usize) -> *mut u8 {
+    if size > SMALL_MAX
+        && let Some(class) = SizeClass::of(size)
+        && !place::is_ruled(class)
+    {
+        let block = tls::current().pop(class);
+        if !block.is_null() {
+            return block.cast();
+        }
+    }
+    allocate_any(size, ALIGNMENT_MIN)
+}
+
+/// Allocates `size` bytes at a multiple of `align`, which is a power of two. Null if there is no memory.
+pub fn allocate_aligned(size: usize, align: usize) -> *mut u8 {
+    if align <= ALIGNMENT_MIN { allocate(size) } else { allocate_any(size, align) }
+}
+
+/// The slow path: with the stack and the registers to do whatever is due.
+#[inline(never)]
+fn allocate_any(size: usize, align: usize) -> *mut u8 {
+    let block = allocate_unhurried(size, align);
+    if block.is_null() {
+        errno::set(errno::ENOMEM);
+    }
+    block
+}
+
+fn allocate_unhurried(size: usize, align: usize) -> *mut u8 {
+    if align > REQUEST_MAX || size > REQUEST_MAX - align {
+        return ptr::null_mut();
+    }
+    let _errno = KeepErrno::new();
+    let Some(heap) = heap::attach() else { return ptr::null_mut() };
+    heap.outbox().send_all();
+    heap.collect();
+    let demand = match SizeClass::of_aligned(size, align) {
+        Some(class) if size <= CLASS_MAX => Demand::Class(class),
+        _ => Demand::Large(size, align),
+    };
+    let block = place::allocate(heap, demand, size);
+    if !block.is_null() {
+        sites::sample(block.addr(), size);
+    }
+    control::publish_if_due(clock::now_ms());
+    purge::start_if_wanted();
+    block
+}
+
+/// Allocates `size` zeroed bytes.
+pub fn allocate_zeroed(size: usize, align: usize) -> *mut u8 {
+    let block = allocate_aligned(size, align);
+    if block.is_null() {
+        return block;
+    }
+    let fresh = size > CLASS_MAX && arena::span_of(block.addr()).is_some_and(Span::is_zeroed);
+    if !fresh {
+        // SAFETY: a new block of at least `size` bytes.
+        unsafe { block.write_bytes(0, size) };
+    }
+    block
+}
+
+/// Frees a block.
+///
+/// # Safety
+/// `at` is null, or was allocated here and is not used any more.
+#[inline(always)]
+pub unsafe fn free(at: *mut u8) {
+    if let Some(record) = arena::record_of(at.addr()) {
+        if record.owner() == tls::heap() {
+            // SAFETY: the record says that the block is of a span of this thread's heap; it is the caller's to free.
+            if unsafe { record.push(at.cast::<Block>()) } {
+                free_attend(record);
+            }
+            return;
+        }
+        // SAFETY: passed on to the caller.
+        unsafe { free_slow(at, record) };
+    } else if !at.is_null() {
+        foreign(at);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn free_attend(span: &'static Span) {
+    if let Some(heap) = tls::attached() {
+        let _errno = KeepErrno::new();
+        heap.attend(span);
+        purge::start_if_wanted();
+    }
+}
+
+/// Frees what the fast path could not: blocks of other threads, of multi-unit spans, and large ones.
+#[inline(never)]
+unsafe fn free_slow(at: *mut u8, record: &'static Span) {
+    let Some(span) = arena::span_of(at.addr()) else { return foreign(at) };
+    let block = at.cast::<Block>();
+    if span.state() == State::Large {
+        let _errno = KeepErrno::new();
+        if span.start() != at.addr() {
+            return foreign(at);
+        }
+        large::free(record);
+        return purge::start_if_wanted();
+    }
+    // SAFETY: records of spans in use name a heap, which lives for ever.
+    let Some(owner) = (unsafe { span.owner().as_ref() }) else { return foreign(at) };
+    let own = tls::attached();
+    match own {
+        // SAFETY: the block is of this thread's heap, and the caller's to free.
+        Some(heap) if ptr::eq(heap, owner) => unsafe { heap.free_own(span, block) },
+        // SAFETY: the block is of `owner`'s, and the caller's to free.
+        Some(heap) if span.block_size() <= OUTBOX_BLOCK_MAX => unsafe {
+            heap.outbox().put(owner, block, span.block_size());
+        },
+        _ => {
+            // A thread that has no heap (it ends, or never allocated) sends block by block.
+            // SAFETY: as above.
+            unsafe { owner.send(block, block) };
+        }
+    }
+}
+
+/// Larger blocks are sent home at once.
+const OUTBOX_BLOCK_MAX: usize = 8 << 10;
+
+/// Something was freed that was never allocated here: the program's error, or a block from before the library was
+/// loaded. It is left alone, and counted.
+#[cold]
+#[inline(never)]
+fn foreign(at: *mut u8) {
+    let _ = at;
+    control::event(control::EventKind::ForeignFree, None, 0);
+}
+
+/// Bytes that the program may use of the block at `at`; 0 for null and for what was not allocated here.
+pub fn usable_size(at: *const u8) -> usize {
+    arena::span_of(at.addr()).map_or(0, |span| match span.state() {
+        State::Large => span.size().next_multiple_of(crate::geometry::UNIT_SIZE),
+        _ => span.block_size(),
+    })
+}
+
+/// Whether the address is in the arena.
+pub fn owns(at: *const u8) -> bool {
+    arena::span_of(at.addr()).is_some()
+}
+
+/// Changes the size of a block, moving it if needed; its contents up to the smaller size stay. Null (and the block
+/// stays as it is) if there is no memory.
+///
+/// # Safety
+/// `at` was allocated here with this alignment and is used only through the result from now on.
+pub unsafe fn reallocate(at: *mut u8, size: usize, align: usize) -> *mut u8 {
+    let Some(span) = arena::span_of(at.addr()) else {
+        foreign(at);
+        return ptr::null_mut();
+    };
+    let held = match span.state() {
+        State::Large => {
+            if size > CLASS_MAX && large::resize(span, size) {
+                return at;
+            }
+            span.size()
+        }
+        _ => span.block_size(),
+    };
+    // A block of a class stays where it is unless half of it would lie idle.
+    if span.state() != State::Large && size <= held && size >= held / 2 {
+        return at;
+    }
+    let new = allocate_aligned(size, align);
+    if !new.is_null() {
+        // SAFETY: both blocks hold that many bytes, and a new block overlaps no other.
+        unsafe { ptr::copy_nonoverlapping(at, new, size.min(held)) };
+        // SAFETY: the caller gives the old block up.
+        unsafe { free(at) };
+    }
+    new
+}
+
+/// The tier of a block's memory.
+pub fn tier_of(at: *const u8) -> Option<u8> {
+    arena::span_of(at.addr()).map(Span::tier)
+}

@@ -1,0 +1,310 @@
+//! The arena: one range of address space in which all extents lie, and the two tables that describe it.
+//!
+//! ```text
+//! extent records (64 B each) | span records (128 B per unit) |        extents        …
+//! ^ tables                                                   ^ base, aligned to an extent
+//! ```
+//!
+//! Looking up an address is arithmetic: `records[(address - base) / UNIT_SIZE]`. The range is reserved once
+//! (`PROT_NONE`, no memory, no commit charge) and extents are committed into it, so an address keeps its meaning
+//! while the tier behind it changes. Under a limit on address space (`ulimit -v`) a reservation would itself use the
+//! limit up; the range is then only *chosen*, and each extent claims its part with `MAP_FIXED_NOREPLACE`.
+
+use std::ptr::NonNull;
+
+use tiermem_sys::map::{self, Advice, Placement};
+use tiermem_sys::sync::Lock;
+use tiermem_sys::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use crate::geometry::{EXTENT_SHIFT, EXTENT_SIZE, UNIT_SHIFT, UNIT_SIZE, UNITS_PER_EXTENT};
+use crate::span::{Span, State};
+
+/// Address space asked for first; halved until the system agrees.
+const RANGE_MAX: usize = 4 << 40;
+const RANGE_MIN: usize = 64 << 20;
+/// Range chosen under a limit on address space, however small the limit: it costs nothing until used.
+const RANGE_UNRESERVED: usize = 64 << 30;
+/// The tables are made accessible in steps of this many extents (1 GiB of arena, 4 MiB of span records).
+const TABLE_STEP: usize = 512;
+
+/// What the arena knows of one extent-sized place. Written under the lock of the pool that holds the extent.
+#[repr(C, align(64))]
+pub struct ExtentRecord {
+    /// Bit per unit: free.
+    pub free: AtomicU32,
+    /// Bit per unit: free units that may hold old data, and resident memory.
+    pub dirty: AtomicU32,
+    /// Links in the pool's list, as extent index + 1; 0 for none.
+    pub next: AtomicU32,
+    /// See `next`.
+    pub prev: AtomicU32,
+    /// Where the extent lies in its tier.
+    pub offset: AtomicU64,
+    /// When a unit was last freed, in the purger's ticks.
+    pub freed_at: AtomicU32,
+    /// [`Place`] as a number.
+    pub place: AtomicU8,
+    /// Tier number.
+    pub tier: AtomicU8,
+    /// The pool's list that it is in: its longest run of free units; 0 for none.
+    pub run: AtomicU8,
+}
+
+const _: () = assert!(size_of::<ExtentRecord>() == 64);
+
+/// The fast path's copy of the arena's position. Zero (nothing is inside) until the arena is made.
+static BASE: AtomicUsize = AtomicUsize::new(0);
+static LEN: AtomicUsize = AtomicUsize::new(0);
+static SPANS: AtomicUsize = AtomicUsize::new(0);
+static EXTENTS: AtomicUsize = AtomicUsize::new(0);
+
+/// Everything that changes is under this lock; held only for bit operations, and for a call to mmap when the tables
+/// grow.
+pub static SPACE: Lock<Space> = Lock::new(Space::new());
+
+/// Which extent-sized places of the arena are taken.
+pub struct Space {
+    /// Bit per extent: taken. Lives before the tables.
+    taken: Option<NonNull<u64>>,
+    /// Extents in the range.
+    count: usize,
+    /// All places below are taken.
+    first_free: usize,
+    /// Tables are accessible for extents below.
+    tables_end: usize,
+    reserved: bool,
+}
+
+// SAFETY: `taken` points to memory that only the holder of the lock uses and that is never unmapped.
+unsafe impl Send for Space {}
+
+/// Which placement a mapping into the arena must use.
+#[derive(Clone, Copy)]
+pub struct Claim {
+    /// First address.
+    pub at: NonNull<u8>,
+    /// True if the range was not reserved: map with `MAP_FIXED_NOREPLACE`.
+    pub exclusive: bool,
+}
+
+impl Space {
+    const fn new() -> Self {
+        Self { taken: None, count: 0, first_free: 0, tables_end: 0, reserved: false }
+    }
+
+    /// Makes the arena. Called again, does nothing.
+    fn begin(&mut self) -> Option<()> {
+        if self.taken.is_some() {
+            return Some(());
+        }
+        let (range, reserved) = match map::address_space_limit() {
+            None => (reserve_range()?, true),
+            Some(_) => (choose_range()?, false),
+        };
+        let (start, len) = range;
+        // Of each extent's share of the range: 2 MiB itself, 32 span records, one extent record, one bit.
+        let per_extent = EXTENT_SIZE + UNITS_PER_EXTENT * size_of::<Span>() + size_of::<ExtentRecord>();
+        let count = (len - 2 * EXTENT_SIZE) / (per_extent + 1);
+        let count = count - count % TABLE_STEP.min(count / 2).max(1);
+        let records = (count * size_of::<ExtentRecord>()).next_multiple_of(UNIT_SIZE);
+        let spans = (count * UNITS_PER_EXTENT * size_of::<Span>()).next_multiple_of(UNIT_SIZE);
+        let base = (start + records + spans).next_multiple_of(EXTENT_SIZE);
+        self.reserved = reserved;
+        let bitmap = map::anonymous(count.div_ceil(64) * 8).ok()?;
+        self.count = count;
+        EXTENTS.store(base - spans - records, Ordering::Relaxed);
+        SPANS.store(base - spans, Ordering::Relaxed);
+        BASE.store(base, Ordering::Relaxed);
+        self.grow_tables(0)?;
+        self.taken = Some(bitmap.cast());
+        // Release pairs with nothing on the fast path: a thread only looks up addresses that it was given by the
+        // program, after this store. It is Release so that the other statics are seen by whoever sees the length.
+        LEN.store(count * EXTENT_SIZE, Ordering::Release);
+        Some(())
+    }
+
+    /// Makes the tables accessible for the extent at `index`.
+    fn grow_tables(&mut self, index: usize) -> Option<()> {
+        while index >= self.tables_end {
+            let from = self.tables_end;
+            let to = (from + TABLE_STEP).min(self.count);
+            for (table, size) in [
+                (EXTENTS.load(Ordering::Relaxed), size_of::<ExtentRecord>()),
+                (SPANS.load(Ordering::Relaxed), UNITS_PER_EXTENT * size_of::<Span>()),
+            ] {
+                let os_page = map::os_page_size();
+                let start = (table + from * size).next_multiple_of(os_page);
+                let end = (table + to * size).next_multiple_of(os_page);
+                let at = NonNull::new(std::ptr::with_exposed_provenance_mut(start))?;
+                let placement = if self.reserved { Placement::Replace } else { Placement::Exclusive };
+                // SAFETY: this part of the tables is ours and still inaccessible.
+                unsafe { map::anonymous_at(at, end - start, placement) }.ok()?;
+                // SAFETY: as above. Leaving it out of core dumps is not needed for anything else to work.
+                let _ = unsafe { map::advise(at, end - start, Advice::NoHugePage) };
+            }
+            self.tables_end = to;
+        }
+        Some(())
+    }
+
+    /// Takes `count` neighbouring places, the first at a multiple of `align` bytes.
+    pub fn take(&mut self, count: usize, align: usize) -> Option<usize> {
+        self.begin()?;
+        let base = BASE.load(Ordering::Relaxed);
+        let step = (align / EXTENT_SIZE).max(1);
+        let mut at = self.first_free;
+        if step > 1 {
+            let address = base.checked_add(at << EXTENT_SHIFT)?.checked_next_multiple_of(align)?;
+            at = (address - base) >> EXTENT_SHIFT;
+        }
+        while at.checked_add(count)? <= self.count {
+            match (at..at + count).rev().find(|&i| self.is_taken(i)) {
+                None => {
+                    self.grow_tables(at + count - 1)?;
+                    self.mark(at, count, true);
+                    if at <= self.first_free {
+                        self.first_free = at + count;
+                    }
+                    return Some(at);
+                }
+                Some(obstacle) => at = (obstacle + 1).next_multiple_of_from(at, step),
+            }
+        }
+        None
+    }
+
+    /// Gives places back, in which nothing is mapped any more but an inaccessible reservation.
+    pub fn give_back(&mut self, index: usize, count: usize) {
+        if !self.reserved {
+            // The next claim of this place is exclusive, and an inaccessible mapping would count towards the limit.
+            let at = NonNull::new(address_of(index));
+            // SAFETY: the caller gives the places up.
+            let unmapped = at.is_some_and(|at| unsafe { map::unmap(at, count << EXTENT_SHIFT) }.is_ok());
+            if !unmapped {
+                return;
+            }
+        }
+        self.mark(index, count, false);
+        self.first_free = self.first_free.min(index);
+    }
+
+    fn words(&self) -> &[u64] {
+        let len = self.count.div_ceil(64);
+        // SAFETY: the bitmap has this many words, and only the holder of the lock uses it.
+        self.taken.map_or(&[], |words| unsafe { std::slice::from_raw_parts(words.as_ptr(), len) })
+    }
+
+    fn words_mut(&mut self) -> &mut [u64] {
+        let len = self.count.div_ceil(64);
+        // SAFETY: as for `words`, borrowed mutably.
+        self.taken.map_or(&mut [], |words| unsafe { std::slice::from_raw_parts_mut(words.as_ptr(), len) })
+    }
+
+    fn is_taken(&self, index: usize) -> bool {
+        self.words().get(index / 64).is_none_or(|word| word >> (index % 64) & 1 == 1)
+    }
+
+    fn mark(&mut self, index: usize, count: usize, taken: bool) {
+        let words = self.words_mut();
+        for i in index..index + count {
+            let bit = 1 << (i % 64);
+            if taken {
+                words[i / 64] |= bit;
+            } else {
+                words[i / 64] &= !bit;
+            }
+        }
+    }
+
+    /// How to map into the place at `index`.
+    pub fn claim(&self, index: usize) -> Option<Claim> {
+        Some(Claim { at: NonNull::new(address_of(index))?, exclusive: !self.reserved })
+    }
+}
+
+trait NextMultipleFrom {
+    fn next_multiple_of_from(self, origin: usize, step: usize) -> usize;
+}
+
+impl NextMultipleFrom for usize {
+    /// The next value at or above `self` that is `origin` plus a multiple of `step`.
+    fn next_multiple_of_from(self, origin: usize, step: usize) -> usize {
+        origin + (self - origin).next_multiple_of(step)
+    }
+}
+
+fn reserve_range() -> Option<(usize, usize)> {
+    let mut len = RANGE_MAX;
+    while len >= RANGE_MIN {
+        if let Ok(start) = map::reserve(len, EXTENT_SIZE) {
+            // SAFETY: the reservation is ours; core dumps would otherwise walk terabytes of nothing.
+            let _ = unsafe { map::advise(start, len, Advice::DontDump) };
+            return Some((start.as_ptr().expose_provenance(), len));
+        }
+        len /= 2;
+    }
+    None
+}
+
+/// A range that is empty now, far from where the kernel puts mappings of its own choice (it works downwards from the
+/// top of the address space).
+fn choose_range() -> Option<(usize, usize)> {
+    const LOWEST: usize = 0x1000_0000_0000;
+    const STEP: usize = 1 << 40;
+    (0..32).map(|i| LOWEST + i * STEP).find_map(|at| {
+        let probe = NonNull::new(std::ptr::with_exposed_provenance_mut(at))?;
+        // SAFETY: exclusive: fails where something is mapped.
+        unsafe { map::anonymous_at(probe, EXTENT_SIZE, Placement::Exclusive) }.ok()?;
+        // SAFETY: mapped by the line above, and unused.
+        unsafe { map::unmap(probe, EXTENT_SIZE) }.ok()?;
+        Some((at, RANGE_UNRESERVED))
+    })
+}
+
+/// The record of the unit that holds `address`, `None` if it is outside the arena.
+#[inline(always)]
+pub fn record_of(address: usize) -> Option<&'static Span> {
+    // Relaxed: see `Space::begin`.
+    let offset = address.wrapping_sub(BASE.load(Ordering::Relaxed));
+    if offset >= LEN.load(Ordering::Relaxed) {
+        return None;
+    }
+    let record = SPANS.load(Ordering::Relaxed) + (offset >> UNIT_SHIFT) * size_of::<Span>();
+    // SAFETY: records of handed-out addresses are accessible, zeroed or initialised, and live for ever. (An address
+    // that was never handed out may lie beyond the accessible part: using one is the program's error.)
+    Some(unsafe { &*std::ptr::with_exposed_provenance(record) })
+}
+
+/// The record of the span that holds `address`: that of its first unit. `None` if no span does.
+#[inline]
+pub fn span_of(address: usize) -> Option<&'static Span> {
+    let record = record_of(address)?;
+    match record.state() {
+        State::Unused => None,
+        State::Interior => record_of(address - record.units_back() * UNIT_SIZE),
+        _ => Some(record),
+    }
+}
+
+/// The record of the extent at `index`, which was taken.
+pub fn extent(index: usize) -> &'static ExtentRecord {
+    let record = EXTENTS.load(Ordering::Relaxed) + index * size_of::<ExtentRecord>();
+    // SAFETY: `Space::take` made the tables accessible up to `index`; records live for ever.
+    unsafe { &*std::ptr::with_exposed_provenance(record) }
+}
+
+/// The extent that holds `address`, which is in the arena.
+pub fn index_of(address: usize) -> usize {
+    (address - BASE.load(Ordering::Relaxed)) >> EXTENT_SHIFT
+}
+
+/// Where the extent at `index` starts.
+pub fn address_of(index: usize) -> *mut u8 {
+    std::ptr::with_exposed_provenance_mut(BASE.load(Ordering::Relaxed) + (index << EXTENT_SHIFT))
+}
+
+/// The records of all units of the extent at `index`.
+pub fn units_of(index: usize) -> impl Iterator<Item = &'static Span> {
+    let start = address_of(index).expose_provenance();
+    (0..UNITS_PER_EXTENT).filter_map(move |unit| record_of(start + unit * UNIT_SIZE))
+}

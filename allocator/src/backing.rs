@@ -1,0 +1,93 @@
+//! Where a pool's extents come from: plain anonymous memory from the first call on, or a tier's provider once the
+//! process has been configured.
+
+use std::cell::UnsafeCell;
+
+use tiermem_sys::map::{self, Placement};
+use tiermem_sys::sync::atomic::{AtomicBool, Ordering};
+use tiermem_tiers::{Addressable, Bytes, Error, ErrorKind, Extent, Provenance};
+
+use crate::arena::Claim;
+
+/// Where extents come from.
+pub struct Backing {
+    provider: UnsafeCell<Option<&'static dyn Addressable>>,
+    ready: AtomicBool,
+}
+
+// SAFETY: `provider` is written once, before `ready` is stored (Release), and read only after `ready` was seen
+// (Acquire). Providers are Sync.
+unsafe impl Sync for Backing {}
+
+impl Backing {
+    /// The offset of extents that are plain anonymous memory and belong to no provider.
+    pub const ANONYMOUS: u64 = u64::MAX << 42;
+
+    /// Plain anonymous memory, until a provider is set.
+    pub const fn new() -> Self {
+        Self { provider: UnsafeCell::new(None), ready: AtomicBool::new(false) }
+    }
+
+    /// Takes all further extents from `provider`.
+    ///
+    /// # Safety
+    /// Called once at most, by one thread.
+    pub unsafe fn set(&self, provider: &'static dyn Addressable) {
+        // SAFETY: nobody reads the cell before `ready`, and nobody else writes it.
+        unsafe { *self.provider.get() = Some(provider) };
+        // Release pairs with the Acquire in `provider`.
+        self.ready.store(true, Ordering::Release);
+    }
+
+    /// The provider, if one was set.
+    pub fn provider(&self) -> Option<&'static dyn Addressable> {
+        // Acquire pairs with the Release in `set`.
+        if !self.ready.load(Ordering::Acquire) {
+            return None;
+        }
+        // SAFETY: written before `ready` and never again.
+        unsafe { *self.provider.get() }
+    }
+
+    /// Whether parts of an extent can be given back to the OS.
+    pub fn can_purge(&self) -> bool {
+        self.provider().is_none_or(Addressable::can_purge)
+    }
+
+    /// Maps `len` bytes of the tier at the claimed place. Returns the offset in the tier.
+    ///
+    /// # Errors
+    /// As the provider says.
+    pub fn reserve(&self, claim: Claim, len: Bytes, why: Provenance) -> Result<u64, Error> {
+        match self.provider() {
+            Some(provider) => {
+                // SAFETY: the place is a reservation that the arena owns, or is claimed exclusively.
+                let extent = unsafe { provider.reserve_at(claim.at, len, claim.exclusive, why) }?;
+                Ok(extent.offset())
+            }
+            None => {
+                let placement = if claim.exclusive { Placement::Exclusive } else { Placement::Replace };
+                // SAFETY: as above.
+                unsafe { map::anonymous_at(claim.at, len.0 as usize, placement) }
+                    .map_err(|errno| Error::new(ErrorKind::Full { wanted: len }).with_os_code(errno as i32))?;
+                Ok(Self::ANONYMOUS)
+            }
+        }
+    }
+
+    /// Gives an extent back to where it came from; its place becomes an inaccessible reservation.
+    ///
+    /// # Errors
+    /// As the provider says.
+    pub fn release(&self, extent: Extent) -> Result<(), Error> {
+        match self.provider() {
+            Some(provider) if extent.offset() < Self::ANONYMOUS => provider.release(extent),
+            _ => {
+                let at = extent.address().ok_or(Error::new(ErrorKind::OutOfRange))?;
+                // SAFETY: the holder of the extent gives it up.
+                unsafe { map::decommit(at, extent.len().0 as usize) }
+                    .map_err(|errno| Error::new(ErrorKind::System { call: "mmap" }).with_os_code(errno as i32))
+            }
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The slow path of allocation within one tier: finding the next block of a class.
+
+use tiermem_tiers::Provenance;
+
+use super::{Heap, TierHeap};
+use crate::geometry::UNIT_SIZE;
+use crate::pool::Refusal;
+use crate::size_class::SizeClass;
+use crate::span::{Block, Span, State};
+use crate::{arena, tiers};
+
+/// What is wanted of a tier.
+#[derive(Clone, Copy, Debug)]
+pub enum Demand {
+    /// A block of a class.
+    Class(SizeClass),
+    /// A large block: bytes, alignment.
+    Large(usize, usize),
+}
+
+/// Why a tier did not serve.
+pub type Refused = Refusal;
+
+/// Carving links about this many bytes of blocks at a time, so that a span's memory is touched only as it is used.
+const CARVE_BYTES: usize = 4096;
+
+impl TierHeap {
+    /// Takes a block of `class`, from what the thread has of the tier or from a new span.
+    pub(crate) fn allocate(&'static self, heap: &Heap, class: SizeClass, may_grow: bool) -> Result<*mut Block, Refused> {
+        let bin = &self.bins[class.index()];
+        loop {
+            let span = bin.current.get();
+            let block = span.pop();
+            if !block.is_null() {
+                return Ok(block);
+            }
+            if span.carve((CARVE_BYTES / class.block_size()).max(1)) {
+                continue;
+            }
+            if span.state() == State::Current {
+                span.sleep();
+            }
+            let next = match bin.queue.pop_front() {
+                Some(queued) => {
+                    queued.set_state(State::Current);
+                    queued
+                }
+                None => match self.new_span(heap, class, may_grow) {
+                    Ok(new) => new,
+                    Err(refusal) => {
+                        // The span that fell asleep must not stay current: a free would otherwise not wake it.
+                        self.set_current(class, &crate::span::EMPTY);
+                        return Err(refusal);
+                    }
+                },
+            };
+            self.set_current(class, next);
+        }
+    }
+
+    fn new_span(&self, heap: &Heap, class: SizeClass, may_grow: bool) -> Result<&'static Span, Refused> {
+        let units = class.span_units();
+        let run = tiers::pool(self.tier).take(units, UNIT_SIZE, may_grow, Provenance::Spans)?;
+        let span = arena::record_of(run.start).ok_or(Refusal::AddressSpace)?;
+        for back in 1..units {
+            if let Some(record) = arena::record_of(run.start + back * UNIT_SIZE) {
+                record.begin_interior(back);
+            }
+        }
+        span.begin(class, self.tier, run.start, std::ptr::from_ref(heap).cast_mut());
+        Ok(span)
+    }
+}

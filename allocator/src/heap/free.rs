@@ -1,0 +1,98 @@
+//! Freeing within a heap: what happens beyond the push onto a span's list.
+
+use super::{Bin, Heap};
+use crate::geometry::UNIT_SIZE;
+use crate::span::{Block, Span, State};
+use crate::{arena, clock, stats, tiers};
+
+impl Heap {
+    /// Frees a block of one of this heap's spans.
+    ///
+    /// # Safety
+    /// `span` is this heap's, `block` is a block of it in use that nobody uses any more, and the caller is the
+    /// heap's thread.
+    pub unsafe fn free_own(&self, span: &'static Span, block: *mut Block) {
+        // SAFETY: passed on to the caller.
+        if unsafe { span.push(block) } {
+            self.attend(span);
+        }
+    }
+
+    /// Looks after a span whose `count` has come to 0: it wakes up, or is empty.
+    #[cold]
+    pub fn attend(&self, span: &'static Span) {
+        let Some(bin) = self.bin_of(span) else { return };
+        match span.state() {
+            State::Asleep => {
+                span.wake();
+                if span.used() == 0 {
+                    release(span);
+                } else {
+                    bin.queue.push_back(span);
+                }
+            }
+            State::Queued => {
+                bin.queue.remove(span);
+                release(span);
+            }
+            // The current span stays, even empty: the next allocation of its class is likely near.
+            _ => {}
+        }
+    }
+
+    fn bin_of(&self, span: &Span) -> Option<&'static Bin> {
+        Some(&self.tier(span.tier())?.bins[span.class().index()])
+    }
+
+    /// Frees what other threads have sent. True if there was anything.
+    pub fn collect(&self) -> bool {
+        let mut at = self.inbox.take();
+        let any = !at.is_null();
+        while !at.is_null() {
+            // SAFETY: taken from the inbox: ours, and linked by its sender.
+            let next = unsafe { Block::next(at) };
+            if let Some(span) = arena::span_of(at.expose_provenance()) {
+                // SAFETY: senders send blocks to the owner of their span, which cannot change while one is in use.
+                unsafe { self.free_own(span, at) };
+            }
+            at = next;
+        }
+        any
+    }
+
+    /// Sends a block to the heap that owns it.
+    ///
+    /// # Safety
+    /// `block` is in use, in a span of this heap, and the caller gives it up.
+    pub unsafe fn send(&self, first: *mut Block, last: *mut Block) {
+        // SAFETY: passed on to the caller.
+        unsafe { self.inbox.send(first, last) };
+    }
+
+    /// Gives the empty current spans back. For heaps without a thread.
+    pub fn trim(&self) {
+        for tier in 0..tiers::count() {
+            let Some(tier_heap) = self.tier_if_used(tier) else { continue };
+            for class in crate::size_class::SizeClass::all() {
+                let span = tier_heap.bins[class.index()].current.get();
+                if span.state() == State::Current && span.used() == 0 {
+                    tier_heap.set_current(class, &crate::span::EMPTY);
+                    release(span);
+                }
+            }
+        }
+    }
+}
+
+/// Gives an empty span's units back to their pool.
+fn release(span: &'static Span) {
+    let (start, units, tier) = (span.start(), span.class().span_units(), span.tier());
+    stats::retire(tier, span.class(), span.allocations());
+    for unit in 0..units {
+        if let Some(record) = arena::record_of(start + unit * UNIT_SIZE) {
+            record.end();
+        }
+    }
+    tiers::pool(tier).give_back(start, units, clock::now_ms());
+    crate::purge::note_freed();
+}

@@ -1,0 +1,122 @@
+//! The two words that every thread has: the tier heap it allocates from now, and its heap.
+//!
+//! `thread_local!` in a shared library goes through `__tls_get_addr`, a call. These words are in static TLS
+//! instead (the initial-exec model), two instructions away; a program that loads the library late with `dlopen` needs
+//! 16 bytes of the loader's surplus for them, of which it keeps more than a kilobyte. They start out pointing to
+//! heaps that are always empty, so that the fast path needs no check for null.
+
+use super::{EMPTY_HEAP, EMPTY_TIER_HEAP, Heap, TierHeap};
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod words {
+    use super::{EMPTY_HEAP, EMPTY_TIER_HEAP};
+    use std::arch::{asm, global_asm};
+
+    global_asm!(
+        ".pushsection .tdata.tiermem_thread,\"awT\",@progbits",
+        ".p2align 4",
+        ".hidden tiermem_thread_0_1",
+        ".globl tiermem_thread_0_1",
+        ".type tiermem_thread_0_1, @object",
+        ".size tiermem_thread_0_1, 16",
+        "tiermem_thread_0_1:",
+        ".quad {tier_heap}",
+        ".quad {heap}",
+        ".popsection",
+        tier_heap = sym EMPTY_TIER_HEAP,
+        heap = sym EMPTY_HEAP,
+    );
+
+    /// Reads the word at byte `N` of the thread's pair.
+    #[inline(always)]
+    pub fn get<const N: usize>() -> usize {
+        let value: usize;
+        // SAFETY: the symbol is defined above, in the thread's static TLS block, and is 16 bytes long.
+        unsafe {
+            asm!(
+                "mov {v}, qword ptr [rip + tiermem_thread_0_1@GOTTPOFF]",
+                "mov {v}, qword ptr fs:[{v} + {n}]",
+                v = out(reg) value,
+                n = const N,
+                options(nostack, preserves_flags, readonly, pure),
+            );
+        }
+        value
+    }
+
+    /// Writes the word at byte `N` of the thread's pair.
+    #[inline]
+    pub fn set<const N: usize>(value: usize) {
+        // SAFETY: as for `get`; the words are this thread's own.
+        unsafe {
+            asm!(
+                "mov {t}, qword ptr [rip + tiermem_thread_0_1@GOTTPOFF]",
+                "mov qword ptr fs:[{t} + {n}], {v}",
+                t = out(reg) _,
+                v = in(reg) value,
+                n = const N,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+}
+
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+mod words {
+    use super::{EMPTY_HEAP, EMPTY_TIER_HEAP};
+    use std::cell::Cell;
+
+    thread_local! {
+        static WORDS: [Cell<usize>; 2] = const { [Cell::new(0), Cell::new(0)] };
+    }
+
+    pub fn get<const N: usize>() -> usize {
+        let empty = [(&raw const EMPTY_TIER_HEAP).addr(), (&raw const EMPTY_HEAP).addr()];
+        match WORDS.with(|words| words[N / 8].get()) {
+            0 => empty[N / 8],
+            value => value,
+        }
+    }
+
+    pub fn set<const N: usize>(value: usize) {
+        WORDS.with(|words| words[N / 8].set(value));
+    }
+}
+
+/// The tier heap that this thread allocates from now.
+#[inline(always)]
+pub fn current() -> &'static TierHeap {
+    // SAFETY: the word always holds the address of a tier heap; those live for ever.
+    unsafe { &*std::ptr::with_exposed_provenance(words::get::<0>()) }
+}
+
+/// This thread's heap, or [`EMPTY_HEAP`]'s address.
+#[inline(always)]
+pub fn heap() -> *mut Heap {
+    std::ptr::with_exposed_provenance_mut(words::get::<8>())
+}
+
+/// This thread's heap, if it has one.
+#[inline]
+pub fn attached() -> Option<&'static Heap> {
+    let heap = heap();
+    // SAFETY: the word always holds the address of a heap; those live for ever. A thread's own heap is used by this
+    // thread alone.
+    (!std::ptr::eq(heap, &raw const EMPTY_HEAP)).then(|| unsafe { &*heap })
+}
+
+/// Makes the thread allocate from `tier_heap`.
+pub fn set_current(tier_heap: &'static TierHeap) {
+    words::set::<0>(std::ptr::from_ref(tier_heap).expose_provenance());
+}
+
+/// Gives the thread a heap, or takes it away.
+pub fn set_heap(heap: Option<&'static Heap>) {
+    let address = heap.map_or_else(|| (&raw const EMPTY_HEAP).expose_provenance(), |h| {
+        std::ptr::from_ref(h).expose_provenance()
+    });
+    words::set::<8>(address);
+    if heap.is_none() {
+        words::set::<0>((&raw const EMPTY_TIER_HEAP).expose_provenance());
+    }
+}

@@ -1,0 +1,140 @@
+//! Where a request goes: asks the placement engine for the order of tiers, tries them in turn, and tells what became
+//! of it.
+
+use tiermem_placement::{Plan, Request, TIERS_MAX, TierIndex, TierLoad};
+use tiermem_sys::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+
+use crate::control::{self, EventKind};
+use crate::geometry::EXTENT_SIZE;
+use crate::heap::{Demand, Heap};
+use crate::pool::Refusal;
+use crate::size_class::SizeClass;
+use crate::{large, sites, tiers};
+
+const _: () = assert!(TIERS_MAX == tiers::TIERS_MAX);
+
+/// The plan in force; null before the process is configured. A replaced plan is not freed: readers take no lock, and
+/// policies change rarely.
+static PLAN: AtomicPtr<Plan> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Bit per size class: some request in it is under a rule, so the fast path must not serve it.
+static RULED: AtomicU64 = AtomicU64::new(0);
+
+/// Puts a plan in force. Rules about sizes apply to size classes that no thread has used yet, and from a class's next
+/// span on to others.
+pub fn set_plan(plan: &'static Plan) {
+    let mut ruled = 0;
+    for class in SizeClass::all() {
+        let covered = plan.size_rule_overlaps(class.request_min() as u64, class.block_size() as u64);
+        if covered || plan.has_site_rules() {
+            ruled |= 1 << class.index();
+        }
+    }
+    RULED.store(ruled, Ordering::Relaxed);
+    // Release pairs with the Acquire in `plan`.
+    PLAN.store(std::ptr::from_ref(plan).cast_mut(), Ordering::Release);
+}
+
+/// The plan in force, if the process is configured.
+pub fn plan() -> Option<&'static Plan> {
+    // Acquire pairs with the Release in `set_plan`.
+    // SAFETY: null or a plan that lives for ever.
+    unsafe { PLAN.load(Ordering::Acquire).as_ref() }
+}
+
+/// Whether each request of this class must be looked at.
+pub fn is_ruled(class: SizeClass) -> bool {
+    // Relaxed: a thread that sees the old value only follows the rule from its next span on.
+    RULED.load(Ordering::Relaxed) >> class.index() & 1 == 1
+}
+
+/// Serves a demand of `size` bytes from the first tier that can. Null if none can.
+pub fn allocate(heap: &'static Heap, demand: Demand, size: usize) -> *mut u8 {
+    let Some(plan) = plan() else {
+        return serve(heap, 0, demand, true).unwrap_or_else(|refusal| {
+            report_refusal(0, refusal, size);
+            out_of_memory(size)
+        });
+    };
+    let mut request = Request::new(size as u64, 0);
+    request.hint = heap.hint().map(TierIndex);
+    request.site = plan.has_site_rules().then(sites::rule_for_this_call).flatten();
+    // First what the best tier already holds: memory that was freed there is used before another tier grows.
+    let loads = loads();
+    let best = plan.choose(&request, &loads).preferred();
+    if let Some(tier) = best
+        && let Ok(block) = serve(heap, tier.0, demand, false)
+    {
+        settle(heap, plan, &request, tier);
+        return block;
+    }
+    request.grow = match demand {
+        Demand::Class(_) => EXTENT_SIZE as u64,
+        Demand::Large(size, _) => large::growth(size) as u64,
+    };
+    let choice = plan.choose(&request, &loads);
+    let wanted = choice.spilled_from().or(choice.preferred());
+    for tier in choice.iter() {
+        match serve(heap, tier.0, demand, true) {
+            Ok(block) => {
+                if let Some(wanted) = wanted.filter(|&wanted| wanted != tier) {
+                    tiers::slot(wanted.0).fallbacks.fetch_add(1, Ordering::Relaxed);
+                    control::event(EventKind::Spilled, Some(wanted.0), size as u64);
+                }
+                settle(heap, plan, &request, tier);
+                return block;
+            }
+            Err(refusal) => report_refusal(tier.0, refusal, size),
+        }
+    }
+    // Over every limit and watermark for a whole extent, but a tier may still hold a fitting piece.
+    for tier in plan.choose(&Request { grow: 0, ..request }, &loads).iter() {
+        if let Ok(block) = serve(heap, tier.0, demand, false) {
+            return block;
+        }
+    }
+    out_of_memory(size)
+}
+
+/// Makes the fast path go on with what the strategy chose.
+fn settle(heap: &Heap, plan: &Plan, request: &Request, tier: TierIndex) {
+    if request.hint.is_none() && request.site.is_none() && plan.size_rule(request.size).is_none() {
+        heap.set_strategy_tier(tier.0);
+    }
+}
+
+fn serve(heap: &'static Heap, tier: u8, demand: Demand, may_grow: bool) -> Result<*mut u8, Refusal> {
+    match demand {
+        Demand::Class(class) => {
+            let tier_heap = heap.tier(tier).ok_or(Refusal::AddressSpace)?;
+            tier_heap.allocate(heap, class, may_grow).map(<*mut _>::cast)
+        }
+        Demand::Large(size, align) => large::allocate(tier, size, align, may_grow),
+    }
+}
+
+fn loads() -> [TierLoad; TIERS_MAX] {
+    let mut loads = [TierLoad::default(); TIERS_MAX];
+    for (load, slot) in loads.iter_mut().zip(tiers::all()) {
+        // Relaxed: the limit itself is checked again under the pool's lock.
+        load.committed = slot.pool.counters.committed.load(Ordering::Relaxed);
+        load.available = !slot.pool.counters.is_unavailable();
+    }
+    loads
+}
+
+fn report_refusal(tier: u8, refusal: Refusal, size: usize) {
+    let kind = match refusal {
+        Refusal::NeedsGrowth | Refusal::Limit => return,
+        Refusal::AddressSpace => EventKind::Full,
+        Refusal::Tier(error) if matches!(error.kind(), tiermem_tiers::ErrorKind::Full { .. }) => EventKind::Full,
+        Refusal::Tier(_) => EventKind::Failed,
+    };
+    control::event(kind, Some(tier), size as u64);
+}
+
+#[cold]
+fn out_of_memory(size: usize) -> *mut u8 {
+    control::event(EventKind::OutOfMemory, None, size as u64);
+    std::ptr::null_mut()
+}

@@ -1,0 +1,305 @@
+//! The extents of a pool, listed by their longest run of free units.
+
+use tiermem_sys::sync::atomic::Ordering;
+use tiermem_tiers::TierId;
+
+use super::Run;
+use crate::arena::{self, ExtentRecord};
+use crate::geometry::{EXTENT_SIZE, UNIT_SHIFT, UNITS_PER_EXTENT};
+
+/// Records are written under the pool's lock; statistics read them without. Neither needs an order.
+const PLAIN: Ordering = Ordering::Relaxed;
+
+/// All units of an extent.
+pub(super) const ALL: u32 = u32::MAX;
+
+/// How many fully free extents are looked at for a run of neighbours, at most.
+const NEIGHBOURS_SEEN_MAX: usize = 64;
+
+/// The lists of one pool.
+///
+/// `heads[r]` is the first extent (index + 1; 0 for none) whose longest free run has `r` units; `heads[0]` lists the
+/// full ones. `present` has bit `r` set if `heads[r]` is not empty.
+pub(crate) struct Lists {
+    heads: [u32; UNITS_PER_EXTENT + 1],
+    present: u64,
+    dirty_units: usize,
+    idle_extents: usize,
+}
+
+impl Lists {
+    pub(super) const fn new() -> Self {
+        Self { heads: [0; UNITS_PER_EXTENT + 1], present: 0, dirty_units: 0, idle_extents: 0 }
+    }
+
+    pub(super) const fn dirty_units(&self) -> usize {
+        self.dirty_units
+    }
+
+    /// Extents without a single unit in use.
+    pub(super) const fn idle_extents(&self) -> usize {
+        self.idle_extents
+    }
+
+    /// Takes a run of `units` (at most one extent's) from the extent where it fits tightest.
+    pub(super) fn take_run(&mut self, units: usize) -> Option<Run> {
+        let fitting = self.present >> units << units;
+        if fitting == 0 {
+            return None;
+        }
+        let index = self.heads[fitting.trailing_zeros() as usize].checked_sub(1)? as usize;
+        let record = arena::extent(index);
+        let first = first_run(record.free.load(PLAIN), units)?;
+        let zeroed = self.take_units(index, mask(first, units));
+        Some(Run { start: arena::address_of(index).expose_provenance() + (first << UNIT_SHIFT), zeroed })
+    }
+
+    /// Takes `count` neighbouring, fully free extents, the first at a multiple of `align` bytes.
+    pub(super) fn take_extents(&mut self, count: usize, align: usize) -> Option<Run> {
+        let mut at = self.heads[UNITS_PER_EXTENT];
+        for _ in 0..NEIGHBOURS_SEEN_MAX {
+            let first = at.checked_sub(1)? as usize;
+            let start = arena::address_of(first).expose_provenance();
+            let tier = arena::extent(first).tier.load(PLAIN);
+            if start.is_multiple_of(align) && (1..count).all(|i| is_free_of_tier(first + i, tier)) {
+                let mut zeroed = true;
+                for i in 0..count {
+                    zeroed &= self.take_units(first + i, ALL);
+                }
+                return Some(Run { start, zeroed });
+            }
+            at = arena::extent(first).next.load(PLAIN);
+        }
+        None
+    }
+
+    /// Marks all units of a fully free extent as taken.
+    pub(super) fn take_whole(&mut self, index: usize) {
+        self.take_units(index, ALL);
+    }
+
+    /// Of whole extents taken from `start` on, frees what lies beyond the first `units` units.
+    pub(super) fn trim(&mut self, start: usize, units: usize) {
+        let rest = units % UNITS_PER_EXTENT;
+        if rest != 0 {
+            let last = arena::index_of(start) + units / UNITS_PER_EXTENT;
+            // What was clean when it was taken stays clean: nobody has written to it.
+            self.relist(last, |record| {
+                record.free.store(record.free.load(PLAIN) | mask(rest, UNITS_PER_EXTENT - rest), PLAIN);
+            });
+        }
+    }
+
+    /// Takes units of an extent. True if all of them are clean.
+    fn take_units(&mut self, index: usize, units: u32) -> bool {
+        let record = arena::extent(index);
+        let dirty = record.dirty.load(PLAIN);
+        self.dirty_units -= (dirty & units).count_ones() as usize;
+        self.relist(index, |record| {
+            record.free.store(record.free.load(PLAIN) & !units, PLAIN);
+            record.dirty.store(dirty & !units, PLAIN);
+        });
+        dirty & units == 0
+    }
+
+    /// Frees `units` units from `start` on, which may cross extents.
+    pub(super) fn free_units(&mut self, start: usize, units: usize, now: u32) {
+        let mut index = arena::index_of(start);
+        let mut first = (start & (EXTENT_SIZE - 1)) >> UNIT_SHIFT;
+        let mut left = units;
+        while left > 0 {
+            let here = left.min(UNITS_PER_EXTENT - first);
+            let freed = mask(first, here);
+            self.relist(index, |record| {
+                record.free.store(record.free.load(PLAIN) | freed, PLAIN);
+                record.dirty.store(record.dirty.load(PLAIN) | freed, PLAIN);
+                record.freed_at.store(now, PLAIN);
+            });
+            self.dirty_units += here;
+            (index, first, left) = (index + 1, 0, left - here);
+        }
+    }
+
+    /// Of a run that was taken for purging, gives it back as clean.
+    pub(super) fn give_back_clean(&mut self, index: usize, units: u32) {
+        self.relist(index, |record| record.free.store(record.free.load(PLAIN) | units, PLAIN));
+    }
+
+    /// Takes the dirty free units of an extent, for purging. Returns which.
+    pub(super) fn take_dirty(&mut self, index: usize) -> u32 {
+        let units = arena::extent(index).dirty.load(PLAIN);
+        self.take_units(index, units);
+        units
+    }
+
+    /// Enters a new extent, all of it free and clean.
+    pub(super) fn adopt(&mut self, index: usize, tier: TierId, offset: u64) {
+        let record = arena::extent(index);
+        record.tier.store(tier.0, PLAIN);
+        record.offset.store(offset, PLAIN);
+        record.free.store(ALL, PLAIN);
+        record.dirty.store(0, PLAIN);
+        self.link(index, UNITS_PER_EXTENT);
+    }
+
+    /// Removes a fully free extent. Returns its offset in the tier.
+    pub(super) fn disown(&mut self, index: usize) -> u64 {
+        let record = arena::extent(index);
+        self.dirty_units -= record.dirty.load(PLAIN).count_ones() as usize;
+        self.unlink(index);
+        record.free.store(0, PLAIN);
+        record.dirty.store(0, PLAIN);
+        record.offset.load(PLAIN)
+    }
+
+    /// Calls `visit` with every extent. It may free or purge the one it is given.
+    pub(super) fn for_each(&self, mut visit: impl FnMut(usize)) {
+        for head in self.heads {
+            let mut at = head;
+            while let Some(index) = at.checked_sub(1) {
+                at = arena::extent(index as usize).next.load(PLAIN);
+                visit(index as usize);
+            }
+        }
+    }
+
+    /// Fills `found` with extents that have something to give back and had no unit freed since `before`: free extents,
+    /// and, if parts can be purged, extents with dirty free units. Returns how many there are, at most its length.
+    pub(super) fn find_idle(&self, before: u32, parts: bool, found: &mut [usize]) -> usize {
+        let mut count = 0;
+        for head in &self.heads[1..] {
+            let mut at = *head;
+            while let Some(index) = at.checked_sub(1) {
+                if count == found.len() {
+                    return count;
+                }
+                let record = arena::extent(index as usize);
+                let free = record.free.load(PLAIN) == ALL;
+                if record.freed_at.load(PLAIN) < before && (free || parts && record.dirty.load(PLAIN) != 0) {
+                    found[count] = index as usize;
+                    count += 1;
+                }
+                at = record.next.load(PLAIN);
+            }
+        }
+        count
+    }
+
+    /// Whether all units of this extent, which the pool may have given back meanwhile, are free.
+    pub(super) fn is_free(index: usize) -> bool {
+        arena::extent(index).free.load(PLAIN) == ALL
+    }
+
+    /// Changes an extent's free units and moves it to the list where it then belongs.
+    fn relist(&mut self, index: usize, change: impl FnOnce(&ExtentRecord)) {
+        let record = arena::extent(index);
+        let before = usize::from(record.run.load(PLAIN));
+        change(record);
+        let after = longest_run(record.free.load(PLAIN));
+        if after != before {
+            self.unlink(index);
+            self.link(index, after);
+        }
+    }
+
+    fn link(&mut self, index: usize, run: usize) {
+        let record = arena::extent(index);
+        let head = self.heads[run];
+        record.run.store(run as u8, PLAIN);
+        record.prev.store(0, PLAIN);
+        record.next.store(head, PLAIN);
+        if let Some(next) = head.checked_sub(1) {
+            arena::extent(next as usize).prev.store(index as u32 + 1, PLAIN);
+        }
+        self.heads[run] = index as u32 + 1;
+        self.present |= 1 << run;
+        self.idle_extents += usize::from(run == UNITS_PER_EXTENT);
+    }
+
+    fn unlink(&mut self, index: usize) {
+        let record = arena::extent(index);
+        let (next, prev) = (record.next.load(PLAIN), record.prev.load(PLAIN));
+        let run = usize::from(record.run.load(PLAIN));
+        match prev.checked_sub(1) {
+            Some(prev) => arena::extent(prev as usize).next.store(next, PLAIN),
+            None => self.heads[run] = next,
+        }
+        if let Some(next) = next.checked_sub(1) {
+            arena::extent(next as usize).prev.store(prev, PLAIN);
+        }
+        if self.heads[run] == 0 {
+            self.present &= !(1 << run);
+        }
+        self.idle_extents -= usize::from(run == UNITS_PER_EXTENT);
+    }
+}
+
+/// Whether the place at `index` holds a fully free extent of `tier`.
+fn is_free_of_tier(index: usize, tier: u8) -> bool {
+    let record = arena::extent(index);
+    usize::from(record.run.load(PLAIN)) == UNITS_PER_EXTENT
+        && record.free.load(PLAIN) == ALL
+        && record.tier.load(PLAIN) == tier
+}
+
+/// `count` bits from bit `first` on.
+pub(super) fn mask(first: usize, count: usize) -> u32 {
+    if count >= UNITS_PER_EXTENT { ALL } else { ((1 << count) - 1) << first }
+}
+
+/// Where the first run of `count` set bits starts.
+fn first_run(bits: u32, count: usize) -> Option<usize> {
+    let mut starts = bits;
+    let mut have = 1;
+    while have < count && starts != 0 {
+        let step = have.min(count - have);
+        starts &= starts >> step;
+        have += step;
+    }
+    (starts != 0).then_some(starts.trailing_zeros() as usize)
+}
+
+/// The length of the longest run of set bits.
+fn longest_run(mut bits: u32) -> usize {
+    let mut length = 0;
+    while bits != 0 {
+        bits &= bits << 1;
+        length += 1;
+    }
+    length
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn runs_of(bits: u32) -> Vec<(usize, usize)> {
+        let text = (0..32).map(|i| if bits >> i & 1 == 1 { '1' } else { '0' }).collect::<String>();
+        let mut runs = Vec::new();
+        let mut at = 0;
+        for piece in text.split('0') {
+            if !piece.is_empty() {
+                runs.push((at, piece.len()));
+            }
+            at += piece.len() + 1;
+        }
+        runs
+    }
+
+    proptest! {
+        #[test]
+        fn runs_match_a_plain_search(bits: u32, count in 1usize..=32) {
+            let runs = runs_of(bits);
+            prop_assert_eq!(longest_run(bits), runs.iter().map(|r| r.1).max().unwrap_or(0));
+            prop_assert_eq!(first_run(bits, count), runs.iter().find(|r| r.1 >= count).map(|r| r.0));
+        }
+    }
+
+    #[test]
+    fn masks_cover_their_units() {
+        assert_eq!(mask(0, 32), ALL);
+        assert_eq!(mask(3, 2), 0b11000);
+        assert_eq!(mask(31, 1), 1 << 31);
+    }
+}

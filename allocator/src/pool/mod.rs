@@ -1,0 +1,234 @@
+//! One pool per tier: the extents that the process holds of the tier, cut into runs of units.
+//!
+//! Extents with free units wait in lists by the length of their longest free run, so that the smallest sufficient
+//! run is found in a few steps and full extents are never looked at. Freed units keep their memory for a while
+//! (`dirty`), because most are wanted again soon; the [purger](crate::purge) gives back what stayed free.
+
+mod list;
+mod purge;
+
+use std::ptr::NonNull;
+
+use tiermem_sys::sync::Lock;
+use tiermem_sys::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use tiermem_tiers::{Addressable, Bytes, Error, ErrorKind, Extent, Provenance, TierId};
+
+use crate::arena::{self, SPACE};
+use crate::backing::Backing;
+use crate::clock;
+use crate::geometry::{EXTENT_SHIFT, EXTENT_SIZE, UNIT_SHIFT, UNIT_SIZE, UNITS_PER_EXTENT};
+use list::Lists;
+
+/// A run of units for the taker to use.
+#[derive(Clone, Copy, Debug)]
+pub struct Run {
+    /// Address of the first unit.
+    pub start: usize,
+    /// Whether all of it is known to be zero.
+    pub zeroed: bool,
+}
+
+/// Why there was no run.
+#[derive(Clone, Copy, Debug)]
+pub enum Refusal {
+    /// The extents held have no such run, and the caller forbade taking more.
+    NeedsGrowth,
+    /// The tier's limit forbids taking more.
+    Limit,
+    /// The tier could not give more.
+    Tier(Error),
+    /// No address space is left.
+    AddressSpace,
+}
+
+/// What a pool counts, for statistics and for the placement engine.
+#[derive(Debug)]
+pub struct Counters {
+    /// Bytes in extents held.
+    pub committed: AtomicU64,
+    /// Highest `committed`.
+    pub committed_max: AtomicU64,
+    /// Bytes given back, to the OS or to the tier.
+    pub returned: AtomicU64,
+    /// The limit in bytes; `u64::MAX` for none.
+    pub limit: AtomicU64,
+    /// When the tier failed to give an extent that its limit allowed, milliseconds; 0 if it did not.
+    pub refused_at: AtomicU32,
+}
+
+/// A tier that could not give an extent is asked again after this long.
+const RETRY_MS: u32 = 100;
+
+impl Counters {
+    /// Whether the tier failed lately to give an extent that its limit allowed.
+    pub fn is_unavailable(&self) -> bool {
+        // Relaxed: a hint; whoever asks too early is refused again.
+        let refused_at = self.refused_at.load(Ordering::Relaxed);
+        refused_at != 0 && clock::now_ms().wrapping_sub(refused_at) < RETRY_MS
+    }
+}
+
+/// The pool of one tier.
+pub struct Pool {
+    tier: TierId,
+    lists: Lock<Lists>,
+    backing: Backing,
+    /// See [`Counters`].
+    pub counters: Counters,
+}
+
+impl Pool {
+    /// An empty pool.
+    pub const fn new(tier: TierId) -> Self {
+        Self {
+            tier,
+            lists: Lock::new(Lists::new()),
+            backing: Backing::new(),
+            counters: Counters {
+                committed: AtomicU64::new(0),
+                committed_max: AtomicU64::new(0),
+                returned: AtomicU64::new(0),
+                limit: AtomicU64::new(u64::MAX),
+                refused_at: AtomicU32::new(0),
+            },
+        }
+    }
+
+    /// Where the pool's extents come from.
+    pub const fn backing(&self) -> &Backing {
+        &self.backing
+    }
+
+    /// The lock, to be held across a fork.
+    pub(crate) const fn lock(&self) -> &Lock<Lists> {
+        &self.lists
+    }
+
+    /// Takes `units` neighbouring units, the first at a multiple of `align` bytes (at most one extent if fewer units
+    /// than an extent has are wanted). Takes new extents from the tier only if `may_grow`.
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    pub fn take(&self, units: usize, align: usize, may_grow: bool, why: Provenance) -> Result<Run, Refusal> {
+        let mut lists = self.lists.lock();
+        let in_one = units <= UNITS_PER_EXTENT && align <= UNIT_SIZE;
+        let extents = units.div_ceil(UNITS_PER_EXTENT);
+        let held = if in_one { lists.take_run(units) } else { lists.take_extents(extents, align) };
+        if let Some(run) = held {
+            if !in_one {
+                lists.trim(run.start, units);
+            }
+            return Ok(run);
+        }
+        if !may_grow {
+            return Err(Refusal::NeedsGrowth);
+        }
+        let start = self.grow(&mut lists, extents, align, why)?;
+        if in_one {
+            return lists.take_run(units).ok_or(Refusal::NeedsGrowth);
+        }
+        for i in 0..extents {
+            lists.take_whole(start + i);
+        }
+        let start = arena::address_of(start).expose_provenance();
+        lists.trim(start, units);
+        Ok(Run { start, zeroed: true })
+    }
+
+    /// Takes new extents from the tier and puts them into the lists. Returns the first one's index.
+    fn grow(&self, lists: &mut Lists, count: usize, align: usize, why: Provenance) -> Result<usize, Refusal> {
+        let bytes = (count as u64) << EXTENT_SHIFT;
+        let counters = &self.counters;
+        // Relaxed throughout: written under this lock only; other readers want a figure, not an order.
+        let committed = counters.committed.load(Ordering::Relaxed);
+        if committed.saturating_add(bytes) > counters.limit.load(Ordering::Relaxed) {
+            return Err(Refusal::Limit);
+        }
+        let start = SPACE.lock().take(count, align).ok_or(Refusal::AddressSpace)?;
+        // One call where the tier has the space in one piece; else extent by extent.
+        let whole = self.reserve(lists, start, count, why);
+        let outcome = if whole.is_err() && count > 1 {
+            (0..count).try_for_each(|i| {
+                self.reserve(lists, start + i, 1, why).inspect_err(|_| {
+                    for taken in start..start + i {
+                        self.release(lists, taken);
+                    }
+                    SPACE.lock().give_back(start + i, count - i);
+                })
+            })
+        } else {
+            whole.inspect_err(|_| SPACE.lock().give_back(start, count))
+        };
+        counters.refused_at.store(if outcome.is_err() { clock::now_ms() } else { 0 }, Ordering::Relaxed);
+        outcome.map_err(Refusal::Tier)?;
+        let committed = committed + bytes;
+        counters.committed.store(committed, Ordering::Relaxed);
+        counters.committed_max.fetch_max(committed, Ordering::Relaxed);
+        Ok(start)
+    }
+
+    fn reserve(&self, lists: &mut Lists, start: usize, count: usize, why: Provenance) -> Result<(), Error> {
+        let claim = SPACE.lock().claim(start).ok_or(Error::new(ErrorKind::OutOfRange))?;
+        let offset = self.backing.reserve(claim, Bytes((count as u64) << EXTENT_SHIFT), why)?;
+        for i in 0..count {
+            lists.adopt(start + i, self.tier, offset + ((i as u64) << EXTENT_SHIFT));
+        }
+        Ok(())
+    }
+
+    /// Gives units back that [`Pool::take`] gave. Their memory stays for a while.
+    pub fn give_back(&self, start: usize, units: usize, now: u32) {
+        let mut lists = self.lists.lock();
+        lists.free_units(start, units, now);
+    }
+
+    /// Gives an extent, all of whose units are free and in no list, back to the tier.
+    fn release(&self, lists: &mut Lists, index: usize) {
+        let offset = lists.disown(index);
+        let at = NonNull::new(arena::address_of(index));
+        let len = Bytes(EXTENT_SIZE as u64);
+        let extent = Extent::from_parts(self.tier, offset, len, at, Provenance::Unknown);
+        self.counters.committed.fetch_sub(len.0, Ordering::Relaxed);
+        if self.backing.release(extent).is_ok() {
+            // A tier that could not give enough may have room again.
+            self.counters.refused_at.store(0, Ordering::Relaxed);
+            SPACE.lock().give_back(index, 1);
+        }
+        // Else the place stays taken for ever: what is mapped there is unknown.
+    }
+
+    /// Bytes in free units whose memory has not been given back.
+    pub fn dirty_bytes(&self) -> u64 {
+        (self.lists.lock().dirty_units() as u64) << UNIT_SHIFT
+    }
+
+    /// Extents without a single unit in use.
+    pub fn idle_extents(&self) -> usize {
+        self.lists.lock().idle_extents()
+    }
+
+    /// Calls `visit` with the index of every extent held.
+    pub fn for_each_extent(&self, mut visit: impl FnMut(usize)) {
+        self.lists.lock().for_each(|index| visit(index));
+    }
+
+    /// Calls `visit` with each extent held and its provider, if the pool has one. The pool's lock is the caller's
+    /// (around a fork), so this takes none.
+    ///
+    /// # Safety
+    /// The caller holds the pool's lock.
+    pub unsafe fn for_each_extent_locked(&self, mut visit: impl FnMut(&'static dyn Addressable, &Extent)) {
+        let Some(provider) = self.backing.provider() else { return };
+        // SAFETY: the caller holds the lock.
+        let lists = unsafe { &*self.lists.as_ptr() };
+        lists.for_each(|index| {
+            let offset = arena::extent(index).offset.load(Ordering::Relaxed);
+            if offset >= Backing::ANONYMOUS {
+                return;
+            }
+            let at = NonNull::new(arena::address_of(index));
+            let len = Bytes(EXTENT_SIZE as u64);
+            visit(provider, &Extent::from_parts(self.tier, offset, len, at, Provenance::Unknown));
+        });
+    }
+}

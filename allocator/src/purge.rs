@@ -1,0 +1,149 @@
+//! The purger: gives memory back that stayed free for a while, also when the program idles.
+//!
+//! A thread, because only a thread can act while the program sleeps; started when there is first something worth
+//! giving back, so that a small program never has it. It sleeps for good (on a futex) while nothing is dirty.
+
+use tiermem_sys::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use tiermem_sys::sync::{futex_wait, futex_wake_all};
+use tiermem_sys::thread;
+
+use crate::control::{self, EventKind};
+use crate::{clock, heap, tiers};
+
+/// The thread is not worth starting for less.
+const WORTHWHILE_BYTES: u64 = 1 << 20;
+
+/// How long memory stays free before it is given back, milliseconds.
+static DECAY_MS: AtomicU32 = AtomicU32::new(500);
+
+/// Default of [`set_decay`], milliseconds.
+pub const DECAY_MS_DEFAULT: u32 = 500;
+
+const NOT_STARTED: u32 = 0;
+const STARTING: u32 = 1;
+/// It looks at the pools from time to time.
+const AWAKE: u32 = 2;
+/// It waits until somebody frees something.
+const SLEEPING: u32 = 3;
+/// It could not be started, or must not be: memory is given back by [`purge_now`] only.
+const OFF: u32 = 4;
+
+static STATE: AtomicU32 = AtomicU32::new(NOT_STARTED);
+
+/// Rounds of the purger, for tests.
+static ROUNDS: AtomicU64 = AtomicU64::new(0);
+
+/// Sets how long memory stays free before it is given back.
+pub fn set_decay(ms: u32) {
+    DECAY_MS.store(ms, Ordering::Relaxed);
+}
+
+/// Called when units were given back to a pool: wakes the thread if it sleeps. Starting it is left to
+/// [`start_if_wanted`], because the C library allocates for it.
+#[inline]
+pub fn note_freed() {
+    // Relaxed: a wake-up that is missed here comes with the next free.
+    if STATE.load(Ordering::Relaxed) == SLEEPING {
+        wake();
+    }
+}
+
+#[cold]
+fn wake() {
+    if dirty_bytes() < WORTHWHILE_BYTES && idle_extents() == 0 {
+        return;
+    }
+    if STATE.compare_exchange(SLEEPING, AWAKE, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+        futex_wake_all(&STATE);
+    }
+}
+
+/// Starts the thread if there is something for it. Called where the allocator holds no lock and is in no list.
+#[inline]
+pub fn start_if_wanted() {
+    if STATE.load(Ordering::Relaxed) == NOT_STARTED {
+        start();
+    }
+}
+
+#[cold]
+fn start() {
+    if dirty_bytes() < WORTHWHILE_BYTES {
+        return;
+    }
+    // AcqRel: the winner's thread sees everything that came before.
+    if STATE.compare_exchange(NOT_STARTED, STARTING, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+        return;
+    }
+    let state = match thread::spawn_detached(c"tiermem-purge", run) {
+        Ok(()) => AWAKE,
+        Err(_) => OFF,
+    };
+    // Only from STARTING: the new thread may have gone to sleep already.
+    let _ = STATE.compare_exchange(STARTING, state, Ordering::AcqRel, Ordering::Relaxed);
+}
+
+extern "C" fn run() {
+    loop {
+        let decay = DECAY_MS.load(Ordering::Relaxed);
+        thread::sleep_ms((decay / 2).clamp(10, 1000));
+        heap::collect_idle();
+        let now = clock::now_ms();
+        purge_before(now.saturating_sub(decay));
+        control::publish_if_due(now);
+        ROUNDS.fetch_add(1, Ordering::Relaxed);
+        if dirty_bytes() == 0 && idle_extents() == 0 {
+            control::publish();
+            sleep_until_woken();
+        }
+    }
+}
+
+fn sleep_until_woken() {
+    // AcqRel: who sees SLEEPING wakes us; what was freed before that is seen below.
+    STATE.store(SLEEPING, Ordering::SeqCst);
+    // A free between the look before and the store would not have woken us: look again.
+    if dirty_bytes() >= WORTHWHILE_BYTES {
+        STATE.store(AWAKE, Ordering::SeqCst);
+        return;
+    }
+    while STATE.load(Ordering::Acquire) == SLEEPING {
+        futex_wait(&STATE, SLEEPING);
+    }
+}
+
+/// Gives everything that is free back now. Returns the number of bytes.
+pub fn purge_now() -> u64 {
+    if let Some(heap) = heap::attach() {
+        heap.outbox().send_all();
+        heap.collect();
+        heap.trim();
+    }
+    heap::collect_idle();
+    purge_before(u32::MAX)
+}
+
+fn purge_before(before: u32) -> u64 {
+    let mut returned = 0;
+    for (tier, slot) in tiers::all().iter().enumerate() {
+        let bytes = slot.pool.purge(before);
+        if bytes > 0 {
+            control::event(EventKind::Returned, Some(tier as u8), bytes);
+        }
+        returned += bytes;
+    }
+    returned
+}
+
+fn dirty_bytes() -> u64 {
+    tiers::all().iter().map(|slot| slot.pool.dirty_bytes()).sum()
+}
+
+fn idle_extents() -> usize {
+    tiers::all().iter().map(|slot| slot.pool.idle_extents()).sum()
+}
+
+/// In a child of fork: the thread was not copied.
+pub fn restart_in_child() {
+    let _ = STATE.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |s| (s != OFF).then_some(NOT_STARTED));
+}

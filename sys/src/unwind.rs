@@ -1,0 +1,67 @@
+//! Walking the stack, through the unwinder that every Rust program links.
+
+use std::ffi::c_void;
+
+/// Fills `frames` with return addresses of the calling thread's stack, innermost first, this function's own left
+/// out. Returns how many there are.
+///
+/// Uses the unwind tables (`.eh_frame`), so frame pointers are not needed. With glibc 2.35 or newer the tables are
+/// found without a lock (`_dl_find_object`), and nothing is allocated.
+#[inline(never)]
+pub fn walk(frames: &mut [usize]) -> usize {
+    struct Walk<'a> {
+        frames: &'a mut [usize],
+        count: usize,
+        skip: usize,
+    }
+
+    extern "C-unwind" fn visit(context: *mut Context, argument: *mut c_void) -> i32 {
+        const GO_ON: i32 = 0;
+        const STOP: i32 = 5;
+        // SAFETY: the argument is the `Walk` below, alive during the call.
+        let walk = unsafe { &mut *argument.cast::<Walk<'_>>() };
+        // SAFETY: the unwinder's own context.
+        let pc = unsafe { _Unwind_GetIP(context) };
+        if walk.skip > 0 {
+            walk.skip -= 1;
+            return GO_ON;
+        }
+        match walk.frames.get_mut(walk.count) {
+            Some(slot) if pc != 0 => {
+                *slot = pc;
+                walk.count += 1;
+                GO_ON
+            }
+            _ => STOP,
+        }
+    }
+
+    let mut walk = Walk { frames, count: 0, skip: 1 };
+    // SAFETY: `visit` does not unwind and fits the ABI; the argument outlives the call.
+    unsafe { _Unwind_Backtrace(visit, (&raw mut walk).cast()) };
+    walk.count
+}
+
+/// The unwinder's state.
+enum Context {}
+
+unsafe extern "C-unwind" {
+    fn _Unwind_Backtrace(
+        visit: extern "C-unwind" fn(*mut Context, *mut c_void) -> i32,
+        argument: *mut c_void,
+    ) -> i32;
+    fn _Unwind_GetIP(context: *mut Context) -> usize;
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_caller_is_found() {
+        let mut frames = [0; 8];
+        let count = super::walk(&mut frames);
+        assert!(count >= 2, "only {count} frames");
+        let here = (super::tests::the_caller_is_found as fn()).addr();
+        let caller = frames[0];
+        assert!(caller > here && caller - here < 4096, "{caller:#x} is not in the function at {here:#x}");
+    }
+}
