@@ -7,7 +7,7 @@ use tiermem_sys::thread::KeepErrno;
 use crate::heap::{self, Demand, tls};
 use crate::size_class::{ALIGNMENT_MIN, CLASS_MAX, SMALL_MAX, SizeClass};
 use crate::span::{Block, Span, State};
-use crate::{arena, clock, control, errno, large, place, purge, sites};
+use crate::{arena, clock, control, errno, large, place, purge, sites, startup};
 
 /// Largest request that is served at all, bytes: `PTRDIFF_MAX`, as the C standard library has it.
 pub const REQUEST_MAX: usize = isize::MAX as usize;
@@ -45,6 +45,9 @@ pub fn allocate_aligned(size: usize, align: usize) -> *mut u8 {
     if align <= ALIGNMENT_MIN { allocate(size) } else { allocate_any(size, align) }
 }
 
+/// What one slow path stands for at least: the run of blocks that it makes ready, bytes.
+const SLOW_PATH_BYTES: usize = 4096;
+
 /// The slow path: with the stack and the registers to do whatever is due.
 #[inline(never)]
 fn allocate_any(size: usize, align: usize) -> *mut u8 {
@@ -69,9 +72,11 @@ fn allocate_unhurried(size: usize, align: usize) -> *mut u8 {
     };
     let block = place::allocate(heap, demand, size);
     if !block.is_null() {
-        sites::sample(block.addr(), size);
+        sites::sample(block.addr(), size.max(SLOW_PATH_BYTES));
     }
-    control::publish_if_due(clock::now_ms());
+    let now = clock::now_ms();
+    startup::publish_child_if_due(now);
+    control::publish_if_due(now);
     purge::start_if_wanted();
     block
 }

@@ -22,7 +22,8 @@ unsafe impl Sync for Converted {}
 static CONVERTED: Converted = Converted(UnsafeCell::new(0));
 
 extern "C" fn prepare() {
-    // The order in which the allocator takes locks: registry, statistics, pools by number, address space, records.
+    // The order in which the allocator takes locks: segment's place, registry, statistics, pools by number, address space, records.
+    startup::lock_for_fork();
     heap::lock_for_fork();
     control::lock_for_fork();
     for slot in tiers::all() {
@@ -59,6 +60,8 @@ fn release_all() {
     unsafe { control::unlock_after_fork() };
     // SAFETY: `prepare` took it.
     unsafe { heap::unlock_after_fork() };
+    // SAFETY: `prepare` took it.
+    unsafe { startup::unlock_after_fork() };
 }
 
 fn tell_providers(child: bool) {
@@ -82,5 +85,5 @@ extern "C" fn child() {
     control::restart_in_child();
     release_all();
     purge::restart_in_child();
-    startup::after_fork_in_child();
+    startup::expect_child();
 }

@@ -20,14 +20,15 @@ mod meta;
 mod place;
 mod pool;
 pub mod purge;
-mod sites;
+pub mod sites;
 mod size_class;
 mod span;
-mod startup;
+pub mod startup;
 mod stats;
 mod tiers;
 
 pub use hints::{pop_hint, push_hint, scope, tier, tier_count, tier_numbered};
+pub use startup::start;
 pub use tiermem_sys::map::os_page_size;
 pub use tiermem_tiers::TierId;
 

@@ -58,7 +58,7 @@ pub fn allocate(heap: &'static Heap, demand: Demand, size: usize) -> *mut u8 {
     };
     let mut request = Request::new(size as u64, 0);
     request.hint = heap.hint().map(TierIndex);
-    request.site = plan.has_site_rules().then(sites::rule_for_this_call).flatten();
+    request.site = plan.has_site_rules().then(|| sites::rule_for(size as u64)).flatten();
     // First what the best tier already holds: memory that was freed there is used before another tier grows.
     let loads = loads();
     let best = plan.choose(&request, &loads).preferred();
@@ -118,6 +118,7 @@ fn loads() -> [TierLoad; TIERS_MAX] {
     for (load, slot) in loads.iter_mut().zip(tiers::all()) {
         // Relaxed: the limit itself is checked again under the pool's lock.
         load.committed = slot.pool.counters.committed.load(Ordering::Relaxed);
+        load.capacity = slot.pool.counters.capacity.load(Ordering::Relaxed);
         load.available = !slot.pool.counters.is_unavailable();
     }
     loads

@@ -271,11 +271,6 @@ impl Span {
         self.count.load(PLAIN).wrapping_add(self.bias.load(PLAIN)) as usize
     }
 
-    /// Whether a block is on the free list.
-    pub fn has_free(&self) -> bool {
-        !self.free.load(PLAIN).is_null()
-    }
-
     /// Blocks in the span.
     pub fn capacity(&self) -> usize {
         self.capacity.load(PLAIN) as usize
@@ -391,16 +386,6 @@ impl SpanQueue {
         }
         span.next.store(ptr::null_mut(), PLAIN);
         span.prev.store(ptr::null_mut(), PLAIN);
-    }
-
-    /// The spans from first to last. The current one may be removed while iterating.
-    pub fn iter(&self) -> impl Iterator<Item = &'static Span> {
-        let mut at = self.head.load(PLAIN);
-        std::iter::from_fn(move || {
-            let span = record(at)?;
-            at = span.next.load(PLAIN);
-            Some(span)
-        })
     }
 }
 

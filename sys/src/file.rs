@@ -91,6 +91,15 @@ fn open_with(path: &CStr, flags: i32) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Removes a file.
+///
+/// # Errors
+/// As unlink(2).
+pub fn remove(path: &CStr) -> Result<()> {
+    // SAFETY: `path` ends in NUL.
+    Errno::result(unsafe { libc::unlink(path.as_ptr()) }).map(drop)
+}
+
 /// Opens a file for reading only.
 ///
 /// # Errors

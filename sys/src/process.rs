@@ -13,6 +13,12 @@ pub fn id() -> u32 {
     unsafe { libc::syscall(libc::SYS_getpid) }.unsigned_abs() as u32
 }
 
+/// The id of the process that started this one, from the kernel.
+pub fn parent_id() -> u32 {
+    // SAFETY: getppid has no preconditions.
+    unsafe { libc::getppid() }.unsigned_abs()
+}
+
 /// The effective user id.
 pub fn user() -> u32 {
     // SAFETY: geteuid has no preconditions.

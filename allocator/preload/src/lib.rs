@@ -10,3 +10,4 @@
 mod c_api;
 mod c_malloc;
 mod cxx;
+mod life;

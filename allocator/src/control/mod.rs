@@ -4,6 +4,7 @@
 //! `tierctl`. [`layout`] draws its bytes.
 
 mod attach;
+#[expect(missing_docs, reason = "the fields are named as in `Snapshot`, whose documentation holds for them")]
 pub mod layout;
 mod publish;
 mod snapshot;

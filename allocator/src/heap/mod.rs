@@ -64,6 +64,8 @@ pub struct Heap {
     hint_depth: Cell<u32>,
     /// The tier that the strategy chose last.
     strategy_tier: Cell<u8>,
+    /// Whether the thread is walking its stack, which may allocate.
+    pub in_site_code: Cell<bool>,
     /// The number of the heap, for statistics and for spreading.
     number: AtomicU32,
     pool_next: AtomicPtr<Heap>,
@@ -124,6 +126,7 @@ impl Heap {
             hints: [const { Cell::new(0) }; HINTS_MAX],
             hint_depth: Cell::new(0),
             strategy_tier: Cell::new(0),
+            in_site_code: Cell::new(false),
             number: AtomicU32::new(0),
             pool_next: AtomicPtr::new(ptr::null_mut()),
         }

@@ -52,6 +52,8 @@ pub struct Counters {
     pub returned: AtomicU64,
     /// The limit in bytes; `u64::MAX` for none.
     pub limit: AtomicU64,
+    /// Size of the tier in bytes; `u64::MAX` where that is unknown.
+    pub capacity: AtomicU64,
     /// When the tier failed to give an extent that its limit allowed, milliseconds; 0 if it did not.
     pub refused_at: AtomicU32,
 }
@@ -89,6 +91,7 @@ impl Pool {
                 committed_max: AtomicU64::new(0),
                 returned: AtomicU64::new(0),
                 limit: AtomicU64::new(u64::MAX),
+                capacity: AtomicU64::new(u64::MAX),
                 refused_at: AtomicU32::new(0),
             },
         }

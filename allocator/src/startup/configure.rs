@@ -1,0 +1,131 @@
+//! The policy and the tiers that the environment asks for.
+
+use std::fmt::Display;
+use std::path::Path;
+
+use tiermem_placement::{Policy, TierIndex};
+use tiermem_sys::sync::atomic::Ordering;
+use tiermem_tiers::{Addressable, Bytes, TierId, TierKind, TierName, TierSpec, provider};
+
+use super::{LIMITS_VARIABLE, POLICY_VARIABLE, TIERS_VARIABLE};
+use crate::control::{self, EventKind};
+use crate::{place, purge, sites, tiers};
+
+/// What came of it.
+#[derive(Default)]
+pub struct Outcome {
+    /// The policy file, if one was asked for.
+    pub policy_path: String,
+    /// What could not be done as asked, a line each.
+    pub complaints: Vec<String>,
+}
+
+impl Outcome {
+    fn complain(&mut self, complaint: impl Display) {
+        // One line each: the rest of a longer complaint is for `tierctl policy check`.
+        let text = complaint.to_string();
+        let line = text.lines().next().unwrap_or_default();
+        self.complaints.push(line.to_owned());
+    }
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()).filter(|value| !value.is_empty())
+}
+
+fn list(name: &str) -> Vec<String> {
+    let split = |text: String| text.split(';').map(str::trim).filter(|s| !s.is_empty()).map(str::to_owned).collect();
+    variable(name).map(split).unwrap_or_default()
+}
+
+/// Reads the environment and puts what it asks for in force.
+pub fn from_environment() -> Outcome {
+    let mut outcome = Outcome::default();
+    let path = variable(POLICY_VARIABLE);
+    let (specs, limits) = (list(TIERS_VARIABLE), list(LIMITS_VARIABLE));
+    if path.is_none() && specs.is_empty() && limits.is_empty() {
+        return outcome;
+    }
+    let mut policy = path.map_or_else(Policy::default, |path| {
+        let read = read_policy(&path);
+        outcome.policy_path = path;
+        read.unwrap_or_else(|complaint| {
+            outcome.complain(format_args!("{complaint}; all memory is placed on DRAM"));
+            Policy::default()
+        })
+    });
+    for spec in specs {
+        if let Err(error) = policy.add_tier(&spec) {
+            outcome.complain(format_args!("{TIERS_VARIABLE}: {error}"));
+        }
+    }
+    for limit in limits {
+        if let Err(complaint) = set_limit(&mut policy, &limit) {
+            outcome.complain(format_args!("{LIMITS_VARIABLE}: {complaint}"));
+        }
+    }
+    install(&policy, &mut outcome);
+    outcome
+}
+
+fn read_policy(path: &str) -> Result<Policy, String> {
+    let text = std::fs::read_to_string(Path::new(path)).map_err(|error| format!("{path}: {error}"))?;
+    Policy::parse(&text, path).map_err(|error| error.to_string().lines().next().unwrap_or_default().to_owned())
+}
+
+fn set_limit(policy: &mut Policy, text: &str) -> Result<(), String> {
+    let (name, size) = text.split_once('=').ok_or_else(|| format!("`{text}` is not TIER=SIZE"))?;
+    let size = Bytes::parse(size).map_err(|error| format!("`{text}`: {error}"))?;
+    if size == Bytes::ZERO {
+        return Err(format!(
+            "`{text}`: a limit of 0 would place nothing there; leave the tier out of the chain instead"
+        ));
+    }
+    if !policy.set_limit(name, Some(size.0)) {
+        return Err(format!("`{text}`: there is no tier `{name}`"));
+    }
+    Ok(())
+}
+
+/// Opens the tiers and puts the plan in force.
+fn install(policy: &Policy, outcome: &mut Outcome) {
+    for (i, tier) in policy.tiers().iter().enumerate() {
+        let id = TierId(i as u8);
+        let Some(name) = TierName::new(tier.name()) else { continue };
+        let opened = tier.source().map(|source| open(tier.name(), source, id)).transpose();
+        let (kind, provider) = match opened {
+            Ok(Some((kind, provider))) => (kind, Some(provider)),
+            Ok(None) => (TierKind::Dram, None),
+            Err(complaint) => {
+                outcome.complain(format_args!("tier {name} is left out: {complaint}"));
+                control::event(EventKind::TierMissing, Some(id.0), 0);
+                (TierKind::DaxFile, None)
+            }
+        };
+        // SAFETY: `start` runs once, and the tiers come in order.
+        unsafe { tiers::add(id, name, kind, provider) };
+        let counters = &tiers::slot(id.0).pool.counters;
+        let missing = i > 0 && provider.is_none();
+        let limit = if missing { 0 } else { tier.limit().unwrap_or(u64::MAX) };
+        counters.limit.store(limit, Ordering::Relaxed);
+        if let Some(provider) = provider {
+            counters.capacity.store(provider.usage().capacity.0, Ordering::Relaxed);
+        }
+    }
+    purge::set_decay(policy.decay_ms());
+    sites::set_rules(policy.site_rules());
+    // A plan is a kilobyte, made once.
+    place::set_plan(Box::leak(Box::new(policy.compile())));
+    debug_assert_eq!(TierIndex::DRAM.0, 0);
+}
+
+fn open(name: &str, source: &str, id: TierId) -> Result<(TierKind, &'static dyn Addressable), String> {
+    let spec: TierSpec = format!("{name}={source}").parse().map_err(|error| format!("{error}"))?;
+    let opened = provider::open(&spec, id).map_err(|error| error.to_string())?;
+    // Tiers live as long as the process.
+    let opened = Box::leak(opened);
+    let addressable = opened.addressable().ok_or_else(|| {
+        format!("{} memory cannot be loaded from and stored to, so a heap cannot live there", spec.kind)
+    })?;
+    Ok((spec.kind, addressable))
+}

@@ -1,0 +1,55 @@
+//! Starting: from plain DRAM, which works from the first `malloc` on, to the tiers and the policy that the user
+//! asked for. Runs once, in an ordinary context (before `main`, or when the program calls [`start`]): it may allocate
+//! and open files, and what it leaves behind lives for ever.
+
+mod channel;
+mod configure;
+
+use tiermem_sys::sync::atomic::{AtomicBool, Ordering};
+
+use crate::control::{self, EventKind};
+use crate::{fork, sites};
+
+pub use channel::{expect_child, lock_for_fork, publish_child_if_due, unlock_after_fork};
+
+/// Where the policy file is.
+pub const POLICY_VARIABLE: &str = "TIERMEM_POLICY";
+/// Further tiers: `SPEC;SPEC;…`. A tier that the policy names gets the new source.
+pub const TIERS_VARIABLE: &str = "TIERMEM_TIERS";
+/// Limits: `TIER=SIZE;…`.
+pub const LIMITS_VARIABLE: &str = "TIERMEM_LIMITS";
+/// Directory for the control segment, instead of `/dev/shm/tiermem-UID`. The segment then outlives the process, for
+/// whoever made the directory; and allocation sites are sampled.
+pub const CONTROL_VARIABLE: &str = "TIERMEM_CONTROL_DIR";
+
+/// Sets the process up as its environment says. Called again, does nothing.
+///
+/// `libtiermem.so` does this before `main`; a program that links the crate calls it first thing, to be placed,
+/// watched and tuned like one under the preload. Without it, all memory is DRAM.
+///
+/// Whatever is wrong with the settings is said in one line on standard error, and the program goes on without.
+pub fn start() {
+    static STARTED: AtomicBool = AtomicBool::new(false);
+    // AcqRel: once only; no data hangs on it.
+    if STARTED.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    fork::register();
+    let watched = std::env::var_os(CONTROL_VARIABLE).is_some();
+    channel::open();
+    control::event(EventKind::Started, None, 0);
+    let outcome = configure::from_environment();
+    for complaint in &outcome.complaints {
+        eprintln!("tiermem: {complaint}");
+    }
+    control::set_policy(&outcome.policy_path, &outcome.complaints.join("\n"));
+    sites::begin(watched);
+    control::publish();
+}
+
+/// Publishes the last figures. `libtiermem.so` does this when the process exits.
+pub fn finish() {
+    sites::record_modules();
+    control::end();
+    channel::close();
+}
