@@ -98,6 +98,11 @@ fn tiers() {
 }
 
 #[test]
+fn columns_count_characters() {
+    refused("version = 1\ntier.a = { source = 'äöü', limit = 0 }\n", (2, 36), "a limit of 0 bytes");
+}
+
+#[test]
 fn too_many() {
     let tiers = |n: usize| (0..n).map(|i| format!("[tier.t{i}]\nsource = 'x'\n")).collect::<String>();
     assert!(Policy::parse(&format!("version = 1\n{}", tiers(TIERS_MAX - 1)), "p.toml").is_ok());
