@@ -32,23 +32,32 @@ pub fn check_policy(input: &[u8]) {
     assert!(site.is_none_or(|tier| tier.index() < policy.tiers().len()));
 }
 
-/// Asks the policy's plan for tiers, at loads taken from `input`'s bytes.
+/// Asks the policy's plan for tiers, at loads taken from `input`'s bytes: many of them exactly at, one byte under or
+/// one byte over what would still fit, because there is where a plan can be wrong.
 fn check_choices(policy: &Policy, input: &[u8]) {
     let plan = policy.compile();
     for window in input.windows(TIERS_MAX + 3).step_by(16) {
-        let mut loads = [TierLoad::default(); TIERS_MAX];
-        for (load, &byte) in loads.iter_mut().zip(window) {
-            load.committed = 1u64.checked_shl(u32::from(byte)).unwrap_or(u64::from(byte));
-            load.capacity = if byte & 1 == 0 { u64::MAX } else { u64::from(byte) << 20 };
-            load.available = !byte.is_multiple_of(7);
-        }
         let [hint, grow, size] = [window[TIERS_MAX], window[TIERS_MAX + 1], window[TIERS_MAX + 2]];
-        let request = Request { hint: Some(TierIndex(hint)), ..Request::new(1 << (size % 64), u64::from(grow) << 13) };
+        let grow = u64::from(grow) << 13;
+        let mut loads = [TierLoad::default(); TIERS_MAX];
+        let mut ceilings = [0; TIERS_MAX];
+        for (i, (tier, &byte)) in policy.tiers().iter().zip(window).enumerate() {
+            let capacity = if byte & 1 == 0 { u64::MAX } else { u64::from(byte) << 20 };
+            ceilings[i] = tier.limit().unwrap_or(u64::MAX).min(capacity);
+            let committed = match byte & 6 {
+                0 => u64::from(byte),
+                beside => (ceilings[i] - grow.min(ceilings[i])).saturating_add(u64::from(beside / 2)).saturating_sub(2),
+            };
+            loads[i] = TierLoad { committed, capacity, available: !byte.is_multiple_of(7) };
+        }
+        let request = Request { hint: Some(TierIndex(hint)), ..Request::new(1 << (size % 64), grow) };
         let tiers: Vec<TierIndex> = plan.choose(&request, &loads).iter().collect();
         for (i, tier) in tiers.iter().enumerate() {
-            let limit = policy.tiers()[tier.index()].limit().unwrap_or(u64::MAX).min(loads[tier.index()].capacity);
-            assert!(loads[tier.index()].committed + request.grow <= limit && loads[tier.index()].available);
-            assert!(!tiers[..i].contains(tier));
+            let load = loads[tier.index()];
+            assert!(load.available, "{tier:?} is not available\n{policy}");
+            let after = load.committed.checked_add(grow);
+            assert!(after.is_some_and(|after| after <= ceilings[tier.index()]), "{tier:?} {load:?} + {grow}\n{policy}");
+            assert!(!tiers[..i].contains(tier), "{tier:?} twice\n{policy}");
         }
     }
 }
