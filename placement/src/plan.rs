@@ -85,7 +85,7 @@ pub(crate) struct SizeRule {
     pub(crate) tier: TierIndex,
 }
 
-/// A compiled [`Policy`](crate::Policy): a plain value of fixed size, about a kilobyte, that any thread can read.
+/// A compiled [`Policy`](crate::Policy): a plain value of fixed size, under 1.5 KiB, that any thread can read.
 ///
 /// Made by [`Policy::compile`](crate::Policy::compile).
 ///

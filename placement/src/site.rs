@@ -155,3 +155,93 @@ impl SiteRules {
         tier
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The definition of a match, by recursion.
+    fn matches_by_definition(pattern: &[char], text: &[char]) -> bool {
+        match (pattern.split_first(), text.split_first()) {
+            (None, _) => text.is_empty(),
+            (Some(('*', behind)), _) => (0..=text.len()).any(|n| matches_by_definition(behind, &text[n..])),
+            (Some(('?', behind)), Some((_, rest))) => matches_by_definition(behind, rest),
+            (Some((p, behind)), Some((c, rest))) => p == c && matches_by_definition(behind, rest),
+            (Some(_), None) => false,
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 5000, failure_persistence: None, ..ProptestConfig::default() })]
+        #[test]
+        fn globs_match_by_definition(pattern in "[aé*?]{0,8}", text in "[aéb]{0,10}") {
+            let chars = |text: &str| text.chars().collect::<Vec<_>>();
+            let expected = matches_by_definition(&chars(&pattern), &chars(&text));
+            prop_assert_eq!(Glob::new(pattern).matches(&text), expected);
+        }
+    }
+
+    #[test]
+    fn a_hostile_pattern_takes_no_exponential_time() {
+        let pattern = Glob::new("*a".repeat(60));
+        assert!(!pattern.matches(&format!("{}b", "a".repeat(2000))));
+    }
+
+    #[test]
+    fn modules_match_by_file_name_unless_the_pattern_is_a_path() {
+        assert!(Glob::new("libfoo.so*").matches_module("/usr/lib/libfoo.so.3"));
+        assert!(Glob::new("libfoo.so*").matches_module("libfoo.so"));
+        assert!(!Glob::new("lib*").matches_module("/lib/foo"));
+        assert!(Glob::new("/usr/*/libfoo.so").matches_module("/usr/lib/libfoo.so"));
+        assert!(!Glob::new("/usr/*/libfoo.so").matches_module("libfoo.so"));
+    }
+
+    fn rule(symbol: Option<&str>, module: Option<&str>, depth: Option<u32>, size: SizeRange, tier: u8) -> SiteRule {
+        let glob = |text: Option<&str>| text.map(Glob::new);
+        SiteRule { symbol: glob(symbol), module: glob(module), depth, size, tier: TierIndex(tier) }
+    }
+
+    const STACK: [Frame<'_>; 3] = [
+        Frame { symbol: Some("alloc::grow"), module: "/bin/app" },
+        Frame { symbol: None, module: "/lib/libfoo.so.1" },
+        Frame { symbol: Some("Cache::insert"), module: "/bin/app" },
+    ];
+
+    #[test]
+    fn the_first_rule_of_the_policy_wins_not_the_innermost_frame() {
+        let rules = SiteRules::new([
+            rule(Some("Cache::*"), None, None, SizeRange::ALL, 1),
+            rule(None, Some("libfoo.so*"), None, SizeRange::ALL, 2),
+        ]);
+        assert_eq!(rules.matches(1, STACK), Some(TierIndex(1)));
+        assert_eq!(rules.matches(1, STACK[..2].iter().copied()), Some(TierIndex(2)));
+        assert_eq!(rules.matches(1, STACK[..1].iter().copied()), None);
+        assert_eq!(rules.matches(1, []), None);
+        assert_eq!(SiteRules::default().matches(1, STACK), None);
+    }
+
+    #[test]
+    fn all_conditions_of_a_rule_hold_and_in_one_frame() {
+        let cache = |module, depth, size| SiteRules::new([rule(Some("Cache::*"), module, depth, size, 1)]);
+        assert_eq!(cache(Some("app"), None, SizeRange::ALL).matches(1, STACK), Some(TierIndex(1)));
+        assert_eq!(cache(Some("libfoo*"), None, SizeRange::ALL).matches(1, STACK), None, "two frames, half each");
+        assert_eq!(cache(None, Some(2), SizeRange::ALL).matches(1, STACK), None, "third frame, depth two");
+        assert_eq!(cache(None, Some(3), SizeRange::ALL).matches(1, STACK), Some(TierIndex(1)));
+        let large = SizeRange { min: 100, max: u64::MAX };
+        assert_eq!(cache(None, None, large).matches(99, STACK), None);
+        assert_eq!(cache(None, None, large).matches(100, STACK), Some(TierIndex(1)));
+    }
+
+    #[test]
+    fn the_stack_is_walked_as_deep_as_the_deepest_rule() {
+        assert_eq!(SiteRules::default().depth(32), 0);
+        let rules = |depths: &[Option<u32>]| {
+            SiteRules::new(depths.iter().map(|&depth| rule(Some("f"), None, depth, SizeRange::ALL, 0)))
+        };
+        assert_eq!(rules(&[Some(4), Some(9)]).depth(32), 9);
+        assert_eq!(rules(&[Some(4), None]).depth(32), 32);
+        assert_eq!(rules(&[Some(64)]).depth(32), 32);
+    }
+}

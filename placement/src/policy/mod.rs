@@ -185,6 +185,14 @@ impl Policy {
         parse::parse(text, file_name)
     }
 
+    /// Like [`parse`](Self::parse), for what was read from a file and may be anything.
+    ///
+    /// # Errors
+    /// As `parse`; also where the bytes are not UTF-8.
+    pub fn parse_bytes(bytes: &[u8], file_name: &str) -> Result<Self, PolicyError> {
+        parse::parse_bytes(bytes, file_name)
+    }
+
     /// The policy for tiers named on a command line, each `NAME=SOURCE`: filled in the order DRAM, then as given.
     ///
     /// ```

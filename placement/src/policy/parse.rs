@@ -34,17 +34,32 @@ pub(super) fn parse(text: &str, file_name: &str) -> Result<Policy, PolicyError> 
         }
         // What a broken text seems to say is not worth judging.
         if complaints.is_empty() {
-            let mut reader = Reader { policy: &mut policy, complaints: &mut complaints };
+            let mut reader = Reader { policy: &mut policy, complaints: &mut complaints, tiers_dropped: false };
             reader.file(root.get_ref());
         }
     }
     complaints.into_result(file_name).map(|()| policy)
 }
 
+pub(super) fn parse_bytes(bytes: &[u8], file_name: &str) -> Result<Policy, PolicyError> {
+    let error = match str::from_utf8(bytes) {
+        Ok(text) => return parse(text, file_name),
+        Err(error) => error,
+    };
+    // The text before the error is the same in both forms, so the place is too.
+    let readable = bytes.get(..bytes.len().min(TEXT_LEN_MAX)).unwrap_or_default();
+    let text = String::from_utf8_lossy(readable);
+    let mut complaints = Complaints::about(&text);
+    complaints.add(error.valid_up_to()..error.valid_up_to(), "not a policy: this is not UTF-8 text");
+    complaints.into_result(file_name).map(|()| Policy::default())
+}
+
 /// Fills a policy from the tables of a file.
 struct Reader<'p, 'c, 'text> {
     policy: &'p mut Policy,
     complaints: &'c mut Complaints<'text>,
+    /// There were too many tiers, and the last ones are not declared.
+    tiers_dropped: bool,
 }
 
 impl Reader<'_, '_, '_> {
@@ -84,15 +99,15 @@ impl Reader<'_, '_, '_> {
                 self.tier(&mut tier, entries, span.clone());
             }
             // A faulty tier is declared nevertheless, lest every mention of it be a complaint of its own.
-            match self.policy.tiers.first_mut() {
-                Some(dram) if name == DRAM => *dram = tier,
-                _ => self.policy.tiers.push(tier),
-            }
-            if self.policy.tiers.len() > TIERS_MAX {
-                self.complain(
-                    span,
-                    format!("`{}` is one too many: at most {TIERS_MAX} tiers, dram included", clip(name)),
-                );
+            let declared = &mut self.policy.tiers;
+            if let Some(dram) = declared.first_mut().filter(|_| name == DRAM) {
+                *dram = tier;
+            } else if declared.len() < TIERS_MAX {
+                declared.push(tier);
+            } else if !self.tiers_dropped {
+                self.tiers_dropped = true;
+                let message = format!("`{}` is one tier too many: at most {TIERS_MAX}, dram included", clip(name));
+                self.complain(span, message);
             }
         }
     }
@@ -276,7 +291,7 @@ impl Reader<'_, '_, '_> {
         let mut sizes: Vec<SizeRange> = Vec::new();
         for (i, item) in items.iter().enumerate() {
             if i == RULES_MAX {
-                self.complain(item.span(), format!("one rule too many: at most {RULES_MAX}"));
+                return self.complain(item.span(), format!("one rule too many: at most {RULES_MAX}"));
             }
             let Some(entries) = table::table(item, "a table headed [[rule]]", self.complaints) else { continue };
             let known = ["size", "symbol", "module", "depth", "tier"];
@@ -351,7 +366,7 @@ impl Reader<'_, '_, '_> {
 
     fn known_tier(&mut self, name: &str, span: Range<usize>) -> Option<TierIndex> {
         let tier = self.policy.tier_index(name);
-        if tier.is_none() {
+        if tier.is_none() && !self.tiers_dropped {
             let hint = check::suggestion(name, self.policy.tiers.iter().map(Tier::name));
             self.complain(span, format!("unknown tier `{}`{hint}", clip(name)));
         }

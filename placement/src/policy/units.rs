@@ -43,6 +43,7 @@ fn factor(prefix: &str, kilo: u64) -> Option<u64> {
 
 /// Parses `4G`, `512 MiB`, `1.5m`, `65536`: units are binary, whether or not the `i` is written.
 pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
+    let text = text.trim();
     let help = || format!("`{}` is not a size; write for example \"64 KiB\", \"1.5 GiB\" or 4096", clip(text));
     let (whole, fraction, unit) = split(text).ok_or_else(help)?;
     let prefix = unit.strip_suffix(['b', 'B']).unwrap_or(unit);
@@ -216,5 +217,97 @@ impl fmt::Display for Watermark {
         }
         let digits = format!("{:06}", self.0);
         write!(f, "0.{}", digits.trim_end_matches('0'))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("65536", 65536),
+            ("4G", 4 << 30),
+            (" 512 MiB ", 512 << 20),
+            ("1.5m", 3 << 19),
+            ("2 kB", 2048),
+            ("1 B", 1),
+            ("0.1k", 102),
+            ("18446744073709551615", u64::MAX),
+            ("3 P", 3 << 50),
+        ] {
+            assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "B", "k", "-1", "1e3", "1 i", "1 iB", "1..2", ".5", "1.", "4 GG", "99999999 P", "1 BB", "0x10"]
+        {
+            assert!(parse_bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn ranges() {
+        let range = |min, max| Ok(SizeRange { min, max });
+        assert_eq!(SizeRange::parse(">= 1 MiB"), range(1 << 20, u64::MAX));
+        assert_eq!(SizeRange::parse(">1"), range(2, u64::MAX));
+        assert_eq!(SizeRange::parse("<= 4k"), range(0, 4096));
+        assert_eq!(SizeRange::parse("= 64"), range(64, 64));
+        assert_eq!(SizeRange::parse("1k..=2k"), range(1024, 2048));
+        assert_eq!(SizeRange::parse("..2k"), range(0, 2047));
+        assert_eq!(SizeRange::parse("2k.."), range(2048, u64::MAX));
+        assert_eq!(SizeRange::parse("1.5k..2.5k"), range(1536, 2559));
+    }
+
+    #[test]
+    fn bandwidths() {
+        assert_eq!(Bandwidth::parse("12 GB/s"), Ok(Bandwidth(12_000_000_000)));
+        assert_eq!(Bandwidth::parse("11.5 GiB/s"), Ok(Bandwidth(23 << 29)));
+        assert_eq!(Bandwidth::parse("300 B/s").map(Bandwidth::weight), Ok(1));
+        assert_eq!(Bandwidth(12_000_000_000).weight(), 12_000);
+        for text in ["12", "12 GB", "GB/s", "12 Gb/s", "0.1 B/s"] {
+            assert!(Bandwidth::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn watermarks_round_down_and_never_over_the_ceiling() {
+        let of = |fraction, ceiling| Watermark::from_fraction(fraction).map(|mark| mark.of(ceiling));
+        assert_eq!(of(0.9, 10), Some(9));
+        assert_eq!(of(0.9, 9), Some(8));
+        assert_eq!(of(0.5, u64::MAX - 1), Some(u64::MAX / 2));
+        assert_eq!(of(0.5, u64::MAX), Some(u64::MAX), "nothing is half of what is unknown");
+        assert_eq!(of(1.0, 7), Some(7));
+        for fraction in [0.0, -0.1, 1.000_001, f64::NAN, f64::INFINITY, 1e-9] {
+            assert_eq!(Watermark::from_fraction(fraction), None, "{fraction}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        #[test]
+        fn what_is_shown_is_read_back(a in any::<u64>(), b in any::<u64>(), shift in 0u32..64, mark in 1u32..=1_000_000) {
+            let (a, b) = (a >> shift, b >> shift);
+            prop_assert_eq!(parse_bytes(&show_bytes(a)), Ok(a));
+            let range = SizeRange { min: a.min(b), max: a.max(b) };
+            prop_assert_eq!(SizeRange::parse(&range.to_string()), Ok(range));
+            let up_to = SizeRange { min: 0, max: a };
+            prop_assert_eq!(SizeRange::parse(&up_to.to_string()), Ok(up_to));
+            let bandwidth = Bandwidth(a.max(1));
+            prop_assert_eq!(Bandwidth::parse(&bandwidth.to_string()), Ok(bandwidth));
+            let watermark = Watermark::new(mark);
+            let fraction: f64 = watermark.map(|mark| mark.to_string()).unwrap_or_default().parse().unwrap();
+            prop_assert_eq!(Watermark::from_fraction(fraction), watermark);
+        }
+
+        #[test]
+        fn no_text_is_too_strange(text in any::<String>(), sized in "[0-9]{0,24}[.]?[0-9]{0,24} ?[kKMGTPEiB/s.=<>]{0,5}") {
+            for text in [text, sized] {
+                let _ = (parse_bytes(&text), SizeRange::parse(&text), Bandwidth::parse(&text));
+                prop_assert!(clip(&text).chars().count() <= 61);
+            }
+        }
     }
 }
