@@ -7,13 +7,18 @@
 #![expect(unsafe_code, reason = "this room exists to hold the unsafe calls to the kernel and the CPU")]
 
 pub mod file;
+pub mod fs;
 pub mod guarded;
 pub mod map;
 pub mod mempolicy;
+pub mod page_move;
+pub mod pagemap;
+pub mod perf;
 pub mod process;
 pub mod signal;
 pub mod sync;
 pub mod text;
+pub mod userfault;
 
 /// The kernel's error number.
 pub use nix::errno::Errno;

@@ -1,0 +1,1 @@
+pub fn probe(_: &[u32]) -> Vec<super::Mechanism> { Vec::new() }

@@ -1,0 +1,1 @@
+pub fn probe() -> Vec<super::Mechanism> { Vec::new() }
