@@ -20,8 +20,5 @@ pub struct Space {
 pub fn space(path: &Path) -> Result<Space> {
     let answer = nix::sys::statvfs::statvfs(path)?;
     let unit = answer.fragment_size();
-    Ok(Space {
-        total: answer.blocks().saturating_mul(unit),
-        available: answer.blocks_available().saturating_mul(unit),
-    })
+    Ok(Space { total: answer.blocks().saturating_mul(unit), available: answer.blocks_available().saturating_mul(unit) })
 }

@@ -6,6 +6,7 @@
 // UNSAFETY: this room exists to hold the unsafe calls to the kernel and the CPU.
 #![expect(unsafe_code, reason = "this room exists to hold the unsafe calls to the kernel and the CPU")]
 
+pub mod damon;
 pub mod file;
 pub mod fs;
 pub mod guarded;
@@ -17,7 +18,11 @@ pub mod perf;
 pub mod process;
 pub mod signal;
 pub mod sync;
+<<<<<<< HEAD
 pub mod text;
+=======
+pub mod trial;
+>>>>>>> ad87954 (Try each telemetry and migration mechanism in miniature and report what works and why not)
 pub mod userfault;
 
 /// The kernel's error number.

@@ -108,7 +108,14 @@ impl Pagemap {
     /// # Errors
     /// `ENOTTY` where the kernel has no such call; `EPERM` if [`After::Protect`] is asked of memory that is not
     /// registered for it.
-    pub fn scan(&self, at: NonNull<u8>, len: usize, wanted: Categories, after: After, into: &mut [Region]) -> Result<Scan> {
+    pub fn scan(
+        &self,
+        at: NonNull<u8>,
+        len: usize,
+        wanted: Categories,
+        after: After,
+        into: &mut [Region],
+    ) -> Result<Scan> {
         // PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC
         let flags = if after == After::Protect { 3 } else { 0 };
         let start = at.as_ptr() as u64;

@@ -49,12 +49,14 @@ pub struct Event {
     pub period: u64,
     /// How exact the sampled instruction must be: 0 (may skid) to 3.
     pub precise: u8,
+    /// Leave the kernel and the hypervisor out. IBS before Linux 6.15 cannot.
+    pub user_only: bool,
 }
 
 impl Event {
     /// The software timer: works everywhere, gives instruction addresses only.
     pub const fn cpu_clock(period_ns: u64) -> Self {
-        Self { kind: 1, config: 0, config1: 0, period: period_ns, precise: 0 }
+        Self { kind: 1, config: 0, config1: 0, period: period_ns, precise: 0, user_only: true }
     }
 }
 
@@ -69,7 +71,7 @@ pub struct Sample {
     pub address: u64,
 }
 
-/// An open sampler of the calling thread, user code only.
+/// An open sampler of the calling thread.
 #[derive(Debug)]
 pub struct Sampler {
     fd: OwnedFd,
@@ -90,6 +92,7 @@ impl Sampler {
         const IP_TID_ADDR: u64 = 1 | 2 | 8;
         const EXCLUDE_KERNEL: u64 = 1 << 5;
         const EXCLUDE_HYPERVISOR: u64 = 1 << 6;
+        let exclude = if event.user_only { EXCLUDE_KERNEL | EXCLUDE_HYPERVISOR } else { 0 };
         let attr = Attr {
             kind: event.kind,
             size: size_of::<Attr>() as u32,
@@ -97,7 +100,7 @@ impl Sampler {
             config1: event.config1,
             sample_period: event.period,
             sample_type: IP_TID_ADDR,
-            flags: EXCLUDE_KERNEL | EXCLUDE_HYPERVISOR | u64::from(event.precise & 3) << 15,
+            flags: exclude | u64::from(event.precise & 3) << 15,
             ..Attr::default()
         };
         const CLOEXEC: u64 = 8;

@@ -171,7 +171,9 @@ impl Userfault {
     pub fn available(rights: Rights) -> Result<Features> {
         let fd = match rights {
             Rights::UserModeOnly => syscall(libc::O_CLOEXEC | libc::O_NONBLOCK | 1)?,
-            Rights::Full => syscall(libc::O_CLOEXEC | libc::O_NONBLOCK).or_else(|_| from_device().map_err(|_| Errno::EPERM))?,
+            Rights::Full => {
+                syscall(libc::O_CLOEXEC | libc::O_NONBLOCK).or_else(|_| from_device().map_err(|_| Errno::EPERM))?
+            }
         };
         let this = Self { fd };
         let mut api = Api { api: API_VERSION, features: 0, ioctls: 0 };
@@ -237,13 +239,8 @@ impl Userfault {
     /// # Safety
     /// The caller owns the registered range `at .. at + from.len()`.
     pub unsafe fn copy(&self, at: NonNull<u8>, from: &[u8]) -> Result<()> {
-        let mut argument = Transfer {
-            dst: at.as_ptr() as u64,
-            src: from.as_ptr() as u64,
-            len: from.len() as u64,
-            mode: 0,
-            done: 0,
-        };
+        let mut argument =
+            Transfer { dst: at.as_ptr() as u64, src: from.as_ptr() as u64, len: from.len() as u64, mode: 0, done: 0 };
         // SAFETY: IOCTL_COPY reads and writes one `Transfer`; the kernel only reads `from`.
         unsafe { self.ioctl(IOCTL_COPY, &mut argument) }
     }

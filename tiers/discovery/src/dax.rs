@@ -43,7 +43,8 @@ fn backing(home: &Path) -> (Option<String>, Option<String>) {
     let Ok(real) = fs::canonicalize(home) else { return (None, None) };
     let parts: Vec<&str> = real.iter().filter_map(|part| part.to_str()).collect();
     let part = |wanted: fn(&str) -> bool| parts.iter().copied().find(|&part| wanted(part));
-    let region = part(|p| p.strip_prefix("region").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())));
+    let region =
+        part(|p| p.strip_prefix("region").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())));
     let is_cxl = part(|p| p.starts_with("dax_region") || p.starts_with("decoder")).is_some();
     let hmem = part(|p| p.starts_with("hmem"));
     let kind = match (region, hmem) {
@@ -83,10 +84,14 @@ fn tier(roots: &Roots, dax: &DaxReport) -> TierReport {
         assumed::fill(assumed::Kind::Cxl, &mut tier.attributes);
     }
     match dax.driver.as_deref() {
-        Some("device_dax") if !node.exists() => tier.notes.push(format!("{} does not exist: is udev running?", tier.location)),
+        Some("device_dax") if !node.exists() => {
+            tier.notes.push(format!("{} does not exist: is udev running?", tier.location))
+        }
         Some("device_dax") => match fs::OpenOptions::new().read(true).write(true).open(&node) {
             Ok(_) => tier.spec = Some(format!("{}=devdax:{}", tier.name, tier.location)),
-            Err(error) => tier.notes.push(format!("{} cannot be opened ({error}): run as root or change its owner", tier.location)),
+            Err(error) => tier
+                .notes
+                .push(format!("{} cannot be opened ({error}): run as root or change its owner", tier.location)),
         },
         Some(other) => tier.notes.push(format!("held by the driver {other}: bind it to device_dax to map it")),
         None => tier.notes.push("no driver holds it: `modprobe device_dax` or bind it in /sys/bus/dax/drivers".into()),

@@ -8,7 +8,7 @@ use hwlocality::object::TopologyObject;
 use hwlocality::object::attributes::ObjectAttributes;
 use tiermem_tiers::{Source, TierKind};
 
-use crate::report::{CxlReport, FORMAT, Figure, Figures, Machine, NodeReport, Report, TierReport};
+use crate::report::{CxlReport, Figure, Figures, Machine, NodeReport, Report, TierReport};
 use crate::{Error, assumed, hwloc};
 
 /// Largest file that is taken for a topology.
@@ -39,7 +39,6 @@ pub fn from_xml(path: &Path) -> Result<Report, Error> {
         return Err(malformed("this topology has no NUMA node with memory".into()));
     }
     Ok(Report {
-        format: FORMAT.to_owned(),
         machine: describe(&topology, path),
         tiers,
         cxl: CxlReport::default(),

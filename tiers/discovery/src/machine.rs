@@ -1,6 +1,6 @@
 //! The whole of this machine.
 
-use crate::report::{FORMAT, Machine, Report, TierReport};
+use crate::report::{Machine, Report, TierReport};
 use crate::roots::{number_list, text};
 use crate::{Roots, cxl, dax, device, hwloc, mechanism, mount, node};
 
@@ -11,14 +11,8 @@ pub fn machine(roots: &Roots) -> Report {
     let mut tiers = node::find(roots, &dax);
     tiers.extend(dax::tiers(roots, &dax));
     tiers.extend(mount::find(roots));
-    let mut report = Report {
-        format: FORMAT.to_owned(),
-        machine: describe(roots),
-        tiers,
-        cxl: cxl::find(roots),
-        mechanisms: None,
-        notes: Vec::new(),
-    };
+    let mut report =
+        Report { machine: describe(roots), tiers, cxl: cxl::find(roots), mechanisms: None, notes: Vec::new() };
     if roots.is_host() {
         hwloc::enrich(&mut report);
         let devices = device::find();
@@ -29,7 +23,9 @@ pub fn machine(roots: &Roots) -> Report {
     // Memory first, storage last; within a kind in the order found.
     report.tiers.sort_by_key(rank);
     if let Some(hypervisor) = &report.machine.hypervisor {
-        report.notes.push(format!("virtual machine ({hypervisor}): topology and figures are what the hypervisor shows"));
+        report
+            .notes
+            .push(format!("virtual machine ({hypervisor}): topology and figures are what the hypervisor shows"));
     }
     report
 }

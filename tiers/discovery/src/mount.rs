@@ -139,7 +139,9 @@ impl Found {
         #[expect(clippy::cast_precision_loss, reason = "no file system has 2^53 bytes")]
         let size = Figure::new(space.total as f64, Source::Kernel, "statvfs");
         Figures::add(&mut tier.attributes.capacity_bytes, size);
-        tier.spec = spec(&tier, &m.point);
+        // A tmpfs may promise more than there is memory for.
+        let room = if m.kind == "tmpfs" { space.available.min(memory_available(roots)) } else { space.available };
+        tier.spec = spec(&tier, &m.point, room);
         if m.kind == "tmpfs" {
             assumed::fill(assumed::Kind::LocalDram, &mut tier.attributes);
             let huge = m.options.iter().find_map(|o| o.strip_prefix("huge="));
@@ -155,11 +157,19 @@ impl Found {
 }
 
 /// A file tier needs a file name and a size; half of what is free is a start that leaves room for others.
-fn spec(tier: &TierReport, point: &Path) -> Option<String> {
-    let half = tier.free_bytes? / 2 / GRANULE.0 * GRANULE.0;
+fn spec(tier: &TierReport, point: &Path, room: u64) -> Option<String> {
+    let half = room / 2 / GRANULE.0 * GRANULE.0;
     let path = if tier.kind == TierKind::Nvme.as_str() { point.to_path_buf() } else { point.join("tiermem") };
     let path = path.to_str().filter(|path| !path.contains(','))?;
     (half > 0).then(|| format!("{}={}:{path},size={}M", tier.name, tier.kind, half >> 20))
+}
+
+/// Memory that can be had without swapping, bytes; unlimited if the kernel does not say.
+fn memory_available(roots: &Roots) -> u64 {
+    let meminfo = text(roots.proc.join("meminfo")).unwrap_or_default();
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib: Option<u64> = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+    kib.map_or(u64::MAX, |kib| kib.saturating_mul(1024))
 }
 
 fn kinds(disks: &[Disk]) -> String {

@@ -8,14 +8,12 @@ use tiermem_tiers::{Source, TierKind};
 
 use crate::mechanism::Mechanisms;
 
-/// The format's name and version, first field of the JSON.
+/// Name and version of the format: the `format` field that goes in front of a printed [`Report`].
 pub const FORMAT: &str = "tiermem-list/1";
 
 /// All that was found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// [`FORMAT`].
-    pub format: String,
     /// The machine as a whole.
     pub machine: Machine,
     /// Every place that memory can be put in, fastest kinds first.
@@ -43,7 +41,7 @@ pub struct Machine {
     pub hypervisor: Option<String>,
     /// Size of the largest last-level cache, in bytes.
     pub last_level_cache_bytes: Option<u64>,
-    /// Version of hwloc that was asked.
+    /// Version of hwloc's interface that was asked, or of the hwloc that made the XML.
     pub hwloc: Option<String>,
 }
 
@@ -127,12 +125,18 @@ pub struct Figures {
 /// A value and who says so.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
-    /// The value; its unit stands in the name of the attribute.
+    /// The value; its unit stands in the name of the attribute. Whole numbers are written without a fraction.
+    #[serde(serialize_with = "whole_if_whole")]
     pub value: f64,
     /// `HMAT`, `CDAT`, `kernel`, `measured`, `configured` or `assumed`.
     pub source: String,
     /// Where exactly: a sysfs file, a publication, when and how it was measured.
     pub detail: String,
+}
+
+fn whole_if_whole<S: serde::Serializer>(value: &f64, to: S) -> Result<S::Ok, S::Error> {
+    #[expect(clippy::cast_possible_truncation, reason = "whole and below 2^53")]
+    if value.fract() == 0.0 && value.abs() < 9e15 { to.serialize_i64(*value as i64) } else { to.serialize_f64(*value) }
 }
 
 impl Figure {

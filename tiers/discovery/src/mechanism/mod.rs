@@ -101,3 +101,18 @@ pub fn probe_all(report: &Report) -> Mechanisms {
     let memory_nodes: Vec<u32> = report.tiers.iter().filter_map(|tier| Some(tier.node.as_ref()?.node)).collect();
     Mechanisms { telemetry: telemetry::probe(), migration: migration::probe(&memory_nodes) }
 }
+
+/// What gives full userfaultfd rights.
+const USERFAULT_RIGHTS: &str =
+    "run as root, grant CAP_SYS_PTRACE or access to /dev/userfaultfd, or sysctl vm.unprivileged_userfaultfd=1";
+
+/// A userfaultfd trial that failed with the lesser rights too.
+fn userfault_refusal(obstacle: &tiermem_sys::trial::Obstacle) -> Finding {
+    use tiermem_sys::Errno;
+    match obstacle.errno {
+        Some(Errno::ENOSYS) => Finding::absent("this kernel has no userfaultfd, or a container profile hides it"),
+        Some(Errno::EPERM) => Finding::absent(obstacle.to_string()).but(USERFAULT_RIGHTS),
+        Some(Errno::EINVAL) => Finding::absent(format!("{obstacle} (this kernel lacks the feature)")),
+        _ => Finding::absent(obstacle.to_string()),
+    }
+}
