@@ -18,11 +18,8 @@ pub mod perf;
 pub mod process;
 pub mod signal;
 pub mod sync;
-<<<<<<< HEAD
 pub mod text;
-=======
 pub mod trial;
->>>>>>> ad87954 (Try each telemetry and migration mechanism in miniature and report what works and why not)
 pub mod userfault;
 
 /// The kernel's error number.

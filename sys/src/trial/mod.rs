@@ -18,7 +18,10 @@ use crate::map::{self, Advice};
 use crate::{Errno, Result};
 
 pub use faults::{Toucher, minor_fault, track_writes, write_protect_fault};
-pub use movement::{collapse, move_between_nodes, move_by_fault, move_by_remap, node_of_own_memory};
+pub use movement::{
+    collapse, move_between_nodes, move_by_binding, move_by_fault, move_by_remap, node_of_own_memory,
+    weighted_interleave,
+};
 pub use sampling::{idle_tracking, referenced_bits, sample_addresses, sample_time};
 pub use storage::{direct_io, io_uring};
 

@@ -5,6 +5,7 @@ use std::ptr::NonNull;
 
 use super::{Obstacle, Outcome, Scratch, scratch};
 use crate::map::{self, Advice, Placement, os_page_size};
+use crate::mempolicy::{self, Nodes, Policy};
 use crate::page_move::{self, Whereabouts};
 use crate::pagemap::{Categories, Pagemap};
 use crate::userfault::{Features, Mode, Rights, Userfault};
@@ -50,6 +51,41 @@ pub fn move_between_nodes(target: u32) -> Outcome {
     } else {
         Err(Obstacle::silent("finding the OS page on the other node"))
     }
+}
+
+/// Binds a range to `target` with its OS pages (`mbind` with `MPOL_MF_MOVE`) and sees that they are there.
+///
+/// # Errors
+/// Where it stopped.
+pub fn move_by_binding(target: u32) -> Outcome {
+    let memory = scratch(1)?;
+    memory.set(0, 42);
+    let nodes = Nodes::one(target).ok_or(Obstacle { step: "mbind", errno: Some(Errno::EINVAL) })?;
+    mempolicy::bind(memory.at, memory.len, Policy::Bind(nodes), true)
+        .map_err(Obstacle::at("mbind with MPOL_MF_MOVE"))?;
+    if whereabouts(&memory)? == target && memory.get(0) == 42 {
+        Ok(())
+    } else {
+        Err(Obstacle::silent("finding the OS page on the other node"))
+    }
+}
+
+/// Spreads OS pages over nodes by the kernel's weights, and returns how many came to lie on the first one.
+///
+/// # Errors
+/// Where it stopped; `EINVAL` where the kernel does not know the policy (Linux 6.9).
+pub fn weighted_interleave(nodes: &[u32]) -> Outcome<usize> {
+    const OS_PAGES: usize = 64;
+    let step = "mbind with weighted interleave";
+    let set = nodes.iter().try_fold(Nodes::EMPTY, |set, &node| set.with(node));
+    let set = set.filter(|set| !set.is_empty()).ok_or(Obstacle { step, errno: Some(Errno::EINVAL) })?;
+    let memory = scratch(OS_PAGES)?;
+    mempolicy::bind(memory.at, memory.len, Policy::WeightedInterleave(set), false).map_err(Obstacle::at(step))?;
+    (0..OS_PAGES).for_each(|os_page| memory.set(os_page, 1));
+    let pages: Vec<_> = (0..OS_PAGES).map(|os_page| memory.os_page(os_page)).collect();
+    let mut answers = [Whereabouts::Unknown(Errno::ENOENT); OS_PAGES];
+    page_move::query(&pages, &mut answers).map_err(Obstacle::at("asking for the nodes of interleaved OS pages"))?;
+    Ok(answers.iter().filter(|&&answer| nodes.first().is_some_and(|&node| answer == Whereabouts::Node(node))).count())
 }
 
 /// Takes an OS page away from its address with mremap and sees it at the new one, the old one empty.
@@ -139,7 +175,9 @@ mod tests {
             Err(obstacle) => eprintln!("SKIP own_memory_is_on_some_node: {obstacle}"),
             Ok(node) => {
                 assert_eq!(move_between_nodes(node), Ok(()));
+                assert_eq!(move_by_binding(node), Ok(()));
                 assert!(move_between_nodes(1023).is_err());
+                assert!(move_by_binding(1023).is_err());
             }
         }
     }

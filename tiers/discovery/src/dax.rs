@@ -10,7 +10,7 @@ use tiermem_tiers::{Source, TierKind};
 use crate::Roots;
 use crate::assumed;
 use crate::node::figures_in;
-use crate::report::{DaxReport, Figure, Figures, TierReport};
+use crate::report::{DaxReport, Figure, Figures, TierReport, tier_spec};
 use crate::roots::{entries, node_number, number};
 
 /// Every DAX device with a size, whichever driver holds it.
@@ -88,7 +88,7 @@ fn tier(roots: &Roots, dax: &DaxReport) -> TierReport {
             tier.notes.push(format!("{} does not exist: is udev running?", tier.location))
         }
         Some("device_dax") => match fs::OpenOptions::new().read(true).write(true).open(&node) {
-            Ok(_) => tier.spec = Some(format!("{}=devdax:{}", tier.name, tier.location)),
+            Ok(_) => tier.spec = tier_spec(TierKind::Devdax, &tier.name, &tier.location, None),
             Err(error) => tier
                 .notes
                 .push(format!("{} cannot be opened ({error}): run as root or change its owner", tier.location)),

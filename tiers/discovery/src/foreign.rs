@@ -8,7 +8,7 @@ use hwlocality::object::TopologyObject;
 use hwlocality::object::attributes::ObjectAttributes;
 use tiermem_tiers::{Source, TierKind};
 
-use crate::report::{CxlReport, Figure, Figures, Machine, NodeReport, Report, TierReport};
+use crate::report::{CxlReport, Figure, Figures, Machine, NodeReport, Report, TierReport, tier_spec};
 use crate::{Error, assumed, hwloc};
 
 /// Largest file that is taken for a topology.
@@ -80,7 +80,7 @@ fn tier(topology: &Topology, number: u32, object: &TopologyObject) -> Option<Tie
         (_, false) => (TierKind::Dram, "dram", "host DRAM".to_owned()),
     };
     let mut tier = TierReport::new(kind, format!("{prefix}{number}"), number.to_string(), &description);
-    tier.spec = Some(format!("{}={}:{number}", tier.name, tier.kind));
+    tier.spec = tier_spec(kind, &tier.name, &tier.location, None);
     hwloc::memory_attributes(topology, object, if is_cxl { Source::Cdat } else { Source::Hmat }, &mut tier.attributes);
     #[expect(clippy::cast_precision_loss, reason = "no node has 2^53 bytes")]
     let capacity = Figure::new(bytes as f64, Source::Kernel, "hwloc local_memory");

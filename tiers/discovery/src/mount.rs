@@ -5,12 +5,12 @@
 use std::path::{Path, PathBuf};
 
 use tiermem_sys::fs::space;
-use tiermem_tiers::{GRANULE, Source, TierKind};
+use tiermem_tiers::{Attribute, Bytes, GRANULE, Source, TierKind};
 
 use crate::Roots;
 use crate::assumed;
 use crate::block::{Disk, DiskKind, disks_behind};
-use crate::report::{Figure, Figures, TierReport};
+use crate::report::{Figure, Figures, TierReport, tier_spec};
 use crate::roots::text;
 
 /// A line of `mountinfo`.
@@ -141,7 +141,7 @@ impl Found {
         Figures::add(&mut tier.attributes.capacity_bytes, size);
         // A tmpfs may promise more than there is memory for.
         let room = if m.kind == "tmpfs" { space.available.min(memory_available(roots)) } else { space.available };
-        tier.spec = spec(&tier, &m.point, room);
+        tier.spec = spec(kind, &tier.name, &m.point, room);
         if m.kind == "tmpfs" {
             assumed::fill(assumed::Kind::LocalDram, &mut tier.attributes);
             let huge = m.options.iter().find_map(|o| o.strip_prefix("huge="));
@@ -157,11 +157,11 @@ impl Found {
 }
 
 /// A file tier needs a file name and a size; half of what is free is a start that leaves room for others.
-fn spec(tier: &TierReport, point: &Path, room: u64) -> Option<String> {
-    let half = room / 2 / GRANULE.0 * GRANULE.0;
-    let path = if tier.kind == TierKind::Nvme.as_str() { point.to_path_buf() } else { point.join("tiermem") };
-    let path = path.to_str().filter(|path| !path.contains(','))?;
-    (half > 0).then(|| format!("{}={}:{path},size={}M", tier.name, tier.kind, half >> 20))
+fn spec(kind: TierKind, name: &str, point: &Path, room: u64) -> Option<String> {
+    let half = Bytes(room / 2 / GRANULE.0 * GRANULE.0);
+    let path = if kind == TierKind::Nvme { point.to_path_buf() } else { point.join("tiermem") };
+    let capacity = (half >= GRANULE).then_some(Attribute::new(half, Source::Configured))?;
+    tier_spec(kind, name, path.to_str()?, Some(capacity))
 }
 
 /// Memory that can be had without swapping, bytes; unlimited if the kernel does not say.

@@ -9,7 +9,7 @@ use tiermem_tiers::{Source, TierKind};
 
 use crate::Roots;
 use crate::assumed;
-use crate::report::{AttributesReport, DaxReport, Figure, Figures, NodeDistance, NodeReport, TierReport};
+use crate::report::{AttributesReport, DaxReport, Figure, Figures, NodeDistance, NodeReport, TierReport, tier_spec};
 use crate::roots::{entries, number, number_list, numbered, text};
 
 /// All nodes that have memory, in order of their numbers.
@@ -42,7 +42,7 @@ fn describe(roots: &Roots, folder: &Path, number: u32, all: &[u32], dax: &[DaxRe
         (false, None) => (TierKind::CxlNode, format!("node{number}"), "CPU-less node".to_owned()),
     };
     let mut tier = TierReport::new(kind, name, number.to_string(), &description);
-    tier.spec = Some(format!("{}={}:{number}", tier.name, tier.kind));
+    tier.spec = tier_spec(kind, &tier.name, &tier.location, None);
     tier.free_bytes = meminfo(&home, "MemFree");
     let table = if is_cxl { Source::Cdat } else { Source::Hmat };
     access_figures(&home, table, &mut tier.attributes);

@@ -4,7 +4,8 @@
 //! knows is `null`; a list that has nothing is empty. Fields are only ever added within one format version.
 
 use serde::{Deserialize, Serialize};
-use tiermem_tiers::{Source, TierKind};
+use tiermem_tiers::spec::IoChoice;
+use tiermem_tiers::{Attribute, Attributes, Bytes, Source, TierKind, TierName, TierSpec};
 
 use crate::mechanism::Mechanisms;
 
@@ -91,6 +92,14 @@ impl TierReport {
     pub fn identity(&self) -> String {
         format!("{}:{}", self.kind, self.location)
     }
+}
+
+/// A `SPEC` for a tier, escaped as needed; `None` if the name breaks the rule for names.
+pub(crate) fn tier_spec(kind: TierKind, name: &str, location: &str, size: Option<Attribute<Bytes>>) -> Option<String> {
+    let attributes = Attributes { capacity: size, ..Attributes::default() };
+    let name = TierName::new(name)?;
+    let spec = TierSpec { name, kind, location: location.to_owned(), attributes, io: IoChoice::default() };
+    Some(spec.to_string())
 }
 
 /// The figures of a tier, `null` where nobody knows one.

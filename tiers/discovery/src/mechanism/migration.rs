@@ -1,7 +1,7 @@
 //! Ways to move memory, and what moving needs.
 
 use tiermem_sys::Errno;
-use tiermem_sys::trial::{self, Obstacle, Toucher};
+use tiermem_sys::trial::{self, Obstacle, Outcome, Toucher};
 use tiermem_sys::userfault::Rights;
 
 use super::{Finding, Mechanism, userfault_refusal};
@@ -9,7 +9,11 @@ use super::{Finding, Mechanism, userfault_refusal};
 /// All mechanisms. `nodes` are the NUMA nodes with memory.
 pub fn probe(nodes: &[u32]) -> Vec<Mechanism> {
     vec![
-        between_nodes(nodes).named("move-pages", "single OS pages between NUMA nodes"),
+        between_nodes(nodes, "move_pages", trial::move_between_nodes)
+            .named("move-pages", "single OS pages between NUMA nodes"),
+        between_nodes(nodes, "mbind", trial::move_by_binding)
+            .named("mbind-move", "whole ranges between NUMA nodes (MPOL_MF_MOVE)"),
+        interleave(nodes).named("weighted-interleave", "bandwidth of several nodes at once, by weights"),
         write_protect()
             .named("userfaultfd-wp", "extents between any two byte-addressable tiers, under running writers"),
         remap().named("mremap-dontunmap", "OS pages to another address, leaving the old range in place"),
@@ -20,24 +24,42 @@ pub fn probe(nodes: &[u32]) -> Vec<Mechanism> {
     ]
 }
 
-fn between_nodes(nodes: &[u32]) -> Finding {
+/// Tries to move an OS page to another node, or, where there is none, to its own, with `mover`.
+fn between_nodes(nodes: &[u32], call: &str, mover: fn(u32) -> Outcome) -> Finding {
     let home = match trial::node_of_own_memory() {
         Ok(home) => home,
-        Err(obstacle) => return refused(&obstacle, "move_pages"),
+        Err(obstacle) => return refused(&obstacle, call),
     };
     let Some(&other) = nodes.iter().find(|&&node| node != home) else {
-        return match trial::move_between_nodes(home) {
+        return match mover(home) {
             Ok(()) => Finding::limited(format!("the call works, but only node {home} has memory: nowhere to move to")),
-            Err(obstacle) => refused(&obstacle, "move_pages"),
+            Err(obstacle) => refused(&obstacle, call),
         };
     };
-    match trial::move_between_nodes(other) {
+    match mover(other) {
         Ok(()) => Finding::works_with(format!("tried from node {home} to node {other}")),
         Err(obstacle) if matches!(obstacle.errno, Some(Errno::EACCES | Errno::EPERM)) => {
-            Finding::limited(format!("{obstacle}"))
+            Finding::limited(obstacle.to_string())
                 .but(format!("allow node {other} in this process's cpuset (cpuset.mems)"))
         }
-        Err(obstacle) => refused(&obstacle, "move_pages"),
+        Err(obstacle) => refused(&obstacle, call),
+    }
+}
+
+fn interleave(nodes: &[u32]) -> Finding {
+    match (trial::weighted_interleave(nodes), nodes) {
+        (Ok(_), [_]) => Finding::limited("the call works, but there is one node only: nothing to interleave over"),
+        (Ok(on_first), _) if (1..64).contains(&on_first) => {
+            Finding::works_with(format!("{on_first} of 64 OS pages went to the first of nodes {nodes:?}"))
+        }
+        (Ok(on_first), _) => {
+            Finding::limited(format!("{on_first} of 64 OS pages went to the first of nodes {nodes:?}"))
+                .but("set weights in /sys/kernel/mm/mempolicy/weighted_interleave")
+        }
+        (Err(Obstacle { errno: Some(Errno::EINVAL), .. }), _) => {
+            Finding::absent("this kernel has no weighted interleave (Linux 6.9)")
+        }
+        (Err(obstacle), _) => refused(&obstacle, "mbind"),
     }
 }
 
