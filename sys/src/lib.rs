@@ -6,6 +6,7 @@
 // UNSAFETY: this room exists to hold the unsafe calls to the kernel and the CPU.
 #![expect(unsafe_code, reason = "this room exists to hold the unsafe calls to the kernel and the CPU")]
 
+pub mod cpu;
 pub mod damon;
 pub mod file;
 pub mod fs;
@@ -17,6 +18,7 @@ pub mod pagemap;
 pub mod perf;
 pub mod process;
 pub mod signal;
+pub mod stress;
 pub mod sync;
 pub mod text;
 pub mod trial;

@@ -6,12 +6,14 @@
 
 pub mod assumed;
 pub mod block;
+pub mod cache;
 pub mod cxl;
 pub mod dax;
 pub mod device;
 pub mod foreign;
 pub mod hwloc;
 mod machine;
+pub mod measure;
 pub mod mechanism;
 pub mod mount;
 pub mod node;
