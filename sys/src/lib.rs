@@ -7,10 +7,16 @@
 #![expect(unsafe_code, reason = "this room exists to hold the unsafe calls to the kernel and the CPU")]
 
 pub mod clock;
+pub mod cpu;
+pub mod damon;
 pub mod file;
+pub mod fs;
 pub mod guarded;
 pub mod map;
 pub mod mempolicy;
+pub mod page_move;
+pub mod pagemap;
+pub mod perf;
 pub mod process;
 pub mod signal;
 pub mod symbol;
@@ -18,6 +24,11 @@ pub mod sync;
 pub mod text;
 pub mod thread;
 pub mod unwind;
+pub mod stress;
+pub mod sync;
+pub mod text;
+pub mod trial;
+pub mod userfault;
 
 /// The kernel's error number.
 pub use nix::errno::Errno;

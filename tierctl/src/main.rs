@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod curves;
 mod exit;
 mod output;
 mod record;

@@ -2,7 +2,9 @@
 //! `fn execute(self, output: &Output) -> Result<Exit, Failure>`.
 
 mod completions;
+mod list;
 mod man;
+mod probe;
 
 use clap::Subcommand;
 
@@ -13,7 +15,9 @@ use crate::output::Output;
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     Completions(completions::Completions),
+    List(list::List),
     Man(man::Man),
+    Probe(probe::Probe),
 }
 
 impl Verb {
@@ -24,7 +28,9 @@ impl Verb {
     pub fn execute(self, output: &Output) -> Result<Exit, Failure> {
         match self {
             Self::Completions(verb) => verb.execute(output),
+            Self::List(verb) => verb.execute(output),
             Self::Man(verb) => verb.execute(output),
+            Self::Probe(verb) => verb.execute(output),
         }
     }
 }

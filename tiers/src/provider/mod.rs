@@ -4,10 +4,12 @@
 
 mod anonymous;
 mod check;
+mod held;
 mod node;
 mod open;
 
 pub use anonymous::Anonymous;
+pub use held::Held;
 pub use open::{Obstacle, OpenError, open};
 
 use std::ptr::NonNull;

@@ -1,0 +1,53 @@
+//! CPUs: which ones this thread may use, and keeping it on some of them.
+
+use std::mem;
+
+use crate::{Errno, Result};
+
+/// CPUs that the calling thread may run on, by number.
+///
+/// # Errors
+/// As sched_getaffinity(2); `EINVAL` on machines with more than 1024 CPUs.
+pub fn allowed() -> Result<Vec<u32>> {
+    // SAFETY: a cpu_set_t is plain bits; all zero is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
+    // SAFETY: `set` is valid for writes of its own size.
+    let rc = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) };
+    Errno::result(rc)?;
+    // SAFETY: CPU numbers below CPU_SETSIZE are inside the set.
+    let is_set = |cpu: usize| unsafe { libc::CPU_ISSET(cpu, &set) };
+    Ok((0..libc::CPU_SETSIZE as usize).filter(|&cpu| is_set(cpu)).filter_map(|cpu| u32::try_from(cpu).ok()).collect())
+}
+
+/// Keeps the calling thread on these CPUs.
+///
+/// # Errors
+/// `EINVAL` if it may use none of them.
+pub fn pin(cpus: &[u32]) -> Result<()> {
+    // SAFETY: a cpu_set_t is plain bits; all zero is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
+    for &cpu in cpus.iter().filter(|&&cpu| cpu < libc::CPU_SETSIZE as u32) {
+        // SAFETY: below CPU_SETSIZE, as just checked.
+        unsafe { libc::CPU_SET(cpu as usize, &mut set) };
+    }
+    // SAFETY: `set` is valid for reads of its own size.
+    let rc = unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
+    Errno::result(rc).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pinned_thread_may_use_that_cpu_only() {
+        std::thread::spawn(|| {
+            let first = allowed().unwrap()[0];
+            pin(&[first]).unwrap();
+            assert_eq!(allowed().unwrap(), [first]);
+            assert_eq!(pin(&[]), Err(Errno::EINVAL));
+        })
+        .join()
+        .unwrap();
+    }
+}
