@@ -25,8 +25,6 @@ pub mod text;
 pub mod thread;
 pub mod unwind;
 pub mod stress;
-pub mod sync;
-pub mod text;
 pub mod trial;
 pub mod userfault;
 
