@@ -4,6 +4,8 @@
 
 mod anonymous;
 mod check;
+#[cfg(feature = "device")]
+pub mod device;
 mod node;
 mod open;
 
