@@ -105,7 +105,7 @@ impl RuntimeStatus {
 pub fn runtimes() -> Vec<RuntimeStatus> {
     vec![
         RuntimeStatus::ask(Runtime::Cuda, |problems| Ok(Cuda::get()?.devices(problems)?)),
-        RuntimeStatus::ask(Runtime::OpenCl, |problems| Ok(OpenCl::get()?.devices(problems)?)),
+        RuntimeStatus::ask(Runtime::OpenCl, |problems| Ok(OpenCl::get()?.devices(problems))),
     ]
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Signatures and constants are those of the OpenCL 1.2 specification and of the extension `cl_khr_pci_bus_info`.
 
+mod device;
+
 use std::ffi::{OsStr, c_void};
 use std::ptr;
 use std::sync::OnceLock;
@@ -9,9 +11,10 @@ use std::sync::OnceLock;
 use libloading::Library;
 
 use crate::provider::device::loader::{Absent, Expected, load, symbol_table};
-use crate::provider::device::provider::Backend;
 use crate::provider::device::{DeviceClass, DeviceFound, Location, Runtime};
 use crate::{Bytes, Error, ErrorKind};
+
+pub(super) use device::OpenClDevice;
 
 pub(super) const CPU_NOTICE: &str = "an OpenCL device that is a CPU: its memory is host memory, not an accelerator's";
 
@@ -62,49 +65,70 @@ symbol_table! {
     }
 }
 
-/// The loaded ICD loader. Never unloaded: the platforms behind it keep threads.
+/// The loaded ICD loader and what it found. Never unloaded: the platforms behind it keep threads.
 pub(super) struct OpenCl {
     icd: Icd,
+    platforms: Vec<Platform>,
     _library: Library,
 }
 
-/// One device's handle, and its platform's.
-#[derive(Clone, Copy)]
-struct Found {
-    platform: Handle,
-    device: Handle,
-    location: Location,
+struct Platform {
+    handle: Handle,
+    /// In the platform's order.
+    devices: Result<Vec<Handle>, Error>,
 }
+
+// SAFETY: OpenCL's handles are opaque, and all functions used here may be called from any thread (specification, A.2).
+unsafe impl Send for Platform {}
+// SAFETY: as above.
+unsafe impl Sync for Platform {}
 
 impl OpenCl {
     /// The machine's OpenCL, loaded on first use.
+    ///
+    /// All devices are asked for here, once and by one thread. PoCL 3.1 starts its devices when they are first asked
+    /// for, and meanwhile shows half-started ones to other threads, which crash in `clGetDeviceInfo`.
     pub(super) fn get() -> Result<&'static Self, Absent> {
         static OPENCL: OnceLock<Result<OpenCl, Absent>> = OnceLock::new();
-        let loaded = OPENCL.get_or_init(|| {
-            let name = OsStr::new(Runtime::OpenCl.library());
-            // SAFETY: the dynamic linker finds the ICD loader like any other system library.
-            let library = unsafe { load(name, Expected::Driver, HINT)? };
-            // SAFETY: the signatures are the specification's; the library lives in the same value as the table.
-            let icd = unsafe { Icd::resolve(&library)? };
-            Ok(Self { icd, _library: library })
-        });
-        loaded.as_ref().map_err(Clone::clone)
+        OPENCL.get_or_init(Self::load).as_ref().map_err(Clone::clone)
+    }
+
+    fn load() -> Result<Self, Absent> {
+        let name = OsStr::new(Runtime::OpenCl.library());
+        // SAFETY: the dynamic linker finds the ICD loader like any other system library.
+        let library = unsafe { load(name, Expected::Driver, HINT)? };
+        // SAFETY: the signatures are the specification's; the library lives in the same value as the table.
+        let icd = unsafe { Icd::resolve(&library)? };
+        let mut opencl = Self { icd, platforms: Vec::new(), _library: library };
+        match opencl.find_platforms() {
+            Ok(platforms) => {
+                opencl.platforms = platforms;
+                Ok(opencl)
+            }
+            Err(error) => {
+                // Not unloaded even so: what its initialisers left may still run.
+                std::mem::forget(opencl);
+                Err(error.into())
+            }
+        }
     }
 
     /// The platforms, in the loader's order; none is an error, because no device can be had then.
-    fn platforms(&self) -> Result<Vec<Handle>, Error> {
+    fn find_platforms(&self) -> Result<Vec<Platform>, Error> {
         let platforms = list(|room, into, count| {
             // SAFETY: `into` has `room` places (or is null with none) and `count` is a valid place.
             unsafe { (self.icd.clGetPlatformIDs)(room, into, count) }
         });
         match platforms {
-            Ok(found) if !found.is_empty() => Ok(found),
+            Ok(found) if !found.is_empty() => {
+                Ok(found.into_iter().map(|handle| Platform { handle, devices: self.find_devices(handle) }).collect())
+            }
             Ok(_) | Err(PLATFORM_NOT_FOUND_KHR) => Err(Error::new(ErrorKind::Unsupported { reason: NO_PLATFORM })),
             Err(status) => Err(failure("clGetPlatformIDs", status)),
         }
     }
 
-    fn devices_of(&self, platform: Handle) -> Result<Vec<Handle>, Error> {
+    fn find_devices(&self, platform: Handle) -> Result<Vec<Handle>, Error> {
         let devices = list(|room, into, count| {
             // SAFETY: the platform is the loader's; `into` has `room` places (or is null with none).
             unsafe { (self.icd.clGetDeviceIDs)(platform, DEVICE_TYPE_ALL, room, into, count) }
@@ -116,44 +140,41 @@ impl OpenCl {
     }
 
     /// All devices of all platforms; those that cannot be described are named in `problems` with the reason.
-    pub(super) fn devices(&self, problems: &mut Vec<String>) -> Result<Vec<DeviceFound>, Error> {
+    pub(super) fn devices(&self, problems: &mut Vec<String>) -> Vec<DeviceFound> {
         let mut all = Vec::new();
-        for (platform_index, platform) in (0..).zip(self.platforms()?) {
-            let devices = self.devices_of(platform).unwrap_or_else(|why| {
-                problems.push(format!("opencl:{platform_index}: {why}"));
-                Vec::new()
-            });
-            for (device_index, device) in (0..).zip(devices) {
-                let location = Location::OpenCl { platform: platform_index, device: device_index };
-                match self.describe(Found { platform, device, location }) {
+        for (platform, Platform { handle, devices }) in (0..).zip(&self.platforms) {
+            if let Err(why) = devices {
+                problems.push(format!("opencl:{platform}: {why}"));
+            }
+            for (device, &found) in (0..).zip(devices.iter().flatten()) {
+                let location = Location::OpenCl { platform, device };
+                match self.describe(location, *handle, found) {
                     Ok(found) => all.push(found),
                     Err(why) => problems.push(format!("{location}: {why}")),
                 }
             }
         }
-        Ok(all)
+        all
     }
 
-    fn find(&self, platform: u32, device: u32) -> Result<Found, Error> {
+    fn find(&self, platform: u32, device: u32) -> Result<Handle, Error> {
         let missing = Error::new(ErrorKind::NotFound);
-        let location = Location::OpenCl { platform, device };
-        let platform = *self.platforms()?.get(platform as usize).ok_or(missing)?;
-        let device = *self.devices_of(platform)?.get(device as usize).ok_or(missing)?;
-        Ok(Found { platform, device, location })
+        let platform = self.platforms.get(platform as usize).ok_or(missing)?;
+        platform.devices.as_ref().map_err(|&why| why)?.get(device as usize).copied().ok_or(missing)
     }
 
-    fn describe(&self, found: Found) -> Result<DeviceFound, Error> {
+    fn describe(&self, location: Location, platform: Handle, device: Handle) -> Result<DeviceFound, Error> {
         let platform = text(|room, into, len| {
             // SAFETY: `into` has `room` bytes (or is null with none) and `len` is a valid place.
-            unsafe { (self.icd.clGetPlatformInfo)(found.platform, PLATFORM_NAME, room, into, len) }
+            unsafe { (self.icd.clGetPlatformInfo)(platform, PLATFORM_NAME, room, into, len) }
         })?;
-        let version = self.device_text(found.device, DRIVER_VERSION)?;
-        let pci = self.device_value::<[u32; 4]>(found.device, DEVICE_PCI_BUS_INFO_KHR);
+        let version = self.device_text(device, DRIVER_VERSION)?;
+        let pci = self.device_value::<[u32; 4]>(device, DEVICE_PCI_BUS_INFO_KHR);
         Ok(DeviceFound {
-            location: found.location,
-            class: self.class(found.device)?,
-            name: self.device_text(found.device, DEVICE_NAME)?,
-            memory: self.memory(found.device)?,
+            location,
+            class: self.class(device)?,
+            name: self.device_text(device, DEVICE_NAME)?,
+            memory: self.memory(device)?,
             driver: format!("{platform} {version}"),
             // Devices without the extension have no such answer.
             pci: pci
@@ -276,172 +297,6 @@ fn allocation_failure(call: &'static str, status: Status, len: usize) -> Error {
 
 fn check(call: &'static str, status: Status) -> Result<(), Error> {
     if status == SUCCESS { Ok(()) } else { Err(failure(call, status)) }
-}
-
-/// One device with a context and an in-order queue of its own.
-pub(super) struct OpenClDevice {
-    opencl: &'static OpenCl,
-    context: Handle,
-    queue: Handle,
-    total: Bytes,
-    class: DeviceClass,
-}
-
-/// A buffer object.
-pub(super) struct Buffer(Handle);
-
-// SAFETY: OpenCL's objects are opaque handles, and all functions used here are thread-safe (specification, A.2).
-unsafe impl Send for OpenClDevice {}
-// SAFETY: as above.
-unsafe impl Sync for OpenClDevice {}
-// SAFETY: as above.
-unsafe impl Send for Buffer {}
-// SAFETY: as above.
-unsafe impl Sync for Buffer {}
-
-impl OpenClDevice {
-    pub(super) fn open(opencl: &'static OpenCl, platform: u32, device: u32) -> Result<Self, Error> {
-        let found = opencl.find(platform, device)?;
-        let (total, class) = (opencl.memory(found.device)?, opencl.class(found.device)?);
-        let mut status = SUCCESS;
-        // SAFETY: one device is given, no properties and no callback; `status` is a valid place.
-        let context = unsafe {
-            (opencl.icd.clCreateContext)(
-                ptr::null(),
-                1,
-                &raw const found.device,
-                None,
-                ptr::null_mut(),
-                &raw mut status,
-            )
-        };
-        check("clCreateContext", status)?;
-        // SAFETY: the device is the context's; `status` is a valid place.
-        let queue = unsafe { (opencl.icd.clCreateCommandQueue)(context, found.device, 0, &raw mut status) };
-        if let Err(error) = check("clCreateCommandQueue", status) {
-            // SAFETY: the context is ours and nothing else refers to it.
-            unsafe { (opencl.icd.clReleaseContext)(context) };
-            return Err(error);
-        }
-        Ok(Self { opencl, context, queue, total, class })
-    }
-
-    pub(super) const fn total(&self) -> Bytes {
-        self.total
-    }
-
-    pub(super) const fn class(&self) -> DeviceClass {
-        self.class
-    }
-
-    /// Fills a new buffer with zeroes and waits for it, which also makes lazy runtimes really allocate.
-    fn zero(&self, buffer: &Buffer, len: usize) -> Result<(), Error> {
-        let zero = 0_u32;
-        let pattern = (&raw const zero).cast();
-        // SAFETY: the buffer has `len` bytes, a multiple of the pattern's four; the pattern is copied at once.
-        let status = unsafe {
-            (self.opencl.icd.clEnqueueFillBuffer)(
-                self.queue,
-                buffer.0,
-                pattern,
-                4,
-                0,
-                len,
-                0,
-                ptr::null(),
-                ptr::null_mut(),
-            )
-        };
-        if status != SUCCESS {
-            return Err(allocation_failure("clEnqueueFillBuffer", status, len));
-        }
-        // SAFETY: the queue is ours.
-        match unsafe { (self.opencl.icd.clFinish)(self.queue) } {
-            SUCCESS => Ok(()),
-            status => Err(allocation_failure("clFinish", status, len)),
-        }
-    }
-}
-
-impl Backend for OpenClDevice {
-    type Memory = Buffer;
-
-    fn occupied(&self) -> Option<Bytes> {
-        // OpenCL has no such question.
-        None
-    }
-
-    fn allocate(&self, len: usize) -> Result<Buffer, Error> {
-        let mut status = SUCCESS;
-        // SAFETY: the context is ours, there is no host pointer, and `status` is a valid place.
-        let buffer = unsafe {
-            (self.opencl.icd.clCreateBuffer)(self.context, MEM_READ_WRITE, len, ptr::null_mut(), &raw mut status)
-        };
-        if status != SUCCESS {
-            return Err(allocation_failure("clCreateBuffer", status, len));
-        }
-        let buffer = Buffer(buffer);
-        match self.zero(&buffer, len) {
-            Ok(()) => Ok(buffer),
-            Err(error) => {
-                // The first failure is the one to report.
-                let _ = self.free(buffer);
-                Err(error)
-            }
-        }
-    }
-
-    fn free(&self, memory: Buffer) -> Result<(), Error> {
-        // SAFETY: the buffer is ours, and its only holder gives it up.
-        check("clReleaseMemObject", unsafe { (self.opencl.icd.clReleaseMemObject)(memory.0) })
-    }
-
-    unsafe fn copy_out(&self, memory: &Buffer, offset: usize, into: &mut [u8]) -> Result<(), Error> {
-        let (to, len) = (into.as_mut_ptr().cast(), into.len());
-        // SAFETY: the caller keeps the range within the buffer; the call blocks until `into` is filled.
-        let status = unsafe {
-            (self.opencl.icd.clEnqueueReadBuffer)(
-                self.queue,
-                memory.0,
-                TRUE,
-                offset,
-                len,
-                to,
-                0,
-                ptr::null(),
-                ptr::null_mut(),
-            )
-        };
-        check("clEnqueueReadBuffer", status)
-    }
-
-    unsafe fn copy_in(&self, memory: &mut Buffer, offset: usize, from: &[u8]) -> Result<(), Error> {
-        let (at, len) = (from.as_ptr().cast(), from.len());
-        // SAFETY: the caller keeps the range within the buffer; the call blocks until `from` has been read.
-        let status = unsafe {
-            (self.opencl.icd.clEnqueueWriteBuffer)(
-                self.queue,
-                memory.0,
-                TRUE,
-                offset,
-                len,
-                at,
-                0,
-                ptr::null(),
-                ptr::null_mut(),
-            )
-        };
-        check("clEnqueueWriteBuffer", status)
-    }
-}
-
-impl Drop for OpenClDevice {
-    fn drop(&mut self) {
-        // SAFETY: the queue is ours and this is its last use. There is nobody to tell of a failure.
-        unsafe { (self.opencl.icd.clReleaseCommandQueue)(self.queue) };
-        // SAFETY: likewise the context.
-        unsafe { (self.opencl.icd.clReleaseContext)(self.context) };
-    }
 }
 
 #[cfg(test)]
