@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use tiermem_tiers::provider::Obstacle;
 use tiermem_tiers::provider::device::{self, DeviceClass};
 use tiermem_tiers::{Bytes, ErrorKind, GRANULE, Health, Provenance, Source};
 
@@ -43,9 +44,9 @@ fn sizes_and_devices_that_are_not_there_are_refused() {
     let Some(double) = Double::new("sizes_and_devices_that_are_not_there_are_refused") else { return };
     double.configure(2, Bytes::mib(32));
     let error = |location, size| double.open(&spec(location, size)).map(|_| ()).unwrap_err();
-    assert!(error("cuda:0", Some(Bytes::mib(34))).to_string().contains("more than the device has"));
-    assert_eq!(error("cuda:2", None).kind(), ErrorKind::NotFound);
-    assert_eq!(error("cuda:4294967295", None).kind(), ErrorKind::NotFound);
+    assert!(error("cuda:0", Some(Bytes::mib(34))).to_string().contains("the device has 32 MiB only"));
+    assert_eq!(error("cuda:2", None).obstacle(), Obstacle::Missing);
+    assert_eq!(error("cuda:4294967295", None).obstacle(), Obstacle::Missing);
     assert!(double.open(&spec("cuda:1", Some(Bytes::mib(32)))).is_ok());
     assert_eq!(double.retained(), 0, "a refused tier keeps the device's context");
 }

@@ -8,8 +8,8 @@ use std::sync::OnceLock;
 
 use libloading::Library;
 use tempfile::TempDir;
-use tiermem_tiers::provider::device;
-use tiermem_tiers::{Bytes, Error, Provider, TierId, TierSpec};
+use tiermem_tiers::provider::{OpenError, device};
+use tiermem_tiers::{Bytes, Provider, TierId, TierSpec};
 
 /// A loaded copy of the double. Each test has a copy of its own, and so its own devices and faults.
 pub struct Double {
@@ -42,7 +42,7 @@ impl Double {
         self.dir.path()
     }
 
-    pub fn open(&self, spec: &TierSpec) -> Result<Box<dyn Provider>, Error> {
+    pub fn open(&self, spec: &TierSpec) -> Result<Box<dyn Provider>, OpenError> {
         // SAFETY: the double has the driver's C ABI.
         unsafe { device::double::open(spec, TierId(0), &self.path) }
     }

@@ -2,8 +2,9 @@
 
 use std::process::Command;
 
+use tiermem_tiers::TierId;
+use tiermem_tiers::provider::Obstacle;
 use tiermem_tiers::provider::device::{self, DeviceClass, Runtime};
-use tiermem_tiers::{ErrorKind, TierId};
 
 use crate::double::Double;
 use crate::{first_device, spec};
@@ -34,7 +35,10 @@ fn a_double_on_the_library_path_is_not_hardware() {
         let refusal = format!("{runtime}: the driver library that was found is a test double of tiermem, not hardware");
         assert!(text.contains(&refusal), "{text}");
     }
-    assert!(text.contains("open: tier gpu: the driver library that was found is a test double"), "{text}");
+    assert!(
+        text.contains("open: tier gpu (device:cuda:0): the driver library that was found is a test double"),
+        "{text}"
+    );
 }
 
 fn list_devices() {
@@ -76,7 +80,8 @@ fn an_absent_driver_is_explained() {
     assert!(why.contains("libcuda.so.1") || why.contains("CUDA driver"), "{why}");
     assert!(status.devices.is_empty());
     let error = device::open(&spec("cuda:0", None), TierId(0)).map(|_| ()).unwrap_err();
-    assert!(matches!(error.kind(), ErrorKind::Unsupported { .. }), "{error}");
+    assert_eq!(error.obstacle(), Obstacle::Unsupported);
+    assert!(error.to_string().contains(&why), "{error}");
 }
 
 #[test]

@@ -11,24 +11,19 @@ mod listing;
 use std::thread;
 
 use tiermem_tiers::provider::device::{self, Location, Runtime};
+use tiermem_tiers::provider::{self, Obstacle};
 use tiermem_tiers::{
-    Access, Attribute, Attributes, Bytes, ErrorKind, Extent, GRANULE, Health, Provenance, Provider, Source, TierId,
-    TierKind, TierName, TierSpec,
+    Access, Bytes, ErrorKind, Extent, GRANULE, Health, Provenance, Provider, TierId, TierKind, TierSpec,
 };
 
 /// `gpu=device:LOCATION[,size=SIZE]`.
 fn spec(location: &str, size: Option<Bytes>) -> TierSpec {
-    let capacity = size.map(|size| Attribute::new(size, Source::Configured));
-    TierSpec {
-        name: TierName::new("gpu").unwrap(),
-        kind: TierKind::Device,
-        location: location.into(),
-        attributes: Attributes { capacity, ..Attributes::default() },
-    }
+    let size = size.map_or_else(String::new, |size| format!(",size={}", size.0));
+    format!("gpu=device:{location}{size}").parse().unwrap()
 }
 
 fn open(location: &str, size: Bytes) -> Box<dyn Provider> {
-    device::open(&spec(location, Some(size)), TierId(0)).unwrap()
+    provider::open(&spec(location, Some(size)), TierId(0)).unwrap()
 }
 
 /// The location of a runtime's first device; `None`, said loudly, if it has none.
@@ -247,22 +242,22 @@ fn opencl_devices_that_are_not_there_are_not_found() {
     for (platform, device) in [(99, 0), (0, 99)] {
         let location = Location::OpenCl { platform, device }.to_string();
         let error = device::open(&spec(&location, None), TierId(0)).map(|_| ()).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::NotFound, "{location}");
+        assert_eq!(error.obstacle(), Obstacle::Missing, "{error}");
     }
 }
 
 #[test]
 fn bad_specs_are_refused_in_words() {
     let wrong_kind = TierSpec { kind: TierKind::Dram, ..spec("emulated", Some(GRANULE)) };
-    for (spec, expected) in [
-        (spec("emulated", None), "needs a size"),
-        (spec("emulated", Some(Bytes::kib(64))), "at least 2 MiB"),
-        (spec("cuda", None), "cuda:N"),
-        (spec("", None), "cuda:N"),
-        (wrong_kind, "not of kind `device`"),
+    for (spec, obstacle, advice) in [
+        (spec("emulated", None), Obstacle::BadSize, "needs a size"),
+        (spec("emulated", Some(Bytes::kib(64))), Obstacle::BadSize, "at least 2M"),
+        (spec("cuda", None), Obstacle::Unsuitable, "cuda:N"),
+        (spec("rocm:0", None), Obstacle::Unsuitable, "cuda:N"),
+        (wrong_kind, Obstacle::Unsuitable, "not of kind `device`"),
     ] {
         let error = device::open(&spec, TierId(0)).map(|_| ()).unwrap_err();
-        assert!(matches!(error.kind(), ErrorKind::Unsuitable { .. }), "{error}");
-        assert!(error.to_string().starts_with("tier gpu: ") && error.to_string().contains(expected), "{error}");
+        assert_eq!(error.obstacle(), obstacle, "{error}");
+        assert!(error.to_string().contains(advice), "{error}");
     }
 }

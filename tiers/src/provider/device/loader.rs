@@ -5,7 +5,7 @@ use std::fmt;
 
 use libloading::Library;
 
-use crate::{Error, ErrorKind};
+use crate::Error;
 
 /// A symbol that every test double of a driver exports and no driver does.
 const DOUBLE_MARKER: &str = "tiermem_test_double";
@@ -19,34 +19,31 @@ pub(super) enum Expected {
     Double,
 }
 
-/// Why a runtime cannot be used: an error for programs and a detail for people.
+/// Why a runtime cannot be used, in words.
 #[derive(Clone, Debug)]
-pub(super) struct Absent {
-    pub(super) error: Error,
-    detail: String,
-}
+pub(super) struct Absent(String);
 
 impl Absent {
-    pub(super) fn new(reason: &'static str, detail: impl Into<String>) -> Self {
-        Self { error: Error::new(ErrorKind::Unsupported { reason }), detail: detail.into() }
+    /// A reason that says what to do, and the details.
+    pub(super) fn new(reason: &str, detail: &str) -> Self {
+        Self(format!("{reason} ({detail})"))
     }
 
     /// With what the dynamic linker says, which libloading keeps as the source of its error.
-    pub(super) fn unloadable(reason: &'static str, why: &libloading::Error) -> Self {
-        Self::new(reason, std::error::Error::source(why).map_or_else(|| why.to_string(), ToString::to_string))
+    pub(super) fn unloadable(reason: &str, why: &libloading::Error) -> Self {
+        Self::new(reason, std::error::Error::source(why).map_or_else(|| why.to_string(), ToString::to_string).as_str())
     }
 }
 
 impl From<Error> for Absent {
     fn from(error: Error) -> Self {
-        Self { error, detail: String::new() }
+        Self(error.to_string())
     }
 }
 
 impl fmt::Display for Absent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.error)?;
-        if self.detail.is_empty() { Ok(()) } else { write!(f, " ({})", self.detail) }
+        f.write_str(&self.0)
     }
 }
 
@@ -54,19 +51,19 @@ impl fmt::Display for Absent {
 ///
 /// # Safety
 /// The library must be what its name says or what the caller expects: its initialisers run in this process.
-pub(super) unsafe fn load(library: &OsStr, expected: Expected, hint: &'static str) -> Result<Library, Absent> {
+pub(super) unsafe fn load(library: &OsStr, expected: Expected, hint: &str) -> Result<Library, Absent> {
     // SAFETY: passed on to the caller.
     let loaded = unsafe { Library::new(library) }.map_err(|why| Absent::unloadable(hint, &why))?;
     // SAFETY: the symbol is only looked for; its value is never used.
     let is_double = unsafe { loaded.get::<*const u8>(DOUBLE_MARKER) }.is_ok();
-    let name = || library.to_string_lossy().into_owned();
+    let name = library.to_string_lossy();
     match (expected, is_double) {
         (Expected::Driver, false) | (Expected::Double, true) => Ok(loaded),
         (Expected::Driver, true) => {
-            Err(Absent::new("the driver library that was found is a test double of tiermem, not hardware", name()))
+            Err(Absent::new("the driver library that was found is a test double of tiermem, not hardware", &name))
         }
         (Expected::Double, false) => {
-            Err(Absent::new("the library is not a test double: it lacks the marker `tiermem_test_double`", name()))
+            Err(Absent::new("the library is not a test double: it lacks the marker `tiermem_test_double`", &name))
         }
     }
 }
@@ -111,8 +108,8 @@ mod tests {
     fn an_absent_library_is_an_error_with_the_linkers_reason() {
         // SAFETY: there is no such library, so nothing is loaded.
         let absent = unsafe { load("libtiermem-none.so.1".as_ref(), Expected::Driver, "install it") }.unwrap_err();
-        assert_eq!(absent.error.kind(), ErrorKind::Unsupported { reason: "install it" });
-        assert!(absent.to_string().contains("libtiermem-none.so.1"), "{absent}");
+        let text = absent.to_string();
+        assert!(text.starts_with("install it (libtiermem-none.so.1: "), "{text}");
     }
 
     #[test]

@@ -25,6 +25,7 @@ use std::path::Path;
 
 pub use location::{Location, Runtime};
 
+use super::{Obstacle, OpenError};
 use crate::{Attribute, Bytes, Error, ErrorKind, GRANULE, Provider, Source, Tier, TierId, TierKind, TierSpec};
 use cuda::{Cuda, CudaDevice};
 use emulated::Emulated;
@@ -116,67 +117,65 @@ pub fn enumerate() -> Vec<DeviceFound> {
 
 /// Opens a device as a tier.
 ///
-/// # Errors
-/// `Unsuitable` for a `SPEC` that names no device or a size that does not fit it; `Unsupported` where the runtime is
-/// missing ([`runtimes`] has the details); `NotFound` where it has no such device; others as the runtime says.
-///
-/// # Examples
 /// ```
-/// use tiermem_tiers::provider::device;
-/// use tiermem_tiers::{Attribute, Attributes, Bytes, GRANULE, Provenance, Source, TierId, TierKind, TierName, TierSpec};
-///
-/// let capacity = Some(Attribute::new(Bytes::mib(64), Source::Configured));
-/// let gpu = TierSpec {
-///     name: TierName::new("gpu").unwrap(),
-///     kind: TierKind::Device,
-///     location: "emulated".into(),
-///     attributes: Attributes { capacity, ..Attributes::default() },
-/// };
-/// let provider = device::open(&gpu, TierId(0))?;
-/// let extent = provider.reserve(GRANULE, Provenance::Tool)?;
-/// provider.write(&extent, 4096, b"hello")?;
+/// use tiermem_tiers::{GRANULE, Provenance, TierId, provider::device};
+/// let gpu = device::open(&"gpu=device:emulated,size=64M".parse().unwrap(), TierId(0)).unwrap();
+/// let extent = gpu.reserve(GRANULE, Provenance::Tool)?;
+/// gpu.write(&extent, 4096, b"hello")?;
 /// let mut back = [0; 5];
-/// provider.read(&extent, 4096, &mut back)?;
+/// gpu.read(&extent, 4096, &mut back)?;
 /// assert_eq!(&back, b"hello");
-/// provider.release(extent)?;
+/// gpu.release(extent)?;
 /// # Ok::<(), tiermem_tiers::Error>(())
 /// ```
-pub fn open(spec: &TierSpec, id: TierId) -> Result<Box<dyn Provider>, Error> {
-    open_with(spec, id, || Cuda::get().map_err(|absent| absent.error))
+///
+/// # Errors
+/// What stands in the way: the `SPEC` names no device, the runtime is missing or has no such device, the size does
+/// not fit the device, or what the runtime says.
+pub fn open(spec: &TierSpec, id: TierId) -> Result<Box<dyn Provider>, OpenError> {
+    open_with(spec, id, Cuda::get)
 }
 
 fn open_with(
     spec: &TierSpec,
     id: TierId,
-    cuda: impl FnOnce() -> Result<&'static Cuda, Error>,
-) -> Result<Box<dyn Provider>, Error> {
-    let open = || {
-        if spec.kind != TierKind::Device {
-            return Err(Error::new(ErrorKind::Unsuitable { reason: "the SPEC is not of kind `device`" }));
+    cuda: impl FnOnce() -> Result<&'static Cuda, loader::Absent>,
+) -> Result<Box<dyn Provider>, OpenError> {
+    let absent = |why: loader::Absent| OpenError::new(spec, Obstacle::Unsupported, why.to_string());
+    let failed = |why: Error| refusal(spec, why);
+    if spec.kind != TierKind::Device {
+        return Err(OpenError::new(spec, Obstacle::Unsuitable, "the tier is not of kind `device`"));
+    }
+    match Location::parse(&spec.location).map_err(failed)? {
+        Location::Cuda { device } => {
+            let device = CudaDevice::open(cuda().map_err(absent)?, device).map_err(failed)?;
+            let notice = device.is_double().then_some(cuda::DOUBLE_NOTICE);
+            let total = device.total();
+            serve(device, total, notice, spec, id)
         }
-        match Location::parse(&spec.location)? {
-            Location::Cuda { device } => {
-                let device = CudaDevice::open(cuda()?, device)?;
-                let notice = device.is_double().then_some(cuda::DOUBLE_NOTICE);
-                let total = device.total();
-                serve(device, total, notice, spec, id)
-            }
-            Location::OpenCl { platform, device } => {
-                let opencl = OpenCl::get().map_err(|absent| absent.error)?;
-                let device = OpenClDevice::open(opencl, platform, device)?;
-                let notice = (device.class() == DeviceClass::Cpu).then_some(opencl::CPU_NOTICE);
-                let total = device.total();
-                serve(device, total, notice, spec, id)
-            }
-            Location::Emulated => {
-                let size = spec.attributes.capacity.ok_or(Error::new(ErrorKind::Unsuitable {
-                    reason: "an emulated device needs a size, as in `gpu=device:emulated,size=1G`",
-                }))?;
-                serve(Emulated, size.value, Some(emulated::NOTICE), spec, id)
-            }
+        Location::OpenCl { platform, device } => {
+            let device = OpenClDevice::open(OpenCl::get().map_err(absent)?, platform, device).map_err(failed)?;
+            let notice = (device.class() == DeviceClass::Cpu).then_some(opencl::CPU_NOTICE);
+            let total = device.total();
+            serve(device, total, notice, spec, id)
         }
-    };
-    open().map_err(|error| error.of_tier(spec.name))
+        Location::Emulated => {
+            let advice = "an emulated device needs a size, as in `gpu=device:emulated,size=1G`";
+            let size = spec.size().ok_or_else(|| OpenError::new(spec, Obstacle::BadSize, advice))?;
+            serve(Emulated, size, Some(emulated::NOTICE), spec, id)
+        }
+    }
+}
+
+/// Says in the words of [`open`] why a runtime refuses a device.
+fn refusal(spec: &TierSpec, why: Error) -> OpenError {
+    match why.kind() {
+        ErrorKind::NotFound => {
+            OpenError::new(spec, Obstacle::Missing, "the runtime has no such device; `tierctl list` shows those it has")
+        }
+        ErrorKind::Unsuitable { reason } => OpenError::new(spec, Obstacle::Unsuitable, reason),
+        _ => OpenError::new(spec, Obstacle::Unsupported, why.to_string()),
+    }
 }
 
 /// Makes the provider of a device of `total` bytes.
@@ -186,19 +185,18 @@ fn serve<B: Backend + 'static>(
     notice: Option<&'static str>,
     spec: &TierSpec,
     id: TierId,
-) -> Result<Box<dyn Provider>, Error> {
-    let unsuitable = |reason| Err(Error::new(ErrorKind::Unsuitable { reason }));
+) -> Result<Box<dyn Provider>, OpenError> {
     let mut attributes = spec.attributes;
     let capacity = attributes.capacity.get_or_insert(Attribute::new(total, Source::Kernel)).value;
     if capacity > total {
-        return unsuitable("`size=` is more than the device has");
+        let advice = format!("the device has {total} only: give a smaller size");
+        return Err(OpenError::new(spec, Obstacle::BadSize, advice));
     }
     if capacity < GRANULE {
-        return unsuitable("a device tier needs at least 2 MiB, the size of one extent");
+        return Err(OpenError::new(spec, Obstacle::BadSize, "a tier is at least one granule: give at least 2M"));
     }
     let tier = Tier { id, name: spec.name, kind: spec.kind, attributes };
-    let is_part = spec.attributes.capacity.is_some();
-    Ok(Box::new(DeviceProvider::new(device, tier, capacity, is_part, notice)))
+    Ok(Box::new(DeviceProvider::new(device, tier, capacity, spec.size().is_some(), notice)))
 }
 
 /// For tests only: the CUDA back end on a test double of the driver.
@@ -207,18 +205,18 @@ fn serve<B: Backend + 'static>(
 /// [`enumerate`] refuse a library with this symbol even if the dynamic linker finds it under the driver's name; the
 /// functions here refuse any other. The double stays loaded until the process ends.
 pub mod double {
-    use super::{Cuda, Error, Path, Provider, Runtime, RuntimeStatus, TierId, TierSpec, open_with};
+    use super::{Cuda, OpenError, Path, Provider, Runtime, RuntimeStatus, TierId, TierSpec, open_with};
 
     /// Like [`open`](super::open) for `cuda:N`, on the double at `library`.
     ///
     /// # Errors
-    /// As [`open`](super::open); `Unsupported` if the library is no double.
+    /// As [`open`](super::open); also if the library is no double.
     ///
     /// # Safety
     /// The library implements the driver's C ABI.
-    pub unsafe fn open(spec: &TierSpec, id: TierId, library: &Path) -> Result<Box<dyn Provider>, Error> {
+    pub unsafe fn open(spec: &TierSpec, id: TierId, library: &Path) -> Result<Box<dyn Provider>, OpenError> {
         // SAFETY: passed on to the caller.
-        open_with(spec, id, || unsafe { Cuda::double(library) }.map_err(|absent| absent.error))
+        open_with(spec, id, || unsafe { Cuda::double(library) })
     }
 
     /// Like [`runtimes`](super::runtimes), of the double at `library` alone; its devices say that they are doubles.

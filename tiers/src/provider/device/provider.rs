@@ -1,15 +1,20 @@
 //! The provider proper: names, accounts for and guards the allocations of a [`Backend`].
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use crate::{Access, Bytes, Error, ErrorKind, Extent, GRANULE, Health, Provenance, Provider, Tier, Usage};
+use crate::provider::check;
+use crate::{Access, Bytes, Error, ErrorKind, Extent, Health, Provenance, Provider, Tier, Usage};
 
 /// Preferred transfer unit. Assumed, not measured on hardware: a copy over PCIe has a start-up cost of some
 /// microseconds, which smaller pieces do not earn back.
 const UNIT: Bytes = Bytes::kib(64);
+
+/// For an extent that was released, or never came from here.
+const NOT_RESERVED: Error = Error::new(ErrorKind::Unsuitable { reason: "the extent is not reserved on this device" });
 
 /// One device, as its runtime sees it. All methods may be called from any thread.
 pub(super) trait Backend: Send + Sync {
@@ -80,6 +85,9 @@ struct Allocation<M> {
     memory: RwLock<Option<M>>,
 }
 
+/// An allocation and a byte within it, or its end.
+type Place<M> = (Arc<Allocation<M>>, usize);
+
 impl<B: Backend> DeviceProvider<B> {
     pub(super) fn new(backend: B, tier: Tier, capacity: Bytes, is_part: bool, notice: Option<&'static str>) -> Self {
         Self {
@@ -127,10 +135,7 @@ impl<B: Backend> DeviceProvider<B> {
     }
 
     fn allocate(&self, len: Bytes, provenance: Provenance) -> Result<Extent, Error> {
-        if len.0 == 0 || !len.0.is_multiple_of(GRANULE.0) {
-            let reason = "an extent is a positive multiple of 2 MiB";
-            return Err(Error::new(ErrorKind::Unsuitable { reason }));
-        }
+        check::request(&self.tier, len)?;
         self.check_alive()?;
         let full = Error::new(ErrorKind::Full { wanted: len });
         let size = usize::try_from(len.0).map_err(|_| full)?;
@@ -160,50 +165,48 @@ impl<B: Backend> DeviceProvider<B> {
         }
     }
 
-    /// The allocation behind an extent, if the extent is this provider's and still reserved.
-    fn find(&self, extent: &Extent) -> Result<Arc<Allocation<B::Memory>>, Error> {
+    /// The allocation behind an extent, for a copy of `len` bytes from byte `offset` of it; also says where in the
+    /// allocation that starts. Refuses extents that are not reserved here and ranges that are not within them.
+    fn find(&self, extent: &Extent, offset: u64, len: usize) -> Result<Place<B::Memory>, Error> {
+        check::range(&self.tier, extent, offset, len)?;
         self.check_alive()?;
         let found = self.allocations().live.get(&extent.offset()).cloned();
-        found
-            .filter(|allocation| allocation.len == extent.len() && extent.tier() == self.tier.id)
-            .ok_or(Error::new(ErrorKind::OutOfRange))
+        let allocation = found.filter(|allocation| allocation.len == extent.len()).ok_or(NOT_RESERVED)?;
+        let start = usize::try_from(offset).map_err(|_| Error::new(ErrorKind::OutOfRange))?;
+        Ok((allocation, start))
     }
 
     fn copy_out(&self, extent: &Extent, offset: u64, into: &mut [u8]) -> Result<(), Error> {
-        let allocation = self.find(extent)?;
-        let start = checked_start(offset, into.len(), allocation.len)?;
+        let (allocation, start) = self.find(extent, offset, into.len())?;
         let memory = allocation.memory.read().unwrap_or_else(PoisonError::into_inner);
         match memory.as_ref() {
-            None => Err(Error::new(ErrorKind::OutOfRange)),
+            None => Err(NOT_RESERVED),
             Some(_) if into.is_empty() => Ok(()),
-            // SAFETY: `checked_start` keeps the range within the allocation, which this back end made.
+            // SAFETY: `find` keeps the range within the allocation, which this back end made.
             Some(memory) => unsafe { self.backend.copy_out(memory, start, into) },
         }
     }
 
     fn copy_in(&self, extent: &Extent, offset: u64, from: &[u8]) -> Result<(), Error> {
-        let allocation = self.find(extent)?;
-        let start = checked_start(offset, from.len(), allocation.len)?;
+        let (allocation, start) = self.find(extent, offset, from.len())?;
         let mut memory = allocation.memory.write().unwrap_or_else(PoisonError::into_inner);
         match memory.as_mut() {
-            None => Err(Error::new(ErrorKind::OutOfRange)),
+            None => Err(NOT_RESERVED),
             Some(_) if from.is_empty() => Ok(()),
-            // SAFETY: `checked_start` keeps the range within the allocation, which this back end made.
+            // SAFETY: `find` keeps the range within the allocation, which this back end made.
             Some(memory) => unsafe { self.backend.copy_in(memory, start, from) },
         }
     }
 
+    /// Works on a failed device too: a runtime that still answers gets its memory back.
     fn free(&self, extent: &Extent) -> Result<(), Error> {
+        check::own(&self.tier, extent)?;
         if !self.is_owner() {
             return Err(Error::new(ErrorKind::Gone));
         }
-        let allocation = {
-            let mut allocations = self.allocations();
-            match allocations.live.get(&extent.offset()) {
-                Some(live) if live.len == extent.len() && extent.tier() == self.tier.id => {}
-                _ => return Err(Error::new(ErrorKind::OutOfRange)),
-            }
-            allocations.live.remove(&extent.offset()).ok_or(Error::new(ErrorKind::OutOfRange))?
+        let allocation = match self.allocations().live.entry(extent.offset()) {
+            Entry::Occupied(entry) if entry.get().len == extent.len() => entry.remove(),
+            _ => return Err(NOT_RESERVED),
         };
         let memory = allocation.memory.write().unwrap_or_else(PoisonError::into_inner).take();
         let result = memory.map_or(Ok(()), |memory| self.backend.free(memory));
@@ -213,17 +216,6 @@ impl<B: Backend> DeviceProvider<B> {
         }
         result
     }
-}
-
-/// The range's start, if all of it lies within an extent of `extent` bytes.
-fn checked_start(offset: u64, len: usize, extent: Bytes) -> Result<usize, Error> {
-    let out = Error::new(ErrorKind::OutOfRange);
-    let len = u64::try_from(len).map_err(|_| out)?;
-    let end = offset.checked_add(len).ok_or(out)?;
-    if end > extent.0 {
-        return Err(out);
-    }
-    usize::try_from(offset).map_err(|_| out)
 }
 
 impl<B: Backend> Provider for DeviceProvider<B> {
@@ -292,7 +284,7 @@ impl<B: Backend> Drop for DeviceProvider<B> {
 mod tests {
     use super::*;
     use crate::provider::device::emulated::Emulated;
-    use crate::{Attributes, TierId, TierKind, TierName};
+    use crate::{Attributes, GRANULE, TierId, TierKind, TierName};
 
     fn provider(capacity: Bytes) -> DeviceProvider<Emulated> {
         let name = TierName::new("gpu").unwrap();
@@ -308,8 +300,8 @@ mod tests {
         provider.release(first).unwrap();
         let second = provider.reserve(GRANULE, Provenance::Tool).unwrap();
         assert_ne!(second.offset(), stale.offset());
-        assert_eq!(provider.read(&stale, 0, &mut [0; 8]).unwrap_err().kind(), ErrorKind::OutOfRange);
-        assert_eq!(provider.release(stale).unwrap_err().kind(), ErrorKind::OutOfRange);
+        assert_eq!(provider.read(&stale, 0, &mut [0; 8]).unwrap_err().kind(), NOT_RESERVED.kind());
+        assert_eq!(provider.release(stale).unwrap_err().kind(), NOT_RESERVED.kind());
         provider.release(second).unwrap();
         assert_eq!(provider.usage().reserved, Bytes::ZERO);
     }
@@ -320,19 +312,10 @@ mod tests {
         let extent = provider.reserve(Bytes::mib(4), Provenance::Tool).unwrap();
         for (tier, len) in [(TierId(2), Bytes::mib(4)), (TierId(3), Bytes::mib(6)), (TierId(3), GRANULE)] {
             let forged = Extent::from_parts(tier, extent.offset(), len, None, Provenance::Tool);
-            assert_eq!(provider.write(&forged, 0, &[1]).unwrap_err().kind(), ErrorKind::OutOfRange);
-            assert_eq!(provider.release(forged).unwrap_err().kind(), ErrorKind::OutOfRange);
+            let errors = [provider.write(&forged, 0, &[1]).unwrap_err(), provider.release(forged).unwrap_err()];
+            assert!(errors.iter().all(|e| matches!(e.kind(), ErrorKind::Unsuitable { .. })), "{errors:?}");
         }
         provider.release(extent).unwrap();
-    }
-
-    #[test]
-    fn ranges_are_checked_without_overflow() {
-        assert_eq!(checked_start(0, 8, Bytes(8)).unwrap(), 0);
-        assert_eq!(checked_start(8, 0, Bytes(8)).unwrap(), 8);
-        for (offset, len) in [(1, 8), (8, 1), (9, 0), (u64::MAX, 1), (u64::MAX - 7, 8)] {
-            assert!(checked_start(offset, len, Bytes(8)).is_err(), "{offset} + {len}");
-        }
     }
 
     #[test]
