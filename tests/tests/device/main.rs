@@ -229,6 +229,37 @@ fn an_opencl_device_is_refused_to_a_child_of_fork() {
     a_child_of_fork_is_refused(open(&location, Bytes::mib(16)));
 }
 
+/// The runtime's own refusal. PoCL with a limit of 1 GiB allows a quarter of it in one buffer; the limit is read when
+/// it starts, hence a process of its own. (What other contexts use, PoCL 3.1 does not count.)
+#[test]
+fn a_buffer_that_opencl_refuses_is_full() {
+    let test = "a_buffer_that_opencl_refuses_is_full";
+    if let Some(location) = std::env::var_os("TIERMEM_TEST_OPENCL_LOCATION") {
+        return ask_too_much_of_a_small_device(location.to_str().unwrap());
+    }
+    let Some(found) = device::enumerate().into_iter().find(|found| found.driver.starts_with("Portable Computing"))
+    else {
+        return eprintln!("SKIP {test}: no PoCL, the only OpenCL whose size can be limited");
+    };
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test])
+        .env("POCL_MEMORY_LIMIT", "1")
+        .env("TIERMEM_TEST_OPENCL_LOCATION", found.location.to_string())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success() && text.contains("1 passed"), "{}: {text}", child.status);
+}
+
+fn ask_too_much_of_a_small_device(location: &str) {
+    let provider = device::open(&spec(location, None), TierId(0)).unwrap();
+    assert_eq!(provider.usage().capacity, Bytes::gib(1), "the limit has no effect");
+    let error = provider.reserve(Bytes::mib(512), Provenance::Tool).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Full { wanted: Bytes::mib(512) }, "{error}");
+    assert_eq!((provider.usage().reserved, provider.health()), (Bytes::ZERO, Health::Good));
+    provider.release(reserve(&*provider, GRANULE)).unwrap();
+}
+
 #[test]
 fn a_real_cuda_device_keeps_the_contract() {
     let Some(location) = first_device(Runtime::Cuda, "a_real_cuda_device_keeps_the_contract") else { return };
