@@ -111,10 +111,8 @@ mod loom_tests {
                 .map(|payloads| {
                     let inbox = Arc::clone(&inbox);
                     loom::thread::spawn(move || {
-                        let nodes: Vec<*mut Node> = payloads
-                            .iter()
-                            .map(|&p| std::ptr::with_exposed_provenance_mut(node(p)))
-                            .collect();
+                        let nodes: Vec<*mut Node> =
+                            payloads.iter().map(|&p| std::ptr::with_exposed_provenance_mut(node(p))).collect();
                         for pair in nodes.windows(2) {
                             // SAFETY: both are ours.
                             unsafe { Node::set_link(pair[0], pair[1]) };

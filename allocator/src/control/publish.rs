@@ -5,10 +5,10 @@ use tiermem_sys::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Atom
 
 use super::EventKind;
 use super::layout::{self, EVENTS, EventRecord, Segment};
+use crate::clock;
 use crate::size_class::{CLASS_COUNT, SizeClass};
 use crate::stats::{self, ClassCount};
 use crate::tiers::{self, TIERS_MAX};
-use crate::clock;
 
 /// Statistics and single words: no order is needed between them beyond the sequence number's fences.
 const PLAIN: Ordering = Ordering::Relaxed;
@@ -23,9 +23,8 @@ static SEGMENT: AtomicPtr<Segment> = AtomicPtr::new(std::ptr::null_mut());
 static NEXT_PUBLISH_MS: AtomicU32 = AtomicU32::new(0);
 
 /// What the publisher needs room for; too large for a stack that may be a signal handler's or a small thread's.
-static SCRATCH: Lock<stats::TierCount> = Lock::new(
-    [ClassCount { allocations: 0, live: 0, live_bytes: 0 }; CLASS_COUNT + 1],
-);
+static SCRATCH: Lock<stats::TierCount> =
+    Lock::new([ClassCount { allocations: 0, live: 0, live_bytes: 0 }; CLASS_COUNT + 1]);
 
 /// The segment, if the process publishes one.
 pub fn segment() -> Option<&'static Segment> {

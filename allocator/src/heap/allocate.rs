@@ -26,7 +26,12 @@ const CARVE_BYTES: usize = 4096;
 
 impl TierHeap {
     /// Takes a block of `class`, from what the thread has of the tier or from a new span.
-    pub(crate) fn allocate(&'static self, heap: &Heap, class: SizeClass, may_grow: bool) -> Result<*mut Block, Refused> {
+    pub(crate) fn allocate(
+        &'static self,
+        heap: &Heap,
+        class: SizeClass,
+        may_grow: bool,
+    ) -> Result<*mut Block, Refused> {
         let bin = &self.bins[class.index()];
         loop {
             let span = bin.current.get();

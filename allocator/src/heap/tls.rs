@@ -112,9 +112,8 @@ pub fn set_current(tier_heap: &'static TierHeap) {
 
 /// Gives the thread a heap, or takes it away.
 pub fn set_heap(heap: Option<&'static Heap>) {
-    let address = heap.map_or_else(|| (&raw const EMPTY_HEAP).expose_provenance(), |h| {
-        std::ptr::from_ref(h).expose_provenance()
-    });
+    let address =
+        heap.map_or_else(|| (&raw const EMPTY_HEAP).expose_provenance(), |h| std::ptr::from_ref(h).expose_provenance());
     words::set::<8>(address);
     if heap.is_none() {
         words::set::<0>((&raw const EMPTY_TIER_HEAP).expose_provenance());

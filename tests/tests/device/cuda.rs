@@ -146,6 +146,19 @@ fn a_closed_device_leaves_nothing_behind() {
     assert_eq!((double.live(), double.retained(), double.depth()), (0, 0, 0));
 }
 
+#[test]
+fn a_device_that_stays_dead_can_still_be_closed() {
+    let Some(double) = Double::new("a_device_that_stays_dead_can_still_be_closed") else { return };
+    let provider = double.open(&spec("cuda:0", None)).unwrap();
+    let (first, _leaked) = (reserve(&*provider, GRANULE), reserve(&*provider, GRANULE));
+    double.fail("cuCtxPushCurrent_v2", 46, 0, -1);
+    assert_eq!(provider.release(first).unwrap_err().kind(), ErrorKind::Gone);
+    assert_eq!(provider.health(), Health::Failed);
+    assert_eq!(provider.usage().reserved, Bytes::mib(4), "space that could not be given back is not free");
+    drop(provider);
+    assert_eq!((double.live(), double.retained(), double.depth()), (2, 0, 0));
+}
+
 /// Writers and readers of one extent through shared references: every read must see one write as a whole.
 #[test]
 fn copies_of_one_extent_do_not_mix() {

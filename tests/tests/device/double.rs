@@ -112,7 +112,7 @@ fn compiled() -> Option<&'static [u8]> {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let to = dir.path().join("double.so");
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/doubles/cuda_driver.c");
-        let flags = ["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread"];
+        let flags = ["-shared", "-fPIC", "-O1", "-pthread"];
         let output = Command::new("cc").args(flags).arg(source).arg("-o").arg(&to).output().ok()?;
         assert!(output.status.success(), "cc: {}", String::from_utf8_lossy(&output.stderr));
         Some(fs::read(to).unwrap())
