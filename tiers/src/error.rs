@@ -52,6 +52,13 @@ pub enum ErrorKind {
         /// The call that failed.
         call: &'static str,
     },
+    /// An accelerator's runtime said no; its status has a name of its own and is no `errno`.
+    Runtime {
+        /// The call that failed.
+        call: &'static str,
+        /// The runtime's name for its status, such as `CUDA_ERROR_INVALID_VALUE`.
+        status: &'static str,
+    },
 }
 
 impl Error {
@@ -93,7 +100,11 @@ impl Error {
     pub const fn is_fallback_worthy(&self) -> bool {
         matches!(
             self.kind,
-            ErrorKind::Full { .. } | ErrorKind::Gone | ErrorKind::Poisoned { .. } | ErrorKind::System { .. }
+            ErrorKind::Full { .. }
+                | ErrorKind::Gone
+                | ErrorKind::Poisoned { .. }
+                | ErrorKind::System { .. }
+                | ErrorKind::Runtime { .. }
         )
     }
 }
@@ -114,6 +125,7 @@ impl fmt::Display for Error {
             }
             ErrorKind::Gone => f.write_str("the tier has failed or was removed")?,
             ErrorKind::System { call } => write!(f, "{call} failed")?,
+            ErrorKind::Runtime { call, status } => write!(f, "{call} failed: {status}")?,
         }
         match self.os {
             Some(errno) => write!(f, " ({})", std::io::Error::from_raw_os_error(errno)),

@@ -5,6 +5,8 @@
 mod anonymous;
 mod check;
 mod held;
+#[cfg(feature = "device")]
+pub mod device;
 mod node;
 mod open;
 
