@@ -38,7 +38,7 @@ mod tests {
     }
 
     #[test]
-    fn the_standard_librarys_atomics_are_caught() {
+    fn atomics_of_the_standard_library_are_caught() {
         assert!(caught("allocator/src/heap.rs", "use std::sync::atomic::AtomicU64;"));
         assert!(caught("tiers/src/tier.rs", "use std::sync::{Arc, atomic::AtomicU64};"));
         assert!(caught("placement/src/lib.rs", "let x = core::sync::atomic::AtomicU8::new(0);"));
