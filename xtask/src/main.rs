@@ -1,8 +1,11 @@
 //! Project chores. `cargo xtask check` judges the sources, `cargo xtask test` runs everything that can be run here,
 //! `cargo xtask demo` shows the main job on a real program.
 
+mod build;
 mod check;
+mod demo;
 mod failure;
+mod packages;
 mod step;
 mod tidy;
 mod workspace;
@@ -25,6 +28,8 @@ struct Cli {
 enum Chore {
     /// Judge the sources: fmt, clippy, tidy, rustdoc, typos.
     Check,
+    /// Run a real program with its memory on two tiers, check it and show where its memory was.
+    Demo(demo::Demo),
     /// Only the project's own rules, a part of `check`.
     Tidy,
 }
@@ -45,6 +50,7 @@ fn main() -> ExitCode {
 fn run(chore: &Chore, workspace: &Workspace) -> Result<bool> {
     match chore {
         Chore::Check => check::run(workspace),
+        Chore::Demo(options) => demo::run(workspace, options),
         Chore::Tidy => tidy::run(workspace),
     }
 }
