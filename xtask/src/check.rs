@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::failure::Result;
+use crate::packages;
 use crate::step::{Outcome, Steps, captured, succeeds};
 use crate::tidy;
 use crate::workspace::Workspace;
@@ -13,6 +14,7 @@ const TYPOS: &str = "typos==1.52.0";
 
 /// Runs all checks; whether all passed.
 pub fn run(workspace: &Workspace) -> Result<bool> {
+    packages::ensure(packages::BUILD)?;
     let mut steps = Steps::default();
     steps.run("fmt", || succeeds(&mut workspace.cargo(["fmt", "--all", "--check"])));
     steps.run("clippy", || {
@@ -43,7 +45,9 @@ fn typos_program(workspace: &Workspace) -> std::result::Result<PathBuf, String> 
     if program.exists() {
         return Ok(program);
     }
-    let (made, _) = captured(workspace.command("python3").args(["-m", "venv"]).arg(&venv));
+    let make = || captured(workspace.command("python3").args(["-m", "venv"]).arg(&venv)).0;
+    // Debian has it in a package of its own.
+    let made = make() || (packages::ensure(&["python3-venv"]).is_ok() && make());
     if !made {
         return Err("no spelling checked: install typos, or python3 with its venv module".to_owned());
     }

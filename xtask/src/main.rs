@@ -5,9 +5,13 @@ mod build;
 mod check;
 mod demo;
 mod failure;
+mod fuzz;
 mod packages;
 mod step;
+mod tally;
+mod test;
 mod tidy;
+mod watch;
 mod workspace;
 
 use std::process::ExitCode;
@@ -30,6 +34,8 @@ enum Chore {
     Check,
     /// Run a real program with its memory on two tiers, check it and show where its memory was.
     Demo(demo::Demo),
+    /// Run every test that can be run here.
+    Test(test::Test),
     /// Only the project's own rules, a part of `check`.
     Tidy,
 }
@@ -51,6 +57,7 @@ fn run(chore: &Chore, workspace: &Workspace) -> Result<bool> {
     match chore {
         Chore::Check => check::run(workspace),
         Chore::Demo(options) => demo::run(workspace, options),
+        Chore::Test(options) => test::run(workspace, options),
         Chore::Tidy => tidy::run(workspace),
     }
 }

@@ -6,8 +6,26 @@ use std::process::Command;
 use crate::failure::{Context, Failure, Result};
 use crate::step::captured;
 
+/// What the workspace is built with, beside Rust and a C compiler.
+pub const BUILD: &[&str] = &["libhwloc-dev", "pkg-config"];
 /// What the demo runs.
-pub const DEMO: &[&str] = &["libhwloc-dev", "pkg-config", "redis-server"];
+pub const DEMO: &[&str] = &["libhwloc-dev", "pkg-config", "procps", "redis-server"];
+/// What the tests run: compilers, real programs, an OpenCL implementation on the CPU.
+pub const TEST: &[&str] = &[
+    "libhwloc-dev",
+    "pkg-config",
+    "procps",
+    "binutils",
+    "gcc",
+    "g++",
+    "make",
+    "redis-server",
+    "python3",
+    "sqlite3",
+    "valgrind",
+    "ocl-icd-libopencl1",
+    "pocl-opencl-icd",
+];
 
 /// Makes sure that the Debian packages `names` are installed.
 ///

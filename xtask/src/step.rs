@@ -20,6 +20,7 @@ pub enum Outcome {
 #[derive(Debug, Default)]
 pub struct Steps {
     failures: Vec<(String, String)>,
+    skipped: usize,
 }
 
 impl Steps {
@@ -27,7 +28,7 @@ impl Steps {
     pub fn run(&mut self, name: &str, step: impl FnOnce() -> Outcome) {
         let live = std::io::stdout().is_terminal();
         if live {
-            print!("{name:<12} …");
+            print!("{name:<22} …");
             // Progress only: a closed standard output is noticed by the next line.
             let _ = std::io::stdout().flush();
         }
@@ -40,9 +41,10 @@ impl Steps {
             Outcome::Failed(_) => ("FAILED", "see below"),
         };
         let back = if live { "\r" } else { "" };
-        println!("{}", format!("{back}{name:<12} {word:<6} {seconds:7.1} s  {remark}").trim_end());
+        println!("{}", format!("{back}{name:<22} {word:<6} {seconds:7.1} s  {remark}").trim_end());
         match outcome {
-            Outcome::Passed(_) | Outcome::Skipped(_) => {}
+            Outcome::Passed(_) => {}
+            Outcome::Skipped(_) => self.skipped += 1,
             Outcome::Failed(output) => self.failures.push((name.to_owned(), output)),
         }
     }
@@ -57,6 +59,16 @@ impl Steps {
             println!("\nfailed: {}", names.join(", "));
         }
         self.failures.is_empty()
+    }
+
+    /// How many steps failed so far.
+    pub fn failed(&self) -> usize {
+        self.failures.len()
+    }
+
+    /// How many steps could not be done here.
+    pub fn skipped(&self) -> usize {
+        self.skipped
     }
 }
 
@@ -106,6 +118,7 @@ mod tests {
         assert!(steps.finish());
         steps.run("false", || succeeds(&mut Command::new("false")));
         assert!(!steps.finish());
+        assert_eq!((steps.failed(), steps.skipped()), (1, 1));
     }
 
     #[test]
