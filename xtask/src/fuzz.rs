@@ -31,8 +31,13 @@ pub fn smoke(workspace: &Workspace, target: &str) -> Outcome {
     if let Err(error) = fs::create_dir_all(&corpus) {
         return Outcome::Failed(format!("{}: {error}", corpus.display()));
     }
-    let mut command =
-        workspace.cargo(["run", "--release", "--manifest-path", "fuzz/Cargo.toml", "--bin", target, "--"]);
+    // A target given by name keeps the counters out of build scripts and procedural macros.
+    let host = match workspace.host() {
+        Ok(host) => host,
+        Err(failure) => return Outcome::Failed(failure.to_string()),
+    };
+    let mut command = workspace.cargo(["run", "--release", "--manifest-path", "fuzz/Cargo.toml"]);
+    command.args(["--target", &host, "--bin", target, "--"]);
     command.env("RUSTFLAGS", FLAGS).env("CARGO_TARGET_DIR", workspace.target("fuzz"));
     command.args([&format!("-max_total_time={SECONDS}"), "-rss_limit_mb=2048"]);
     command.arg(format!("-artifact_prefix={}/", workspace.target("fuzz").display()));

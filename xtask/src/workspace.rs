@@ -5,7 +5,7 @@ use std::process::Command;
 
 use cargo_metadata::{Metadata, MetadataCommand};
 
-use crate::failure::{Context, Result};
+use crate::failure::{Context, Failure, Result};
 
 /// The project on disk.
 #[derive(Debug)]
@@ -37,6 +37,14 @@ impl Workspace {
         let mut command = Command::new(program);
         command.current_dir(self.root());
         command
+    }
+
+    /// The name of the platform that this machine's compiler builds for.
+    pub fn host(&self) -> Result<String> {
+        let answer = self.command("rustc").arg("-vV").output().while_doing("rustc -vV")?;
+        let answer = String::from_utf8_lossy(&answer.stdout);
+        let host = answer.lines().find_map(|line| line.strip_prefix("host: "));
+        host.map(str::to_owned).ok_or_else(|| Failure::new("rustc -vV names no host"))
     }
 
     /// Cargo itself, to be started in the workspace's root.

@@ -5,6 +5,7 @@
 
 mod arrows;
 mod atomics;
+mod dependencies;
 mod links;
 mod lint_levels;
 mod markdown;
@@ -58,8 +59,10 @@ impl fmt::Display for Finding {
 
 /// Checks all rules; findings in the order of the rules.
 fn findings(workspace: &Workspace, tree: &Tree) -> Result<Vec<Finding>> {
-    let mut all = arrows::check(&arrows::from_metadata(&workspace.metadata));
+    let packages = arrows::from_metadata(&workspace.metadata);
+    let mut all = arrows::check(&packages);
     all.extend(arrows::check_preload(&arrows::preload_tree(workspace)?));
+    all.extend(dependencies::check(&packages, tree));
     for rule in [
         unsafety::check,
         lint_levels::check,
