@@ -1,0 +1,124 @@
+//! `cargo xtask test`: everything that can be run on this machine. What cannot be run here is skipped loudly.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use clap::Args;
+
+use crate::failure::Result;
+use crate::step::{Outcome, Steps, succeeds};
+use crate::tally::{Tally, skips};
+use crate::watch::watched;
+use crate::workspace::Workspace;
+use crate::{build, fuzz, packages};
+
+/// The exit code with which a script says that it cannot run here.
+const SKIPPED: i32 = 77;
+/// How much of a failed run's output is shown; the rest is in its log.
+const SHOWN_LINES: usize = 300;
+
+/// Options of `cargo xtask test`.
+#[derive(Debug, Args)]
+pub struct Test {
+    /// Leave out what needs builds of its own: doc tests, loom, AddressSanitizer, fuzzing.
+    #[arg(long)]
+    quick: bool,
+}
+
+/// Runs all tests; whether all passed.
+pub fn run(workspace: &Workspace, options: &Test) -> Result<bool> {
+    packages::ensure(packages::TEST)?;
+    let mut run = Run { workspace, steps: Steps::default(), tally: Tally::default(), skips: Vec::new() };
+    for mut command in build::commands(workspace) {
+        let name = format!("build {}", command.get_args().last().unwrap_or_default().to_string_lossy());
+        run.steps.run(&name, || succeeds(&mut command));
+    }
+    run.tests("tests", &mut all_tests(workspace));
+    if !options.quick {
+        run.tests("doc tests", &mut workspace.cargo(["test", "--workspace", "--doc", "--", "--show-output"]));
+        run.tests("loom", &mut loom(workspace));
+        run.tests("asan", workspace.command("xtask/scripts/asan.sh").arg(workspace.target("asan")));
+        for target in fuzz::targets(workspace)? {
+            run.steps.run(&format!("fuzz {target}"), || fuzz::smoke(workspace, &target));
+            run.tally.passed += 1;
+        }
+    }
+    Ok(run.conclude())
+}
+
+struct Run<'a> {
+    workspace: &'a Workspace,
+    steps: Steps,
+    tally: Tally,
+    skips: Vec<String>,
+}
+
+impl Run<'_> {
+    /// Runs a test runner as one step. A run without a single test is a failure: its tests have been lost.
+    fn tests(&mut self, name: &str, command: &mut Command) {
+        let log = self.log(name);
+        let mut tally = Tally::default();
+        let mut skips_here = Vec::new();
+        self.steps.run(name, || match watched(command, &log) {
+            Err(failure) => Outcome::Failed(failure.to_string()),
+            Ok((Some(SKIPPED), output)) => Outcome::Skipped(skips(&output).into_iter().collect()),
+            Ok((code, output)) => {
+                tally = Tally::of(&output);
+                skips_here.extend(skips(&output));
+                if code == Some(0) && tally != Tally::default() {
+                    Outcome::Passed(tally.to_string())
+                } else {
+                    let why = if code == Some(0) { "no test was found" } else { "failed" };
+                    Outcome::Failed(format!("{}\n{why}; all of it is in {}", end(&output), log.display()))
+                }
+            }
+        });
+        self.tally += tally;
+        self.skips.extend(skips_here);
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.workspace.target("test-logs").join(format!("{}.log", name.replace(' ', "-")))
+    }
+
+    /// Prints what was skipped, what failed and the closing line; whether nothing failed.
+    fn conclude(mut self) -> bool {
+        if !self.skips.is_empty() {
+            println!("\nskipped, because this machine cannot run them:");
+            self.skips.iter().for_each(|skip| println!("  {skip}"));
+        }
+        let well = self.steps.finish();
+        // A build or a runner that failed without naming a test is a failure all the same.
+        self.tally.failed = self.tally.failed.max(self.steps.failed());
+        self.tally.skipped += self.steps.skipped();
+        println!("\n{}", self.tally);
+        well && self.tally.failed == 0
+    }
+}
+
+/// All tests of the workspace, with nextest if it is there.
+fn all_tests(workspace: &Workspace) -> Command {
+    let nextest = workspace.cargo(["nextest", "--version"]).output().is_ok_and(|output| output.status.success());
+    if nextest {
+        let args = ["nextest", "run", "--workspace", "--no-fail-fast", "--success-output", "immediate"];
+        let mut command = workspace.cargo(args);
+        command.args(["--failure-output", "final", "--color", "never"]);
+        command
+    } else {
+        workspace.cargo(["test", "--workspace", "--no-fail-fast", "--lib", "--bins", "--tests", "--", "--show-output"])
+    }
+}
+
+/// The models of the lock-free parts, where loom tries every order of their steps.
+fn loom(workspace: &Workspace) -> Command {
+    let args = ["test", "--package", "tiermem", "--release", "--lib", "loom", "--", "--show-output"];
+    let mut command = workspace.cargo(args);
+    command.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", workspace.target("loom"));
+    command
+}
+
+/// The end of a failed run's output. Nextest repeats all failures there.
+fn end(output: &str) -> String {
+    let lines: Vec<_> = output.lines().collect();
+    lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n")
+}
