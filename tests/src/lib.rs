@@ -19,24 +19,32 @@ pub use run::{Finished, Run, Running};
 pub use setup::{Setup, SlowFile, Tiering};
 pub use tools::{count, find, run_as_nobody, scratch, skip, wait_until};
 
-/// One test per setup: `in_every_setup!(storm, fork_storm)` makes `storm::one_tier`, `storm::two_tiers`, … that each call
-/// `fork_storm(&Tiering)`.
+/// One test per setup: `in_every_setup!(storm, fork_storm, 5)` makes `storm::one_tier`, `storm::two_tiers`, … that each
+/// call `fork_storm(&tiering, 5)`.
 #[macro_export]
 macro_rules! in_every_setup {
-    ($name:ident, $body:path) => {
-        $crate::in_setups!($name, $body, one_tier OneTier, two_tiers TwoTiers, tight Tight, interleaved Interleaved);
+    ($name:ident, $body:ident $(, $more:expr)*) => {
+        $crate::in_setups!(
+            [one_tier OneTier, two_tiers TwoTiers, tight Tight, interleaved Interleaved] $name, $body $(, $more)*
+        );
     };
 }
 
 /// As [`in_every_setup!`], for the setups that are named.
 #[macro_export]
 macro_rules! in_setups {
-    ($name:ident, $body:path, $($test:ident $setup:ident),+) => {
+    ([$($test:ident $setup:ident),+] $name:ident, $body:ident $(, $more:expr)*) => {
+        $crate::in_setups!(@each [$($test $setup),+] $name, $body, ($($more),*));
+    };
+    (@each [$($test:ident $setup:ident),+] $name:ident, $body:ident, $more:tt) => {
         mod $name {
-            $(#[test]
-            fn $test() {
-                $body(&$crate::Setup::$setup.prepare());
-            })+
+            $($crate::in_setups!(@one $test $setup, $body, $more);)+
+        }
+    };
+    (@one $test:ident $setup:ident, $body:ident, ($($more:expr),*)) => {
+        #[test]
+        fn $test() {
+            super::$body(&$crate::Setup::$setup.prepare() $(, $more)*);
         }
     };
 }

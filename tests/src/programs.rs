@@ -55,7 +55,8 @@ pub fn shared_library(name: &str, flags: &[&str]) -> Option<PathBuf> {
 fn compile(compiler: &str, source: &str, flags: &[&str], extension: &str) -> Option<Program> {
     let compiler = tools::find(compiler)?;
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs");
-    let read = |name: &str| std::fs::read(sources.join(name)).unwrap_or_else(|error| panic!("programs/{name}: {error}"));
+    let read =
+        |name: &str| std::fs::read(sources.join(name)).unwrap_or_else(|error| panic!("programs/{name}: {error}"));
     // No builtins: the compiler must not fold away the calls that are being tested.
     let flags = [&["-O1", "-g", "-pthread", "-Wall", "-Wextra", "-Werror", "-fno-builtin"], flags].concat();
     let mut hasher = DefaultHasher::new();

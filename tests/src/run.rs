@@ -216,7 +216,6 @@ pub struct Finished {
 impl Finished {
     /// Panics unless the program succeeded; returns it for further questions.
     #[track_caller]
-    #[must_use]
     pub fn succeeded(self) -> Self {
         assert!(self.status.success(), "{}", self.describe());
         self

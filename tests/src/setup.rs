@@ -33,8 +33,8 @@ impl Setup {
             Self::Interleaved => {
                 let file = SlowFile::new();
                 let policy = format!(
-                    "[tier.slow]\nsource = \"dax-file:{}\"\nsize = \"{SLOW_TIER}\"\n\n\
-                     [placement]\nstrategy = \"interleave\"\nweights = {{ dram = 2, slow = 1 }}\n",
+                    "version = 1\n[tier.slow]\nsource = \"dax-file:{},size={SLOW_TIER}\"\n[placement]\n\
+                     strategy = \"interleave\"\nchain = [\"dram\", \"slow\"]\nweights = {{ dram = 2, slow = 1 }}\n",
                     file.path().display()
                 );
                 Tiering::new(Some(file)).policy(&policy)

@@ -33,9 +33,9 @@ fn sum(smaps: &str, wanted: impl Fn(&str) -> bool) -> FileUse {
     let mut total = FileUse::default();
     let mut counting = false;
     for line in smaps.lines() {
-        if let Some((_, kilobytes)) = line.split_once(':').filter(|(key, _)| key.chars().all(char::is_alphanumeric)
-            && key.chars().next().is_some_and(char::is_uppercase))
-        {
+        if let Some((_, kilobytes)) = line.split_once(':').filter(|(key, _)| {
+            key.chars().all(char::is_alphanumeric) && key.chars().next().is_some_and(char::is_uppercase)
+        }) {
             let bytes = kilobytes.trim().strip_suffix(" kB").and_then(|n| n.parse::<u64>().ok()).map_or(0, |n| n << 10);
             match line.split(':').next() {
                 Some("Size") if counting => total.mapped += bytes,
