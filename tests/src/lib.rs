@@ -8,6 +8,7 @@
 mod preload;
 mod process;
 mod programs;
+pub mod resp;
 mod run;
 mod setup;
 pub mod smaps;

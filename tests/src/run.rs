@@ -138,17 +138,27 @@ impl Running {
         writeln!(stdin, "{line}").unwrap_or_else(|error| panic!("{}: {error}", self.title));
     }
 
-    /// Waits until the program has printed a line that starts with `word`, and returns that line.
-    pub fn hear(&mut self, word: &str) -> String {
+    /// Waits until the program has printed `count` whole lines, and returns the last of these.
+    pub fn hear_line(&mut self, count: usize) -> String {
+        self.hear(&format!("{count} lines"), |text| text.lines().nth(count - 1))
+    }
+
+    /// Waits until the program has printed a whole line that contains `words`, and returns it.
+    pub fn hear_containing(&mut self, words: &str) -> String {
+        self.hear(words, |text| text.lines().find(|line| line.contains(words)))
+    }
+
+    fn hear(&mut self, what: &str, find: impl Fn(&str) -> Option<&str>) -> String {
         loop {
+            let ended = self.child.try_wait();
             let text = contents(&self.out);
             let complete = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
-            if let Some(line) = complete.lines().find(|line| line.starts_with(word)) {
+            if let Some(line) = find(complete) {
                 return line.to_owned();
             }
-            self.check_time(&format!("it never printed {word:?}"));
-            if let Ok(Some(status)) = self.child.try_wait() {
-                panic!("{} ended ({status}) before it printed {word:?}\n{}", self.title, contents(&self.err));
+            self.check_time(&format!("it never printed {what}"));
+            if let Ok(Some(status)) = ended {
+                panic!("{} ended ({status}) before it printed {what}\n{text}\n{}", self.title, contents(&self.err));
             }
             std::thread::sleep(Duration::from_millis(2));
         }
