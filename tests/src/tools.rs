@@ -1,0 +1,60 @@
+//! Small helps for tests: programs of the system, skipping, waiting, counts.
+
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Says loudly that the running test is skipped, and why.
+pub fn skip(why: &str) {
+    eprintln!("SKIP {}: {why}", std::thread::current().name().unwrap_or("test"));
+}
+
+/// The path of a program of the system; says that the test is skipped where there is none.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path)
+        .chain([PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")])
+        .map(|folder| folder.join(program))
+        .find(|candidate| candidate.is_file());
+    if found.is_none() {
+        skip(&format!("{program} is not installed"));
+    }
+    found
+}
+
+/// A count that a test runs through: the variable `TIERMEM_TEST_<name>`, or `default`.
+pub fn count(name: &str, default: u64) -> u64 {
+    match std::env::var(format!("TIERMEM_TEST_{name}")) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("TIERMEM_TEST_{name}={text} is not a number")),
+        Err(_) => default,
+    }
+}
+
+/// A fresh directory on the disk for one test, removed afterwards.
+pub fn scratch() -> tempfile::TempDir {
+    tempfile::Builder::new().prefix("tiermem-test-").tempdir().expect("a temporary directory can be made")
+}
+
+/// Tries until `ready` holds; panics with `what` after `limit`.
+pub fn wait_until(what: &str, limit: Duration, mut ready: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !ready() {
+        assert!(start.elapsed() < limit, "waited {limit:?} in vain: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The command as the user `nobody`, who has no rights on anything; says that the test is skipped where that is impossible.
+pub fn run_as_nobody(program: &Path) -> Option<Command> {
+    const NOBODY: u32 = 65_534;
+    let mut probe = Command::new("true");
+    probe.uid(NOBODY).gid(NOBODY);
+    if !probe.status().is_ok_and(|status| status.success()) {
+        skip("only root can start a program as nobody");
+        return None;
+    }
+    let mut command = Command::new(program);
+    command.uid(NOBODY).gid(NOBODY);
+    Some(command)
+}
