@@ -15,7 +15,7 @@ const SURVIVOR_ONE_IN: usize = 50;
 /// `threads` threads (as a parallel build) allocate `ops` nodes in all.
 pub fn run(parameters: &Parameters) -> Value {
     let threads = parameters.threads();
-    let functions = (parameters.number("ops", 16_000_000) / NODES_PER_FUNCTION / threads).max(1);
+    let functions = (parameters.number("ops", 24_000_000) / NODES_PER_FUNCTION / threads).max(1);
     thread::scope(|scope| {
         for index in 0..threads {
             scope.spawn(move || compile(functions, &mut Random::new(index as u64)));

@@ -14,7 +14,7 @@ const REPLACED_SIXTEENTHS: usize = 14;
 /// Holds `live` KiB (not blocks) while it walks through the phases `ops` times.
 pub fn run(parameters: &Parameters) -> Value {
     let live_bytes = parameters.number("live", 96 << 10) << 10;
-    let walks = parameters.number("ops", 4).min(1000);
+    let walks = parameters.number("ops", 2).min(1000);
     let mut random = Random::new(1);
     // Room for the most blocks of any phase, so that the table never moves; it is taken off the footprint.
     let mut blocks: Vec<Block> = Vec::with_capacity(live_bytes / (BLOCK_MEAN_BYTES_MIN / 2));

@@ -36,7 +36,7 @@ impl Node {
 pub fn run(parameters: &Parameters) -> Value {
     let threads = parameters.threads();
     let live = parameters.number("live", 2_000);
-    let ops = parameters.number("ops", 1_600_000) / threads;
+    let ops = parameters.number("ops", 2_400_000) / threads;
     let exchange: Vec<AtomicPtr<Node>> = (0..EXCHANGE_SLOTS).map(|_| AtomicPtr::default()).collect();
     let nodes: usize = thread::scope(|scope| {
         let exchange = &exchange[..];

@@ -7,7 +7,7 @@ use super::{Block, Parameters, Random};
 /// `live` values, replaced `ops` times by one thread; sizes as in a cache of small records.
 pub fn run(parameters: &Parameters) -> Value {
     let live = parameters.number("live", 100_000);
-    let ops = parameters.number("ops", 8_000_000);
+    let ops = parameters.number("ops", 12_000_000);
     let mut random = Random::new(1);
     let mut table: Vec<Block> = (0..live).map(|_| Block::new(random.skewed(16, 4))).collect();
     for _ in 0..ops {

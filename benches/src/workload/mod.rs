@@ -21,6 +21,7 @@ mod threads;
 pub use heap::{BLOCK_BYTES_MIN, Block, OS_PAGE_BYTES};
 pub use parameters::{Parameters, UnknownParameter};
 pub use random::Random;
+pub use returning::peak_resident_bytes;
 
 /// One workload: its name, what it does, and the function that does it.
 pub struct Workload {

@@ -16,7 +16,7 @@ const QUEUE_SHARES: [usize; 8] = [2, 4, 8, 16, 32, 64, 128, 256];
 /// Half of the `threads` allocate `ops` blocks in all and send them in batches; the other half free them.
 pub fn producer_consumer(parameters: &Parameters) -> Value {
     let pairs = (parameters.threads() / 2).max(1);
-    let batches = parameters.number("ops", 12_000_000) / pairs / BATCH;
+    let batches = parameters.number("ops", 8_000_000) / pairs / BATCH;
     thread::scope(|scope| {
         for pair in 0..pairs {
             let (sender, receiver) = sync_channel::<Vec<Block>>(BATCHES_IN_FLIGHT);
@@ -37,7 +37,7 @@ pub fn producer_consumer(parameters: &Parameters) -> Value {
 pub fn fifo(parameters: &Parameters) -> Value {
     let threads = parameters.threads();
     let live = parameters.number("live", 50_000);
-    let ops = parameters.number("ops", 16_000_000) / threads;
+    let ops = parameters.number("ops", 32_000_000) / threads;
     thread::scope(|scope| {
         for index in 0..threads {
             scope.spawn(move || {

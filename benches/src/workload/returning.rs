@@ -51,6 +51,14 @@ pub fn resident_bytes() -> usize {
         * super::OS_PAGE_BYTES
 }
 
+/// The most memory that this process had resident since it was executed (`VmHWM`).
+pub fn peak_resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("/proc/self/status is readable on Linux");
+    let field = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the kernel reports VmHWM");
+    let kibibytes: u64 = field.trim().trim_end_matches(" kB").parse().expect("VmHWM is a number of kB");
+    kibibytes << 10
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,7 +14,7 @@ const OCTAVES: u32 = 6;
 pub fn run(parameters: &Parameters) -> Value {
     let threads = parameters.threads();
     let live = parameters.number("live", 5_000);
-    let ops = parameters.number("ops", 12_000_000);
+    let ops = parameters.number("ops", 40_000_000);
     let generations = parameters.number("generations", 20).max(1);
     let per_thread = ops / threads / generations;
 

@@ -28,7 +28,7 @@ pub fn thrash(parameters: &Parameters) -> Value {
 
 fn amounts(parameters: &Parameters) -> (usize, usize) {
     let threads = parameters.threads();
-    (threads, parameters.number("ops", 600_000) / threads)
+    (threads, parameters.number("ops", 1_500_000) / threads)
 }
 
 fn run<T: Send>(inherited: Vec<T>, rounds: usize) -> Value {

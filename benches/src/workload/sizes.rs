@@ -10,7 +10,7 @@ use super::{Block, Parameters, Random};
 pub fn churn(parameters: &Parameters) -> Value {
     let threads = parameters.threads();
     let live = parameters.number("live", 10_000);
-    let ops = parameters.number("ops", 16_000_000) / threads;
+    let ops = parameters.number("ops", 44_000_000) / threads;
     each_thread(threads, |random| {
         let mut blocks: Vec<Block> = (0..live).map(|_| Block::new(random.skewed(16, 7))).collect();
         for step in 0..ops {
@@ -30,7 +30,7 @@ pub fn churn(parameters: &Parameters) -> Value {
 pub fn large(parameters: &Parameters) -> Value {
     let threads = parameters.threads();
     let live = parameters.number("live", 16);
-    let ops = parameters.number("ops", 8_000) / threads;
+    let ops = parameters.number("ops", 20_000) / threads;
     each_thread(threads, |random| {
         let mut blocks: Vec<Option<Block>> = (0..live).map(|_| None).collect();
         for _ in 0..ops {
@@ -51,7 +51,7 @@ pub fn realloc_growth(parameters: &Parameters) -> Value {
     const STRING_BYTES_MAX: usize = 2 << 10;
     let threads = parameters.threads();
     let live = parameters.number("live", 64);
-    let ops = parameters.number("ops", 8_000_000) / threads;
+    let ops = parameters.number("ops", 4_000_000) / threads;
     each_thread(threads, |random| {
         let mut blocks: Vec<Block> = (0..live).map(|_| Block::new(16)).collect();
         for _ in 0..ops {

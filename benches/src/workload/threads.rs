@@ -12,7 +12,7 @@ const TOGETHER: usize = 4;
 
 /// `ops` threads in all, each of which allocates `live` blocks, frees half and leaves half.
 pub fn run(parameters: &Parameters) -> Value {
-    let threads = parameters.number("ops", 20_000);
+    let threads = parameters.number("ops", 16_000);
     let live = parameters.number("live", 100);
     for round in 0..threads / TOGETHER {
         let orphans: Vec<Vec<Block>> = thread::scope(|scope| {
