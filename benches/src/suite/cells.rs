@@ -1,6 +1,7 @@
 //! The cells of the table: a workload with its amounts, or a real program with its input.
 
-use std::path::{Path, PathBuf};
+use std::io::Read as _;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use super::child::{self, Measured, Outcome};
 use super::programs::Program;
 use super::redis::Redis;
 use super::rivals::Rival;
+use crate::workload::peak_resident_bytes;
 
 /// What a cell runs.
 #[derive(Clone, Debug)]
@@ -107,14 +109,25 @@ impl Cell {
             Work::Program(program) => {
                 let mut command = program.command();
                 let measured = child::run(rival.apply(&mut command), scratch, self.limit)?;
-                let output = (measured.outcome == Outcome::Finished).then(|| hash_of(&child::stdout_path(scratch)));
+                warn_if_masked(&self.name, &measured);
+                let finished = measured.outcome == Outcome::Finished;
+                let output = if finished { Some(hash_of(&child::stdout_path(scratch))?) } else { None };
                 Ok(Run { measured, report: Value::Null, output })
             }
             Work::Redis(redis) => {
                 let measured = redis.run(rival, scratch, self.limit)?;
+                warn_if_masked(&self.name, &measured);
                 Ok(Run { measured, report: Value::Null, output: None })
             }
         }
+    }
+}
+
+/// Says so when a peak may be the runner's own.
+fn warn_if_masked(cell: &str, measured: &Measured) {
+    let own = peak_resident_bytes();
+    if measured.rss_max_bytes <= own {
+        eprintln!("{cell}: peak memory is not above the runner's own {} MiB, so it says nothing", own >> 20);
     }
 }
 
@@ -123,10 +136,19 @@ fn report_of(scratch: &Path) -> Value {
     serde_json::from_slice(&text).unwrap_or(Value::Null)
 }
 
-/// FNV-1a: enough to tell outputs apart.
-fn hash_of(path: &PathBuf) -> u64 {
-    let bytes = std::fs::read(path).unwrap_or_default();
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+/// FNV-1a of a file: enough to tell outputs apart. Read in pieces: the kernel counts a parent's peak memory into its
+/// children's `ru_maxrss`, so the runner must stay small.
+fn hash_of(path: &Path) -> std::io::Result<u64> {
+    let mut file = std::fs::File::open(path)?;
+    let (mut hash, mut piece) = (0xcbf2_9ce4_8422_2325, [0u8; 1 << 14]);
+    loop {
+        let read = file.read(&mut piece)?;
+        if read == 0 {
+            return Ok(hash);
+        }
+        let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        hash = piece[..read].iter().fold(hash, fold);
+    }
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ pub fn find(folder: &Path, quick: bool) -> std::io::Result<(Vec<Cell>, Vec<Absen
     let inputs = [
         ("python", "python3", python_script(600_000 / shrink), "program.py"),
         ("sqlite", "sqlite3", sql_script(1_000_000 / shrink), "program.sql"),
-        ("gcc", "gcc", c_source(1_600 / shrink), "program.c"),
+        ("gcc", "gcc", c_source(240 / shrink), "program.c"),
         ("ghostscript", "gs", postscript(60 / shrink), "program.ps"),
     ];
     for (name, binary, text, file) in inputs {
