@@ -1,0 +1,79 @@
+//! Programs in miniature that do a fixed amount of allocation work, so that CPU per unit of work compares.
+//!
+//! Each workload takes its amounts from [`Parameters`] and nothing from the clock. The kinds are those that the
+//! allocator literature uses; the code is ours.
+
+mod arena;
+mod fragmentation;
+mod graph;
+mod heap;
+mod kv;
+mod pairs;
+mod parameters;
+mod queues;
+mod random;
+mod returning;
+mod server;
+mod sharing;
+mod sizes;
+mod threads;
+
+pub use heap::{BLOCK_BYTES_MIN, Block, OS_PAGE_BYTES};
+pub use parameters::{Parameters, UnknownParameter};
+pub use random::Random;
+pub use returning::peak_resident_bytes;
+
+/// One workload: its name, what it does, and the function that does it.
+pub struct Workload {
+    /// Name on the command line and in tables.
+    pub name: &'static str,
+    /// One line for people.
+    pub summary: &'static str,
+    /// Does the work; the JSON that it returns goes to standard output.
+    pub run: fn(&Parameters) -> serde_json::Value,
+}
+
+macro_rules! workloads {
+    ($($name:literal, $run:path, $summary:literal;)*) => {
+        &[$(Workload { name: $name, summary: $summary, run: $run }),*]
+    };
+}
+
+/// All workloads, by name.
+pub const WORKLOADS: &[Workload] = workloads! {
+    "server", server::run, "Larson server: each generation of threads frees what the one before allocated";
+    "producer-consumer", queues::producer_consumer, "half of the threads allocate, the others free";
+    "fifo", queues::fifo, "queues of different lengths: the oldest block is freed first";
+    "graph", graph::run, "object trees built by one thread, passed to another and freed there";
+    "churn", sizes::churn, "each thread replaces random blocks of its own";
+    "large", sizes::large, "blocks of 64 KiB to 8 MiB, every OS page touched";
+    "realloc", sizes::realloc_growth, "buffers that grow by half, and strings that grow by a few bytes";
+    "cache-scratch", sharing::scratch, "passive false sharing: a block freed by one thread is written by another";
+    "cache-thrash", sharing::thrash, "active false sharing: threads write small blocks allocated at the same time";
+    "fragmentation", fragmentation::run, "a long-lived set whose sizes shift phase by phase";
+    "compiler", arena::run, "trees of small nodes per function, freed together, a few survive";
+    "kv", kv::run, "a large table of live values, replaced with a skewed popularity";
+    "thread-churn", threads::run, "threads that start, allocate, and exit, leaving half to be freed by others";
+    "memory-return", returning::run, "allocate much, free all, idle: how much stays resident";
+    "pairs", pairs::run, "malloc and free in LIFO, FIFO or random order, for instruction counts";
+};
+
+/// The workload of that name.
+pub fn find(name: &str) -> Option<&'static Workload> {
+    WORKLOADS.iter().find(|workload| workload.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_workload_runs_small_and_reports() {
+        for workload in WORKLOADS {
+            let arguments = ["threads=2", "ops=2000", "live=300", "idle_ms=0"].map(String::from);
+            let parameters = Parameters::parse(arguments.into_iter()).expect("well-formed");
+            let report = (workload.run)(&parameters);
+            assert!(report.is_object(), "{}", workload.name);
+        }
+    }
+}
