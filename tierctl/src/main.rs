@@ -5,11 +5,16 @@
 
 #![forbid(unsafe_code)]
 
+mod events;
 mod exit;
 mod output;
+mod policy_file;
 mod record;
+mod report;
 mod run;
 mod segments;
+mod summary;
+mod tier_spec;
 mod verb;
 
 use std::process::ExitCode;

@@ -3,6 +3,10 @@
 
 mod completions;
 mod man;
+mod policy;
+mod ps;
+mod run;
+mod stat;
 
 use clap::Subcommand;
 
@@ -12,6 +16,10 @@ use crate::output::Output;
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    Run(run::Run),
+    Ps(ps::Ps),
+    Stat(stat::Stat),
+    Policy(policy::PolicyVerb),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -23,6 +31,10 @@ impl Verb {
     /// Whatever the verb says.
     pub fn execute(self, output: &Output) -> Result<Exit, Failure> {
         match self {
+            Self::Run(verb) => verb.execute(output),
+            Self::Ps(verb) => verb.execute(output),
+            Self::Stat(verb) => verb.execute(output),
+            Self::Policy(verb) => verb.execute(output),
             Self::Completions(verb) => verb.execute(output),
             Self::Man(verb) => verb.execute(output),
         }
