@@ -14,11 +14,12 @@ pub enum Weight {
     Serious,
 }
 
-/// How much a kind of event matters.
-pub const fn weight(kind: EventKind) -> Weight {
-    match kind {
+/// How much an event matters.
+pub fn weight(event: &Event, snapshot: &Snapshot) -> Weight {
+    match event.kind {
         EventKind::Spilled | EventKind::Full => Weight::Notable,
         EventKind::Failed | EventKind::TierMissing | EventKind::OutOfMemory => Weight::Serious,
+        EventKind::Policy if !snapshot.policy_error.is_empty() => Weight::Serious,
         _ => Weight::Normal,
     }
 }

@@ -14,6 +14,7 @@ mod report;
 mod run;
 mod segments;
 mod summary;
+mod symbols;
 mod tier_spec;
 mod verb;
 

@@ -15,10 +15,12 @@ pub struct Output {
 
 /// A JSON document with its kind and version in front.
 #[derive(Serialize)]
-struct Versioned<'a, T: Serialize> {
-    format: &'a str,
+pub struct Versioned<'a, T: Serialize> {
+    /// Kind and version, for example `tiermem-stat/1`.
+    pub format: &'a str,
+    /// The document; serialises as an object.
     #[serde(flatten)]
-    value: &'a T,
+    pub value: &'a T,
 }
 
 impl Output {

@@ -13,7 +13,10 @@ use crate::run::child::Ending;
 /// At most this many event lines.
 const EVENTS_MAX: usize = 8;
 
-/// The summary for programs: `tiermem-run/1`.
+/// Kind and version of [`Summary`].
+pub const RUN_FORMAT: &str = "tiermem-run/1";
+
+/// The summary for programs: [`RUN_FORMAT`].
 ///
 /// `exit_code` is the code of an exited program, else null and `signal` is the number of the signal. Sizes are in
 /// bytes, times in milliseconds since the run began.
@@ -142,8 +145,7 @@ fn important_events(run: &RunRecord) -> Vec<SummaryEvent> {
     let mut found: Vec<(Weight, SummaryEvent)> = Vec::new();
     for process in &run.recorded.processes {
         for event in &process.snapshot.events {
-            let is_bad_policy = event.kind.as_str() == "policy" && !process.snapshot.policy_error.is_empty();
-            let weight = if is_bad_policy { Weight::Serious } else { weight(event.kind) };
+            let weight = weight(event, &process.snapshot);
             if weight == Weight::Normal {
                 continue;
             }

@@ -15,8 +15,9 @@ use tiermem_tiers::TierSpec;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::policy_file::{self, Limit};
-use crate::record::RunRecord;
 use crate::record::poller::Poller;
+use crate::record::sites::{self, Site};
+use crate::record::{Recorded, RunRecord, tier_totals};
 use crate::run::child::{Ending, StandIn};
 use crate::run::control_dir::ControlDir;
 use crate::run::tier_files::TierFiles;
@@ -100,6 +101,7 @@ impl Run {
         let recorded = poller.finish();
         drop((files, control));
 
+        let sites = if self.report.is_some() { gather_sites(&recorded) } else { Vec::new() };
         let record = RunRecord {
             command: self.command.iter().map(|c| c.to_string_lossy().into_owned()).collect(),
             started_unix_s,
@@ -109,6 +111,7 @@ impl Run {
             tier_specs: self.tiers.clone(),
             limits: self.limits.clone(),
             recorded,
+            sites,
         };
         let told = self.tell(&record, *output);
         finish(ending, told)
@@ -171,7 +174,7 @@ impl Run {
             return Ok(());
         }
         if output.json_wanted() {
-            eprintln!("{}", Output::document("tiermem-run/1", &summary::document(record))?);
+            eprintln!("{}", Output::document(summary::RUN_FORMAT, &summary::document(record))?);
         } else if self.summary || io::stderr().is_terminal() {
             eprint!("{}", summary::text(record));
             if let Some(path) = &self.report {
@@ -180,6 +183,12 @@ impl Run {
         }
         Ok(())
     }
+}
+
+fn gather_sites(recorded: &Recorded) -> Vec<Site> {
+    let totals = tier_totals(recorded);
+    let names: Vec<&str> = totals.iter().map(|t| t.name.as_str()).collect();
+    sites::gather(recorded, &names)
 }
 
 /// The program's own ending comes first; our failures count only where it succeeded.
