@@ -94,8 +94,7 @@ pub fn spawn_detached(name: &std::ffi::CStr, body: extern "C" fn()) -> Result<()
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before) };
     let mut thread = 0;
     // SAFETY: valid attributes, and a body that takes what is passed.
-    let made =
-        unsafe { libc::pthread_create(&raw mut thread, &raw const attributes, run_body, body as *mut c_void) };
+    let made = unsafe { libc::pthread_create(&raw mut thread, &raw const attributes, run_body, body as *mut c_void) };
     // SAFETY: the set that the call above filled.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut()) };
     // SAFETY: initialised above, not used again.

@@ -46,10 +46,7 @@ pub fn walk(frames: &mut [usize]) -> usize {
 enum Context {}
 
 unsafe extern "C-unwind" {
-    fn _Unwind_Backtrace(
-        visit: extern "C-unwind" fn(*mut Context, *mut c_void) -> i32,
-        argument: *mut c_void,
-    ) -> i32;
+    fn _Unwind_Backtrace(visit: extern "C-unwind" fn(*mut Context, *mut c_void) -> i32, argument: *mut c_void) -> i32;
     fn _Unwind_GetIP(context: *mut Context) -> usize;
 }
 

@@ -18,7 +18,7 @@ pub enum Weight {
 pub fn weight(event: &Event, snapshot: &Snapshot) -> Weight {
     match event.kind {
         EventKind::Spilled | EventKind::Full => Weight::Notable,
-        EventKind::Failed | EventKind::TierMissing | EventKind::OutOfMemory => Weight::Serious,
+        EventKind::Failed | EventKind::TierMissing | EventKind::OutOfMemory | EventKind::ForeignFree => Weight::Serious,
         EventKind::Policy if !snapshot.policy_error.is_empty() => Weight::Serious,
         _ => Weight::Normal,
     }
@@ -43,6 +43,7 @@ pub fn describe(event: &Event, snapshot: &Snapshot) -> String {
         EventKind::OutOfMemory => format!("no tier of the chain had {size}: the program got a null pointer"),
         EventKind::Policy if snapshot.policy_error.is_empty() => "the policy was read".to_owned(),
         EventKind::Policy => format!("the policy could not be used: {}", snapshot.policy_error),
+        EventKind::ForeignFree => "the program freed an address that was never allocated here".to_owned(),
         _ => sized(format!("{} on {tier}", event.kind.as_str())),
     }
 }

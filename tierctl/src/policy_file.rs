@@ -35,7 +35,7 @@ pub fn read(path: &Path) -> Result<Policy, Failure> {
 /// [`Exit::BadInput`] if a tier does not fit into the policy, or a limit names none or is 0.
 pub fn amend(policy: &mut Policy, tiers: &[TierSpec], limits: &[Limit]) -> Result<(), Failure> {
     for spec in tiers {
-        policy.add_tier(&tier_spec::to_text(spec)).map_err(|e| bad(&e))?;
+        policy.add_tier(&spec.to_string()).map_err(|e| bad(&e))?;
     }
     for limit in limits {
         if !policy.set_limit(&limit.tier, Some(limit.size.0)) {

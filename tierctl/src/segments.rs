@@ -4,11 +4,11 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use tiermem::control::Snapshot;
-use tiermem_sys::signal::effective_user;
+use tiermem::control::{AttachError, Attachment, Snapshot, control_dirs};
+use tiermem_sys::process;
 
 use crate::exit::{Exit, Failure};
-use crate::run::control_dir::{RUN_PREFIX, SHARED_MEMORY, user_dir};
+use crate::run::control_dir::RUN_PREFIX;
 
 /// Reads one segment's figures, consistently, as often as it is called.
 pub type Reader = Box<dyn Fn() -> Result<Snapshot, Failure>>;
@@ -21,7 +21,17 @@ pub type Attach = fn(&Path) -> Result<Reader, Failure>;
 /// # Errors
 /// [`Exit::NoRights`] for another user's segment; [`Exit::Failed`] if it is not ready or of another version.
 pub fn attach(path: &Path) -> Result<Reader, Failure> {
-    Err(Failure::new(Exit::Unsupported, format!("{}: this build cannot read control segments", path.display())))
+    let failure = |e: AttachError| {
+        let exit = match e {
+            AttachError::NotFound => Exit::NotFound,
+            AttachError::NoRights => Exit::NoRights,
+            _ => Exit::Failed,
+        };
+        Failure::new(exit, format!("{}: {e}", path.display()))
+    };
+    let attachment = Attachment::open(path).map_err(failure)?;
+    let path = path.to_path_buf();
+    Ok(Box::new(move || attachment.read().map_err(|e| Failure::new(Exit::Failed, format!("{}: {e}", path.display())))))
 }
 
 /// The segment of one process.
@@ -46,13 +56,6 @@ pub fn in_dir(dir: &Path) -> Vec<SegmentFile> {
     files
 }
 
-/// The folders in which segments may be: this user's (root: every user's) and, below each, one for every
-/// `tierctl run`.
-pub fn dirs() -> Vec<PathBuf> {
-    let tops = if effective_user() == 0 { sub_dirs(Path::new(SHARED_MEMORY), "tiermem-") } else { vec![own_dir()] };
-    tops.into_iter().flat_map(|top| [vec![top.clone()], sub_dirs(&top, RUN_PREFIX)].concat()).collect()
-}
-
 /// A folder whose `tierctl run` still runs is looked after by it: it takes the last figures of processes that end.
 fn is_looked_after(dir: &Path) -> bool {
     run_owner(dir).is_some_and(is_running)
@@ -61,7 +64,7 @@ fn is_looked_after(dir: &Path) -> bool {
 /// The segments of running processes, in the order of their process ids. Files of processes that are gone are removed
 /// on the way, and folders of runs that are gone with them.
 pub fn running() -> Vec<SegmentFile> {
-    let mut found: Vec<SegmentFile> = dirs().iter().flat_map(|dir| running_in(dir)).collect();
+    let mut found: Vec<SegmentFile> = control_dirs().iter().flat_map(|dir| running_in(dir)).collect();
     found.sort();
     found
 }
@@ -97,7 +100,7 @@ pub fn of_pid(pid: u32) -> Result<Reader, Failure> {
             format!("there is no process {pid}; `tierctl ps` lists those to watch"),
         ));
     };
-    let me = effective_user();
+    let me = process::user();
     if me != 0 && meta.uid() != me {
         let what = format!("process {pid} belongs to user {}: only that user or root may attach", meta.uid());
         return Err(Failure::new(Exit::NoRights, what));
@@ -115,20 +118,6 @@ pub fn of_pid(pid: u32) -> Result<Reader, Failure> {
 /// As [`of_pid`].
 pub fn of_process(pid: u32) -> Result<Snapshot, Failure> {
     of_pid(pid)?()
-}
-
-fn own_dir() -> PathBuf {
-    user_dir(effective_user())
-}
-
-fn sub_dirs(parent: &Path, prefix: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
-    let is_wanted = |e: &fs::DirEntry| {
-        e.file_name().to_str().is_some_and(|n| n.starts_with(prefix)) && e.file_type().is_ok_and(|t| t.is_dir())
-    };
-    let mut dirs: Vec<PathBuf> = entries.filter(is_wanted).map(|e| e.path()).collect();
-    dirs.sort();
-    dirs
 }
 
 /// Whether a process runs. One that has ended but was not waited for yet (a zombie) does not.

@@ -6,19 +6,13 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tiermem_sys::signal::effective_user;
+use tiermem::control::default_dir;
+use tiermem_sys::process;
 
 use crate::exit::{Exit, Failure};
 
-/// Where shared memory files live on Linux.
-pub const SHARED_MEMORY: &str = "/dev/shm";
 /// Prefix of a run's folder; the process id of its `tierctl` follows.
 pub const RUN_PREFIX: &str = "run-";
-
-/// The folder of all control segments of a user.
-pub fn user_dir(user: u32) -> PathBuf {
-    Path::new(SHARED_MEMORY).join(format!("tiermem-{user}"))
-}
 
 /// A private folder, removed when dropped if no segment is left in it.
 #[derive(Debug)]
@@ -32,7 +26,7 @@ impl ControlDir {
     /// # Errors
     /// If a folder cannot be made, or if somebody else made the user's one first.
     pub fn create() -> Result<Self, Failure> {
-        Self::create_in(&user_dir(effective_user()))
+        Self::create_in(&default_dir())
     }
 
     fn create_in(parent: &Path) -> Result<Self, Failure> {
@@ -64,7 +58,7 @@ impl ControlDir {
 /// Somebody else may have made the folder first, to read or to replace what we put in it.
 fn check_private(dir: &Path) -> io::Result<()> {
     let meta = fs::symlink_metadata(dir)?;
-    if meta.is_dir() && meta.uid() == effective_user() && meta.mode() & 0o077 == 0 {
+    if meta.is_dir() && meta.uid() == process::user() && meta.mode() & 0o077 == 0 {
         return Ok(());
     }
     let what = format!("{} is not a private folder of yours: remove it and try again", dir.display());

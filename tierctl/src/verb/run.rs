@@ -157,7 +157,7 @@ impl Run {
         command.env(preload::CONTROL_DIR_VARIABLE, control.path());
         let absolute = self.policy.as_ref().and_then(|p| std::path::absolute(p).ok());
         set_or_remove(&mut command, preload::POLICY_VARIABLE, absolute.map(PathBuf::into_os_string));
-        let specs = join(specs.iter().map(tier_spec::to_text));
+        let specs = join(specs.iter().map(TierSpec::to_string));
         set_or_remove(&mut command, preload::TIERS_VARIABLE, specs);
         let limits = join(limits.iter().map(Limit::to_string));
         set_or_remove(&mut command, preload::LIMITS_VARIABLE, limits);
