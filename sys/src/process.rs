@@ -25,6 +25,12 @@ pub fn user() -> u32 {
     unsafe { libc::geteuid() }
 }
 
+/// The effective group id.
+pub fn group() -> u32 {
+    // SAFETY: getegid has no preconditions.
+    unsafe { libc::getegid() }
+}
+
 /// A number that differs between the program images that a process runs one after another (exec), and that children
 /// of fork share. From the 16 random bytes that the kernel gives to each image.
 pub fn image() -> u64 {

@@ -20,25 +20,8 @@ pub fn kill(pid: u32, signal: i32) -> Result<()> {
     Errno::result(unsafe { libc::kill(pid, signal) }).map(drop)
 }
 
-/// Whether a process with this id exists (a zombie does).
-pub fn exists(pid: u32) -> bool {
-    matches!(kill(pid, 0), Ok(()) | Err(Errno::EPERM))
-}
-
 fn process_id(pid: u32) -> Result<i32> {
     i32::try_from(pid).ok().filter(|&p| p > 0).ok_or(Errno::EINVAL)
-}
-
-/// The effective user id of this process.
-pub fn effective_user() -> u32 {
-    // SAFETY: geteuid has no preconditions and cannot fail.
-    unsafe { libc::geteuid() }
-}
-
-/// The effective group id of this process.
-pub fn effective_group() -> u32 {
-    // SAFETY: getegid has no preconditions and cannot fail.
-    unsafe { libc::getegid() }
 }
 
 /// What became of a child since the last look.
@@ -215,8 +198,8 @@ pub mod number {
 
 #[cfg(test)]
 mod tests {
-    use super::{ChildChange, Received, Signals, child_change, exists, kill, number};
-    use crate::Errno;
+    use super::{ChildChange, Received, Signals, child_change, kill, number};
+    use crate::{Errno, process};
     use std::process::{Command, Stdio};
     use std::time::{Duration, Instant};
 
@@ -245,11 +228,11 @@ mod tests {
         kill(child, libc::SIGSTOP).unwrap();
         assert_eq!(change_within(child, LONG), ChildChange::Stopped);
         kill(child, number::SIGCONT).unwrap();
-        assert!(exists(child));
+        assert!(process::exists(child));
         kill(child, number::SIGTERM).unwrap();
         assert_eq!(change_within(child, LONG), ChildChange::Killed(number::SIGTERM));
         assert_eq!(child_change(child), Err(Errno::ECHILD));
-        assert!(!exists(child));
+        assert!(!process::exists(child));
     }
 
     #[test]

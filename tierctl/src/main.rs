@@ -6,11 +6,17 @@
 #![forbid(unsafe_code)]
 
 mod curves;
+mod events;
 mod exit;
 mod output;
+mod policy_file;
 mod record;
+mod report;
 mod run;
 mod segments;
+mod summary;
+mod symbols;
+mod tier_spec;
 mod verb;
 
 use std::process::ExitCode;

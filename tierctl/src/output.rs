@@ -10,25 +10,42 @@ use crate::exit::{Exit, Failure};
 #[derive(Clone, Copy, Debug)]
 pub struct Output {
     json: bool,
+    json_wanted: bool,
 }
 
 /// A JSON document with its kind and version in front.
 #[derive(Serialize)]
-struct Versioned<'a, T: Serialize> {
-    format: &'a str,
+pub struct Versioned<'a, T: Serialize> {
+    /// Kind and version, for example `tiermem-stat/1`.
+    pub format: &'a str,
+    /// The document; serialises as an object.
     #[serde(flatten)]
-    value: &'a T,
+    pub value: &'a T,
 }
 
 impl Output {
     /// JSON if asked for or if standard output is not a terminal.
     pub fn new(json_wanted: bool) -> Self {
-        Self { json: json_wanted || !io::stdout().is_terminal() }
+        Self { json: json_wanted || !io::stdout().is_terminal(), json_wanted }
     }
 
     /// Whether to print JSON.
     pub const fn is_json(self) -> bool {
         self.json
+    }
+
+    /// Whether JSON was asked for by name, for what goes elsewhere than to standard output.
+    pub const fn json_wanted(self) -> bool {
+        self.json_wanted
+    }
+
+    /// `value` as [`Output::json`] prints it.
+    ///
+    /// # Errors
+    /// If it cannot be represented in JSON.
+    pub fn document<T: Serialize>(format: &str, value: &T) -> Result<String, Failure> {
+        serde_json::to_string_pretty(&Versioned { format, value })
+            .map_err(|e| Failure::new(Exit::Failed, format!("cannot write {format}: {e}")))
     }
 
     /// Prints `value`, which must serialise as an object, as one indented JSON document. `format` (for example
@@ -38,9 +55,7 @@ impl Output {
     /// # Errors
     /// If standard output cannot be written.
     pub fn json<T: Serialize>(self, format: &str, value: &T) -> Result<(), Failure> {
-        let text = serde_json::to_string_pretty(&Versioned { format, value })
-            .map_err(|e| Failure::new(Exit::Failed, format!("cannot write {format}: {e}")))?;
-        self.text(&text)
+        self.text(&Self::document(format, value)?)
     }
 
     /// As [`Output::json`] on one line, for a stream of documents (`--watch`).

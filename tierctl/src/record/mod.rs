@@ -1,6 +1,7 @@
 //! What is recorded of a run: everything that the report and the summary show.
 
 pub mod poller;
+pub mod sites;
 pub mod timeline;
 
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use tiermem::control::Snapshot;
 
 use crate::run::child::Ending;
+use sites::Site;
 use timeline::Timeline;
 
 /// One process's figures, as last read.
@@ -66,6 +68,8 @@ pub struct RunRecord {
     pub limits: Vec<String>,
     /// What was read meanwhile.
     pub recorded: Recorded,
+    /// The allocation sites, most bytes first; gathered only for a report.
+    pub sites: Vec<Site>,
 }
 
 /// One tier's figures over all processes. Sizes in bytes.

@@ -58,7 +58,6 @@ impl StandIn {
     ///
     /// # Errors
     /// 126 or 127 if it cannot be started.
-    #[expect(clippy::zombie_processes, reason = "child_change reaps it")]
     pub fn run(self, command: &mut Command, mut tick: impl FnMut() -> Duration) -> Result<Ending, Failure> {
         let child = command.spawn().map_err(|e| spawn_failure(command, &e))?.id();
         loop {

@@ -6,19 +6,13 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tiermem_sys::signal::effective_user;
+use tiermem::control::default_dir;
+use tiermem_sys::process;
 
 use crate::exit::{Exit, Failure};
 
-/// Where shared memory files live on Linux.
-pub const SHARED_MEMORY: &str = "/dev/shm";
-/// Prefix of a run's folder.
+/// Prefix of a run's folder; the process id of its `tierctl` follows.
 pub const RUN_PREFIX: &str = "run-";
-
-/// The folder of all control segments of a user.
-pub fn user_dir(user: u32) -> PathBuf {
-    Path::new(SHARED_MEMORY).join(format!("tiermem-{user}"))
-}
 
 /// A private folder, removed when dropped if no segment is left in it.
 #[derive(Debug)]
@@ -27,32 +21,28 @@ pub struct ControlDir {
 }
 
 impl ControlDir {
-    /// Makes `/dev/shm/tiermem-UID/run-XXXX`, both folders private to the user.
+    /// Makes `/dev/shm/tiermem-UID/run-PID-XXXX` (PID is this process), both folders private to the user.
     ///
     /// # Errors
     /// If a folder cannot be made, or if somebody else made the user's one first.
     pub fn create() -> Result<Self, Failure> {
-        Self::create_in(&user_dir(effective_user()))
+        Self::create_in(&default_dir())
     }
 
     fn create_in(parent: &Path) -> Result<Self, Failure> {
         let failure = |path: &Path, e: &io::Error| Failure::from_io(format!("cannot make {}", path.display()), e);
-        match private_dir(parent) {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(failure(parent, &e)),
-            _ => {}
-        }
-        let meta = fs::symlink_metadata(parent).map_err(|e| failure(parent, &e))?;
-        if !meta.is_dir() || meta.uid() != effective_user() || meta.mode() & 0o077 != 0 {
-            let what = format!("{} is not a private folder of yours: remove it and try again", parent.display());
-            return Err(Failure::new(Exit::NoRights, what));
-        }
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
         for attempt in 0..1000u64 {
-            let id = (clock ^ u64::from(std::process::id()).rotate_left(40)).wrapping_add(attempt);
-            let path = parent.join(format!("{RUN_PREFIX}{id:016x}"));
-            match private_dir(&path) {
+            match private_dir(parent) {
+                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(failure(parent, &e)),
+                _ => {}
+            }
+            let unique = clock.wrapping_add(attempt);
+            let path = parent.join(format!("{RUN_PREFIX}{}-{unique:016x}", std::process::id()));
+            match check_private(parent).and_then(|()| private_dir(&path)) {
                 Ok(()) => return Ok(Self { path }),
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                // Missing: the last run of this user has just ended and taken the folder with it.
+                Err(e) if matches!(e.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {}
                 Err(e) => return Err(failure(&path, &e)),
             }
         }
@@ -63,6 +53,16 @@ impl ControlDir {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Somebody else may have made the folder first, to read or to replace what we put in it.
+fn check_private(dir: &Path) -> io::Result<()> {
+    let meta = fs::symlink_metadata(dir)?;
+    if meta.is_dir() && meta.uid() == process::user() && meta.mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    let what = format!("{} is not a private folder of yours: remove it and try again", dir.display());
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, what))
 }
 
 fn private_dir(path: &Path) -> io::Result<()> {

@@ -11,7 +11,7 @@ use object::Endianness;
 use object::elf::{FileHeader64, PT_INTERP};
 use object::read::ReadCache;
 use object::read::elf::{FileHeader, ProgramHeader};
-use tiermem_sys::signal::{effective_group, effective_user};
+use tiermem_sys::process;
 
 use crate::exit::{Exit, Failure};
 
@@ -85,8 +85,8 @@ fn raises_rights(binary: &Path) -> Option<String> {
     const SET_GROUP: u32 = 0o2000;
     let meta = fs::metadata(binary).ok()?;
     let mode = meta.permissions().mode();
-    let user = mode & SET_USER != 0 && meta.uid() != effective_user();
-    let group = mode & SET_GROUP != 0 && meta.gid() != effective_group();
+    let user = mode & SET_USER != 0 && meta.uid() != process::user();
+    let group = mode & SET_GROUP != 0 && meta.gid() != process::group();
     (user || group).then(|| "runs with other rights than yours (setuid or setgid)".to_owned())
 }
 

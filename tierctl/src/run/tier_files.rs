@@ -43,11 +43,10 @@ impl Drop for TierFiles {
 mod tests {
     use super::TierFiles;
     use std::fs;
-    use tiermem_tiers::{Attributes, TierKind, TierName, TierSpec};
+    use tiermem_tiers::TierSpec;
 
-    fn spec(kind: TierKind, location: &std::path::Path) -> TierSpec {
-        let name = TierName::new("slow").unwrap();
-        TierSpec { name, kind, location: location.to_str().unwrap().to_owned(), attributes: Attributes::default() }
+    fn spec(kind: &str, location: &std::path::Path) -> TierSpec {
+        format!("slow={kind}:{}", location.display()).parse().unwrap()
     }
 
     #[test]
@@ -57,11 +56,7 @@ mod tests {
         let extents = dir.path().join("new.extents");
         let old_extents = dir.path().join("old.extents");
         fs::write(&old, "keep").unwrap();
-        let files = TierFiles::expect(&[
-            spec(TierKind::DaxFile, &old),
-            spec(TierKind::DaxFile, &new),
-            spec(TierKind::DaxFile, &never),
-        ]);
+        let files = TierFiles::expect(&[spec("dax-file", &old), spec("dax-file", &new), spec("dax-file", &never)]);
         for file in [&new, &extents, &old_extents] {
             fs::write(file, "").unwrap();
         }
@@ -74,7 +69,7 @@ mod tests {
     fn devices_and_folders_are_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("nvme");
-        let files = TierFiles::expect(&[spec(TierKind::Nvme, &path), spec(TierKind::Devdax, &path)]);
+        let files = TierFiles::expect(&[spec("nvme", &path), spec("devdax", &path)]);
         fs::write(&path, "").unwrap();
         drop(files);
         assert!(path.exists());

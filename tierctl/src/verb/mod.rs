@@ -5,6 +5,10 @@ mod completions;
 mod list;
 mod man;
 mod probe;
+mod policy;
+mod ps;
+mod run;
+mod stat;
 
 use clap::Subcommand;
 
@@ -14,6 +18,10 @@ use crate::output::Output;
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    Run(run::Run),
+    Ps(ps::Ps),
+    Stat(stat::Stat),
+    Policy(policy::PolicyVerb),
     Completions(completions::Completions),
     List(list::List),
     Man(man::Man),
@@ -27,6 +35,10 @@ impl Verb {
     /// Whatever the verb says.
     pub fn execute(self, output: &Output) -> Result<Exit, Failure> {
         match self {
+            Self::Run(verb) => verb.execute(output),
+            Self::Ps(verb) => verb.execute(output),
+            Self::Stat(verb) => verb.execute(output),
+            Self::Policy(verb) => verb.execute(output),
             Self::Completions(verb) => verb.execute(output),
             Self::List(verb) => verb.execute(output),
             Self::Man(verb) => verb.execute(output),

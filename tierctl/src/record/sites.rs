@@ -1,0 +1,120 @@
+//! Allocation sites of all processes of a run, named and added up.
+
+use std::collections::HashMap;
+
+use super::Recorded;
+use crate::symbols::{Frame, Symboliser};
+
+/// Sites that are kept: the largest.
+const SITES_MAX: usize = 200;
+
+/// An allocation site, over all processes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Site {
+    /// The calls, innermost first, without those inside the allocator.
+    pub stack: Vec<Frame>,
+    /// Index in `stack` of the first call that is not a wrapper that every program has (`operator new`, `strdup`).
+    pub caller: usize,
+    /// Estimated bytes allocated, in the order of [`super::tier_totals`].
+    pub bytes: Vec<u64>,
+    /// Samples that the estimate rests on.
+    pub samples: u64,
+}
+
+/// Names and adds up the sites. Reads the symbol tables of the programs and libraries.
+pub fn gather(recorded: &Recorded, tiers: &[&str]) -> Vec<Site> {
+    let mut symboliser = Symboliser::default();
+    let mut merged: HashMap<Vec<Frame>, Site> = HashMap::new();
+    for snapshot in recorded.processes.iter().map(|p| &p.snapshot) {
+        for site in &snapshot.sites {
+            let frames = site.frames.iter().map(|&address| symboliser.frame(address, &snapshot.modules));
+            let stack = without_allocator(frames.collect());
+            let caller = stack.iter().position(|f| !is_wrapper(f)).unwrap_or(0);
+            let total = merged.entry(stack.clone()).or_insert_with(|| Site {
+                stack,
+                caller,
+                bytes: vec![0; tiers.len()],
+                samples: 0,
+            });
+            total.samples += site.samples;
+            for (tier, bytes) in snapshot.tiers.iter().zip(&site.bytes) {
+                if let Some(index) = tiers.iter().position(|name| *name == tier.name) {
+                    total.bytes[index] += bytes;
+                }
+            }
+        }
+    }
+    let mut sites: Vec<Site> = merged.into_values().collect();
+    // The stack breaks ties, so that the same run gives the same page.
+    sites.sort_by_cached_key(|s| {
+        let stack: Vec<String> = s.stack.iter().map(Frame::to_string).collect();
+        (std::cmp::Reverse(s.bytes.iter().sum::<u64>()), stack)
+    });
+    sites.truncate(SITES_MAX);
+    sites
+}
+
+fn without_allocator(frames: Vec<Frame>) -> Vec<Frame> {
+    let inside = frames.iter().take_while(|f| f.module.starts_with("libtiermem")).count();
+    if inside == frames.len() { frames } else { frames.into_iter().skip(inside).collect() }
+}
+
+/// Whether a call says nothing about who wanted the memory.
+fn is_wrapper(frame: &Frame) -> bool {
+    const EXACT: [&str; 14] = [
+        "malloc",
+        "calloc",
+        "realloc",
+        "reallocarray",
+        "memalign",
+        "aligned_alloc",
+        "posix_memalign",
+        "strdup",
+        "strndup",
+        "asprintf",
+        "vasprintf",
+        "__rust_alloc",
+        "__rust_realloc",
+        "__rust_alloc_zeroed",
+    ];
+    const PREFIXES: [&str; 8] = [
+        "operator new",
+        "__gnu_cxx::",
+        "std::allocator",
+        "std::__new_allocator",
+        "__rdl_",
+        "alloc::alloc::",
+        "alloc::raw_vec::",
+        "<alloc::alloc::Global",
+    ];
+    let Some(symbol) = frame.symbol.as_deref() else { return false };
+    EXACT.contains(&symbol) || PREFIXES.iter().any(|p| symbol.starts_with(p))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::gather;
+    use crate::record::{ProcessRecord, Recorded};
+    use tiermem::control::{Module, SiteUse, Snapshot, TierUse};
+
+    fn process(base: u64, tiers: &[&str], bytes: &[u64]) -> ProcessRecord {
+        let module = |start: u64, path: &str| Module { start, end: start + 0x1000, file_offset: 0, path: path.into() };
+        let site = SiteUse { frames: vec![base + 0x8010, base + 0x111], bytes: bytes.to_vec(), samples: 2 };
+        let tiers = tiers.iter().map(|&name| TierUse { name: name.into(), ..TierUse::default() }).collect();
+        let modules = vec![module(base, "/gone/prog"), module(base + 0x8000, "/gone/libtiermem.so")];
+        let snapshot = Snapshot { pid: 1, tiers, sites: vec![site], modules, ..Snapshot::default() };
+        ProcessRecord { snapshot, ..ProcessRecord::default() }
+    }
+
+    #[test]
+    fn the_same_site_of_two_processes_is_one_wherever_it_was_loaded() {
+        let processes =
+            vec![process(0x10_0000, &["dram", "slow"], &[10, 1]), process(0x70_0000, &["slow", "dram"], &[5, 7])];
+        let recorded = Recorded { processes, ..Recorded::default() };
+        let sites = gather(&recorded, &["dram", "slow"]);
+        assert_eq!(sites.len(), 1);
+        assert_eq!((sites[0].bytes.as_slice(), sites[0].samples), ([17, 6].as_slice(), 4));
+        assert_eq!(sites[0].stack.len(), 1, "the allocator's own frame is left out");
+        assert_eq!(sites[0].stack[0].to_string(), "prog+0x111");
+    }
+}

@@ -1,0 +1,179 @@
+//! What `tierctl run` says on stderr when its program has ended.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+use tiermem_tiers::Bytes;
+
+use crate::events::{Weight, describe, weight};
+use crate::output::{Align, Table};
+use crate::record::{RunRecord, TierTotal, tier_totals};
+use crate::run::child::Ending;
+
+/// At most this many event lines.
+const EVENTS_MAX: usize = 8;
+
+/// Kind and version of [`Summary`].
+pub const RUN_FORMAT: &str = "tiermem-run/1";
+
+/// The summary for programs: [`RUN_FORMAT`].
+///
+/// `exit_code` is the code of an exited program, else null and `signal` is the number of the signal. Sizes are in
+/// bytes, times in milliseconds since the run began.
+#[derive(Debug, Serialize)]
+pub struct Summary {
+    command: Vec<String>,
+    started_unix_s: u64,
+    duration_ms: u64,
+    exit_code: Option<u8>,
+    signal: Option<i32>,
+    policy: Option<String>,
+    processes: usize,
+    tiers: Vec<TierTotal>,
+    events: Vec<SummaryEvent>,
+    sampling: SummarySampling,
+}
+
+#[derive(Debug, Serialize)]
+struct SummaryEvent {
+    at_ms: i64,
+    pid: u32,
+    kind: &'static str,
+    text: String,
+    bytes: u64,
+    count: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct SummarySampling {
+    rounds: u64,
+    interval_ms_max: u64,
+    failures: u64,
+}
+
+/// The summary for programs.
+pub fn document(run: &RunRecord) -> Summary {
+    let (exit_code, signal) = match run.ending {
+        Ending::Exited(code) => (Some(code), None),
+        Ending::Killed(signal) => (None, Some(signal)),
+    };
+    let sampling = run.recorded.sampling;
+    Summary {
+        command: run.command.clone(),
+        started_unix_s: run.started_unix_s,
+        duration_ms: u64::try_from(run.duration.as_millis()).unwrap_or(u64::MAX),
+        exit_code,
+        signal,
+        policy: run.policy.clone(),
+        processes: run.recorded.processes.len(),
+        tiers: tier_totals(&run.recorded),
+        events: important_events(run),
+        sampling: SummarySampling {
+            rounds: sampling.rounds,
+            interval_ms_max: sampling.interval_ms_max,
+            failures: sampling.failures,
+        },
+    }
+}
+
+/// The summary for people.
+pub fn text(run: &RunRecord) -> String {
+    let mut text = format!("tierctl: {}\n", headline(run));
+    let totals = tier_totals(&run.recorded);
+    if totals.is_empty() {
+        text.push_str(
+            "tierctl: no process published figures: it ended too early, or it does not use the C library's malloc\n",
+        );
+        return text;
+    }
+    text.push_str(&tier_table(&totals));
+    let events = important_events(run);
+    for event in events.iter().take(EVENTS_MAX) {
+        let times = if event.count > 1 { format!(" ×{}", group_thousands(event.count)) } else { String::new() };
+        let pid = if run.recorded.processes.len() > 1 { format!(" [{}]", event.pid) } else { String::new() };
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{:>9.3} s{pid}  {}{times}", event.at_ms as f64 / 1000.0, event.text);
+    }
+    if events.len() > EVENTS_MAX {
+        let _ = writeln!(text, "… and {} more events", events.len() - EVENTS_MAX);
+    }
+    text
+}
+
+fn headline(run: &RunRecord) -> String {
+    let program = run.command.first().map_or("the program", String::as_str);
+    let seconds = run.duration.as_secs_f64();
+    let ending = match run.ending {
+        Ending::Exited(code) => format!("exit code {code}"),
+        Ending::Killed(signal) => format!("killed by signal {signal}"),
+    };
+    let processes = match run.recorded.processes.len() {
+        1 => String::new(),
+        n => format!(", {n} processes"),
+    };
+    format!("{program} ran {seconds:.3} s{processes}, {ending}")
+}
+
+/// The tiers as a table.
+pub fn tier_table(totals: &[TierTotal]) -> String {
+    let mut table = Table::new(&[
+        ("TIER", Align::Left),
+        ("KIND", Align::Left),
+        ("LIVE PEAK", Align::Right),
+        ("COMMITTED PEAK", Align::Right),
+        ("ALLOCATIONS", Align::Right),
+        ("FALLBACKS", Align::Right),
+        ("RETURNED", Align::Right),
+    ]);
+    for tier in totals {
+        table.row([
+            tier.name.clone(),
+            tier.kind.clone(),
+            Bytes(tier.live_max).to_string(),
+            Bytes(tier.committed_max).to_string(),
+            group_thousands(tier.allocations),
+            group_thousands(tier.fallbacks),
+            Bytes(tier.returned).to_string(),
+        ]);
+    }
+    table.render()
+}
+
+/// Events above [`Weight::Normal`], the serious ones first, each sort in order of time; alike ones of one process are
+/// added up under the time of the first.
+fn important_events(run: &RunRecord) -> Vec<SummaryEvent> {
+    let mut found: Vec<(Weight, SummaryEvent)> = Vec::new();
+    for process in &run.recorded.processes {
+        for event in &process.snapshot.events {
+            let weight = weight(event, &process.snapshot);
+            if weight == Weight::Normal {
+                continue;
+            }
+            let text = describe(&tiermem::control::Event { bytes: 0, ..event.clone() }, &process.snapshot);
+            let pid = process.snapshot.pid;
+            if let Some((_, same)) = found.iter_mut().find(|(_, e)| e.pid == pid && e.text == text) {
+                same.count += event.count;
+                same.bytes = same.bytes.saturating_add(event.bytes);
+                continue;
+            }
+            let at_ms = process.started_ms.saturating_add_unsigned(event.at_ms);
+            let kind = event.kind.as_str();
+            found.push((weight, SummaryEvent { at_ms, pid, kind, text, bytes: event.bytes, count: event.count }));
+        }
+    }
+    found.sort_by_key(|(weight, event)| (std::cmp::Reverse(*weight), event.at_ms));
+    found.into_iter().map(|(_, event)| event).collect()
+}
+
+/// `1234567` as `1,234,567`.
+pub fn group_thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}

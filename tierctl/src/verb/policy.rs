@@ -1,0 +1,129 @@
+//! `tierctl policy`.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+use tiermem_placement::{EXAMPLE, Policy};
+
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+use crate::{policy_file, segments};
+
+/// Check, show or begin a policy.
+#[derive(Debug, clap::Args)]
+pub struct PolicyVerb {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Check a policy file; complaints name the line and column.
+    Check {
+        /// The policy file.
+        file: PathBuf,
+    },
+    /// Show the policy of a running process or of a file, complete with what it leaves to defaults.
+    Show {
+        /// A process id or a policy file; without it, the built-in policy.
+        #[arg(value_name = "PID|FILE")]
+        what: Option<String>,
+    },
+    /// Print an example with every key explained.
+    Example,
+}
+
+/// `tiermem-policy/1`: `valid` is always true (what is wrong goes to stderr, with exit code 6); `tiers` are the names in
+/// order of their ids; `chain` holds the names in the order in which they are filled; `toml` is the whole policy.
+#[derive(Debug, Serialize)]
+struct Document {
+    file: Option<String>,
+    valid: bool,
+    strategy: &'static str,
+    tiers: Vec<TierDocument>,
+    chain: Vec<String>,
+    rules: usize,
+    toml: String,
+}
+
+#[derive(Debug, Serialize)]
+struct TierDocument {
+    name: String,
+    source: Option<String>,
+    limit: Option<u64>,
+}
+
+impl Document {
+    fn new(policy: &Policy, file: Option<String>) -> Self {
+        let tiers = policy.tiers();
+        let tier = |t: &tiermem_placement::Tier| TierDocument {
+            name: t.name().to_owned(),
+            source: t.source().map(str::to_owned),
+            limit: t.limit(),
+        };
+        let name = |t: &tiermem_placement::TierIndex| tiers.get(t.index()).map(|t| t.name().to_owned());
+        Self {
+            file,
+            valid: true,
+            strategy: policy.strategy().as_str(),
+            tiers: tiers.iter().map(tier).collect(),
+            chain: policy.chain().iter().filter_map(name).collect(),
+            rules: policy.rules().len(),
+            toml: policy.to_toml(),
+        }
+    }
+}
+
+impl PolicyVerb {
+    /// Does it.
+    pub fn execute(self, output: &Output) -> Result<Exit, Failure> {
+        match self.action {
+            Action::Check { file } => check(file, *output)?,
+            Action::Show { what } => show(what, *output)?,
+            // Always text: it is the start of a file.
+            Action::Example => output.text(EXAMPLE)?,
+        }
+        Ok(Exit::Ok)
+    }
+}
+
+fn check(file: PathBuf, output: Output) -> Result<(), Failure> {
+    let policy = policy_file::read(&file)?;
+    let document = Document::new(&policy, Some(file.display().to_string()));
+    if output.is_json() {
+        return output.json("tiermem-policy/1", &document);
+    }
+    let rules = match document.rules {
+        0 => "no rules".to_owned(),
+        1 => "1 rule".to_owned(),
+        n => format!("{n} rules"),
+    };
+    output.text(&format!("{}: good: {} {}, {rules}", file.display(), document.strategy, document.chain.join(" → ")))
+}
+
+fn show(what: Option<String>, output: Output) -> Result<(), Failure> {
+    let file = match what {
+        None => None,
+        Some(text) => match text.parse::<u32>() {
+            Ok(pid) => policy_of_process(pid)?,
+            Err(_) => Some(PathBuf::from(text)),
+        },
+    };
+    let policy = file.as_deref().map_or_else(|| Ok(Policy::default()), policy_file::read)?;
+    if output.is_json() {
+        return output.json("tiermem-policy/1", &Document::new(&policy, file.map(|f| f.display().to_string())));
+    }
+    output.text(&policy.to_toml())
+}
+
+/// The policy's file of a running process; `None` if it uses the built-in one.
+fn policy_of_process(pid: u32) -> Result<Option<PathBuf>, Failure> {
+    let snapshot = segments::of_process(pid)?;
+    if !snapshot.policy_error.is_empty() {
+        return Err(Failure::new(
+            Exit::BadInput,
+            format!("process {pid} could not use its policy: {}", snapshot.policy_error),
+        ));
+    }
+    Ok((!snapshot.policy.is_empty()).then(|| PathBuf::from(snapshot.policy)))
+}

@@ -1,0 +1,223 @@
+//! `tierctl run`.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tiermem_placement::Policy;
+use tiermem_sys::signal::{end_by, number::SIGINT};
+use tiermem_tiers::TierSpec;
+
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+use crate::policy_file::{self, Limit};
+use crate::record::poller::Poller;
+use crate::record::sites::{self, Site};
+use crate::record::{Recorded, RunRecord, tier_totals};
+use crate::run::child::{Ending, StandIn};
+use crate::run::control_dir::ControlDir;
+use crate::run::tier_files::TierFiles;
+use crate::run::{preload, program};
+use crate::{report, segments, summary, tier_spec};
+
+/// Run a program with its memory placed across tiers.
+///
+/// The program is not changed: libtiermem.so is loaded into it and its children (LD_PRELOAD). Without --policy, host
+/// memory is filled first and then each --tier in the order given. Files that a dax-file SPEC makes are removed at the
+/// end. Signals go on to the program; its exit code is returned.
+///
+/// Example: tierctl run --tier slow=dax-file:/dev/shm/slow,size=4G --limit dram=64M --report out.html -- redis-server
+#[derive(Debug, clap::Args)]
+pub struct Run {
+    /// Place memory as this policy file says (see `tierctl policy example`).
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+
+    /// Add a tier, or give one of the policy another place: NAME=KIND[:WHERE][,KEY=VALUE]…
+    #[arg(long = "tier", value_name = "SPEC")]
+    tiers: Vec<String>,
+
+    /// Let each process hold at most SIZE in a tier, for example dram=64M.
+    #[arg(long = "limit", value_name = "TIER=SIZE")]
+    limits: Vec<String>,
+
+    /// Write a report, one HTML page that needs nothing else.
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
+
+    /// Print the summary even if stderr is not a terminal.
+    #[arg(long)]
+    summary: bool,
+
+    /// Print no summary.
+    #[arg(long, conflicts_with = "summary")]
+    quiet: bool,
+
+    /// Use this library instead of the installed libtiermem.so.
+    #[arg(long, value_name = "LIBRARY")]
+    preload: Option<PathBuf>,
+
+    /// Run the program even if it will ignore the preload.
+    #[arg(long)]
+    force: bool,
+
+    /// The program and its arguments.
+    #[arg(value_name = "CMD", required = true, trailing_var_arg = true)]
+    command: Vec<OsString>,
+}
+
+impl Run {
+    /// Checks everything, then runs the program.
+    pub fn execute(self, output: &Output) -> Result<Exit, Failure> {
+        self.run(output).map_err(|failure| match failure.exit {
+            Exit::Failed => Failure { exit: Exit::Command(125), ..failure },
+            _ => failure,
+        })
+    }
+
+    fn run(self, output: &Output) -> Result<Exit, Failure> {
+        let specs = self.tiers.iter().map(|t| tier_spec::parse(t).map(tier_spec::with_absolute_path));
+        let specs = specs.collect::<Result<Vec<TierSpec>, _>>()?;
+        let limits = self.limits.iter().map(|l| Limit::parse(l)).collect::<Result<Vec<_>, _>>()?;
+        self.check_policy(&specs, &limits)?;
+        let library = preload::find(self.preload.as_deref())?;
+        let program = self.find_program()?;
+        if let Some(path) = &self.report {
+            check_writable(path)?;
+        }
+
+        let stand_in = StandIn::prepare()?;
+        let control = ControlDir::create()?;
+        let files = TierFiles::expect(&specs);
+        let mut command = self.child_command(&program, &library, &control, &specs, &limits);
+        let mut poller = Poller::new(control.path().to_path_buf(), segments::attach);
+        let started_unix_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let ending = stand_in.run(&mut command, || poller.tick())?;
+        let duration = poller.began().elapsed();
+        let recorded = poller.finish();
+        drop((files, control));
+
+        let sites = if self.report.is_some() { gather_sites(&recorded) } else { Vec::new() };
+        let record = RunRecord {
+            command: self.command.iter().map(|c| c.to_string_lossy().into_owned()).collect(),
+            started_unix_s,
+            duration,
+            ending,
+            policy: self.policy.as_ref().map(|p| p.display().to_string()),
+            tier_specs: self.tiers.clone(),
+            limits: self.limits.clone(),
+            recorded,
+            sites,
+        };
+        let told = self.tell(&record, *output);
+        finish(ending, told)
+    }
+
+    /// The policy and the command line must fit together before anything starts.
+    fn check_policy(&self, specs: &[TierSpec], limits: &[Limit]) -> Result<(), Failure> {
+        let mut policy = match &self.policy {
+            Some(path) => policy_file::read(path)?,
+            None => Policy::default(),
+        };
+        policy_file::amend(&mut policy, specs, limits)
+    }
+
+    fn find_program(&self) -> Result<PathBuf, Failure> {
+        // clap sees to it that there is at least one.
+        let name = self.command.first().cloned().unwrap_or_default();
+        let program = program::find(&name, env::var_os("PATH").as_deref())?;
+        match program::why_preload_is_ignored(&program) {
+            Some(why) if !self.force => Err(Failure::new(
+                Exit::Unsupported,
+                format!(
+                    "{}: {why}, so the preload would have no effect. Use --force to run it all the same.",
+                    program.display()
+                ),
+            )),
+            _ => Ok(program),
+        }
+    }
+
+    fn child_command(
+        &self,
+        program: &Path,
+        library: &Path,
+        control: &ControlDir,
+        specs: &[TierSpec],
+        limits: &[Limit],
+    ) -> Command {
+        use std::os::unix::process::CommandExt;
+        let mut command = Command::new(program);
+        command.arg0(&self.command[0]).args(&self.command[1..]);
+        command.env("LD_PRELOAD", preload::preload_list(library, env::var_os("LD_PRELOAD").as_deref()));
+        command.env(preload::CONTROL_DIR_VARIABLE, control.path());
+        let absolute = self.policy.as_ref().and_then(|p| std::path::absolute(p).ok());
+        set_or_remove(&mut command, preload::POLICY_VARIABLE, absolute.map(PathBuf::into_os_string));
+        let specs = join(specs.iter().map(TierSpec::to_string));
+        set_or_remove(&mut command, preload::TIERS_VARIABLE, specs);
+        let limits = join(limits.iter().map(Limit::to_string));
+        set_or_remove(&mut command, preload::LIMITS_VARIABLE, limits);
+        command
+    }
+
+    /// The report and the summary.
+    fn tell(&self, record: &RunRecord, output: Output) -> Result<(), Failure> {
+        if let Some(path) = &self.report {
+            let failure = |e: io::Error| Failure::from_io(format!("cannot write the report {}", path.display()), &e);
+            std::fs::write(path, report::render(record)).map_err(failure)?;
+        }
+        if self.quiet {
+            return Ok(());
+        }
+        if output.json_wanted() {
+            eprintln!("{}", Output::document(summary::RUN_FORMAT, &summary::document(record))?);
+        } else if self.summary || io::stderr().is_terminal() {
+            eprint!("{}", summary::text(record));
+            if let Some(path) = &self.report {
+                eprintln!("tierctl: the report is {}", path.display());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn gather_sites(recorded: &Recorded) -> Vec<Site> {
+    let totals = tier_totals(recorded);
+    let names: Vec<&str> = totals.iter().map(|t| t.name.as_str()).collect();
+    sites::gather(recorded, &names)
+}
+
+/// The program's own ending comes first; our failures count only where it succeeded.
+fn finish(ending: Ending, told: Result<(), Failure>) -> Result<Exit, Failure> {
+    if let Err(failure) = told {
+        let exit = if ending == Ending::Exited(0) { Exit::Command(125) } else { ending.exit() };
+        return Err(Failure { exit, ..failure });
+    }
+    if ending == Ending::Killed(SIGINT) {
+        // A shell that runs us in a loop stops the loop on ^C only if it sees that we died of it as well.
+        end_by(SIGINT);
+    }
+    Ok(ending.exit())
+}
+
+fn check_writable(path: &Path) -> Result<(), Failure> {
+    let opened = OpenOptions::new().create(true).append(true).open(path);
+    opened.map(drop).map_err(|e| Failure::from_io(format!("cannot write the report {}", path.display()), &e))
+}
+
+fn join(items: impl Iterator<Item = String>) -> Option<OsString> {
+    let list = items.collect::<Vec<_>>().join(";");
+    (!list.is_empty()).then(|| list.into())
+}
+
+/// What an outer run set for itself is not for this one.
+fn set_or_remove(command: &mut Command, name: &str, value: Option<OsString>) {
+    match value {
+        Some(value) => command.env(name, value),
+        None => command.env_remove(name),
+    };
+}
