@@ -3,11 +3,17 @@
 //! `tests/conformance` holds the contract as code; a new provider passes it or is wrong.
 
 mod anonymous;
+mod backing_file;
+mod blank;
 mod check;
+mod dax_file;
+mod extent_table;
 mod node;
 mod open;
+mod window;
 
 pub use anonymous::Anonymous;
+pub use dax_file::DaxFile;
 pub use open::{Obstacle, OpenError, open};
 
 use std::ptr::NonNull;
