@@ -62,7 +62,7 @@ pub(super) fn open_file(
             let advice = format!("{} does not exist: give size= to have it made", path.display());
             return Err(OpenError::new(spec, Obstacle::Missing, advice));
         }
-        (Err(Errno::ENOENT), Some(size)) => (make(spec, &c_path, size, direct).map_err(failed)?, true),
+        (Err(Errno::ENOENT), Some(size)) => (make(&c_path, size, direct).map_err(failed)?, true),
         (Err(errno), _) => return Err(failed(errno)),
     };
     let past = sidecar.past(fd.as_fd()).map_err(|errno| explain(spec, errno, path))?;
@@ -79,8 +79,7 @@ pub(super) fn open_file(
     Ok(Opened { file, size, past, made_here: made_now || past.made_here() })
 }
 
-fn make(spec: &TierSpec, path: &CString, size: Bytes, direct: bool) -> Result<OwnedFd, Errno> {
-    let _ = spec;
+fn make(path: &CString, size: Bytes, direct: bool) -> Result<OwnedFd, Errno> {
     let fd = file::open(path, Existing::Forbidden, direct)?;
     file::set_size(fd.as_fd(), size.0)?;
     Ok(fd)

@@ -7,13 +7,15 @@ mod backing_file;
 mod blank;
 mod check;
 mod dax_file;
+mod devdax;
 mod extent_table;
+mod mapped;
 mod node;
 mod open;
 mod window;
 
 pub use anonymous::Anonymous;
-pub use dax_file::DaxFile;
+pub use dax_file::destroy;
 pub use open::{Obstacle, OpenError, open};
 
 use std::ptr::NonNull;

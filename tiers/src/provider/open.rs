@@ -26,7 +26,8 @@ pub fn open(spec: &TierSpec, id: TierId) -> Result<Box<dyn Provider>, OpenError>
     match spec.kind {
         TierKind::Dram => Ok(Box::new(dram(spec, id)?)),
         TierKind::CxlNode => Ok(Box::new(cxl_node(spec, id)?)),
-        TierKind::DaxFile => Ok(Box::new(super::dax_file::DaxFile::open(spec, id)?)),
+        TierKind::DaxFile => Ok(Box::new(super::dax_file::open(spec, id)?)),
+        TierKind::Devdax => Ok(Box::new(super::devdax::open(spec, id)?)),
         kind => Err(OpenError::new(spec, Obstacle::Unsupported, format!("{kind} tiers are not in this build"))),
     }
 }

@@ -138,6 +138,13 @@ impl Sidecar {
         })
     }
 
+    /// Removes the sidecar if it was made for an opening that failed.
+    pub(in crate::provider) fn discard_if_unused(self) {
+        if let (Ok(None), Some(path)) = (self.fixed(), &self.path) {
+            let _ = remove_file(path); // Harmless where it stays: an empty table is no table.
+        }
+    }
+
     /// Removes the sidecar and the file that it is about. Whoever still has them open goes on with what has no name any
     /// more; whoever waits for the lock sees that it was removed, and makes a new one.
     pub(in crate::provider) fn remove_with(self, file: &Path) -> Result<()> {
