@@ -181,6 +181,25 @@ pub fn status(fd: BorrowedFd<'_>) -> Result<Status> {
     })
 }
 
+/// When the file was made, nanoseconds since 1970; 0 where the file system does not keep it.
+///
+/// # Errors
+/// As statx(2).
+pub fn birth_ns(fd: BorrowedFd<'_>) -> Result<u64> {
+    let mut answer = MaybeUninit::<libc::statx>::zeroed();
+    let (flags, mask) = (libc::AT_EMPTY_PATH, libc::STATX_BTIME);
+    // SAFETY: the path ends in NUL, and `answer` is a valid place for the answer.
+    let rc = unsafe { libc::statx(fd.as_raw_fd(), c"".as_ptr(), flags, mask, answer.as_mut_ptr()) };
+    Errno::result(rc)?;
+    // SAFETY: the call succeeded and filled it in.
+    let answer = unsafe { answer.assume_init() };
+    if answer.stx_mask & libc::STATX_BTIME == 0 {
+        return Ok(0);
+    }
+    let seconds = u64::try_from(answer.stx_btime.tv_sec).unwrap_or(0);
+    Ok(seconds.wrapping_mul(1_000_000_000).wrapping_add(answer.stx_btime.tv_nsec.into()))
+}
+
 fn signed(value: u64) -> Result<libc::off_t> {
     libc::off_t::try_from(value).map_err(|_| Errno::EOVERFLOW)
 }
@@ -308,31 +327,30 @@ pub fn is_locked_elsewhere(fd: BorrowedFd<'_>, byte: u64) -> Result<bool> {
     Ok(i32::from(lock.l_type) != libc::F_UNLCK)
 }
 
-/// Waits for a lock on one byte for this *process*: no child inherits it, and it ends with the process or when the
-/// process closes any descriptor of the file.
+/// As [`try_lock_description`], but waits.
 ///
 /// # Errors
 /// As fcntl(2).
-pub fn lock_for_process(fd: BorrowedFd<'_>, byte: u64) -> Result<()> {
+pub fn lock_description(fd: BorrowedFd<'_>, byte: u64) -> Result<()> {
     let lock = write_lock_on(byte)?;
     loop {
         // SAFETY: `lock` outlives the call.
-        match Errno::result(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETLKW, &raw const lock) }) {
+        match Errno::result(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLKW, &raw const lock) }) {
             Err(Errno::EINTR) => {}
             answer => return answer.map(drop),
         }
     }
 }
 
-/// Ends the lock of [`lock_for_process`].
+/// Ends the lock of this open file description, for all copies of the descriptor.
 ///
 /// # Errors
 /// As fcntl(2).
-pub fn unlock_for_process(fd: BorrowedFd<'_>, byte: u64) -> Result<()> {
+pub fn unlock_description(fd: BorrowedFd<'_>, byte: u64) -> Result<()> {
     let mut lock = write_lock_on(byte)?;
     lock.l_type = libc::F_UNLCK as libc::c_short;
     // SAFETY: `lock` outlives the call.
-    Errno::result(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETLK, &raw const lock) }).map(drop)
+    Errno::result(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) }).map(drop)
 }
 
 #[cfg(test)]

@@ -3,15 +3,23 @@
 //! `tests/conformance` holds the contract as code; a new provider passes it or is wrong.
 
 mod anonymous;
+mod backing_file;
+mod blank;
 mod check;
 mod held;
 #[cfg(feature = "device")]
 pub mod device;
+mod dax_file;
+mod devdax;
+mod extent_table;
+mod mapped;
 mod node;
 mod open;
+mod window;
 
 pub use anonymous::Anonymous;
 pub use held::Held;
+pub use dax_file::destroy;
 pub use open::{Obstacle, OpenError, open};
 
 use std::ptr::NonNull;

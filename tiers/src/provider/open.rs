@@ -28,6 +28,8 @@ pub fn open(spec: &TierSpec, id: TierId) -> Result<Box<dyn Provider>, OpenError>
         TierKind::CxlNode => Ok(Box::new(cxl_node(spec, id)?)),
         #[cfg(feature = "device")]
         TierKind::Device => super::device::open(spec, id),
+        TierKind::DaxFile => Ok(Box::new(super::dax_file::open(spec, id)?)),
+        TierKind::Devdax => Ok(Box::new(super::devdax::open(spec, id)?)),
         kind => Err(OpenError::new(spec, Obstacle::Unsupported, format!("{kind} tiers are not in this build"))),
     }
 }
