@@ -34,6 +34,19 @@ fn the_example_says_what_its_comments_say() {
     );
 }
 
+/// A size class is under a rule exactly if one of its sizes is.
+#[test]
+fn overlaps_are_those_of_the_single_sizes() {
+    let text = "version = 1\n[[rule]]\nsize = '5..8'\ntier = 'dram'\n[[rule]]\nsize = '= 12'\ntier = 'dram'\n";
+    let plan = Policy::parse(text, "rules").unwrap().compile();
+    for first in 0..16 {
+        for last in first..16 {
+            let expected = (first..=last).any(|size| plan.size_rule(size).is_some());
+            assert_eq!(plan.size_rule_overlaps(first, last), expected, "{first} to {last}");
+        }
+    }
+}
+
 #[test]
 fn every_key_is_in_the_example() {
     let keys = ["limit", "watermark", "source", "bandwidth", "strategy", "chain", "weights", "spill", "size"];
