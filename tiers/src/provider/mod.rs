@@ -4,9 +4,9 @@
 
 mod anonymous;
 mod check;
-mod held;
 #[cfg(feature = "device")]
 pub mod device;
+mod held;
 mod node;
 mod open;
 
