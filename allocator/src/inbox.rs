@@ -21,6 +21,12 @@ pub struct Inbox<T> {
     head: AtomicPtr<T>,
 }
 
+impl<T: Linked> Default for Inbox<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<T: Linked> Inbox<T> {
     /// An empty inbox.
     #[cfg(not(loom))]

@@ -25,15 +25,19 @@ pub struct Slot {
 unsafe impl Sync for Slot {}
 
 static SLOTS: [Slot; TIERS_MAX] = {
-    let name = TierName::new("dram").unwrap();
     let mut slots = [const { Slot::new(0) }; TIERS_MAX];
     let mut i = 0;
     while i < TIERS_MAX {
-        slots[i].pool = Pool::new(TierId(i as u8));
-        slots[i].identity = UnsafeCell::new((name, TierKind::Dram));
+        slots[i] = Slot::new(i as u8);
         i += 1;
     }
     slots
+};
+
+/// What every slot is called until it is given a tier; right for slot 0.
+const DRAM: TierName = match TierName::new("dram") {
+    Some(name) => name,
+    None => panic!("a valid name"),
 };
 
 static COUNT: AtomicUsize = AtomicUsize::new(1);
@@ -43,7 +47,7 @@ impl Slot {
         Self {
             pool: Pool::new(TierId(id)),
             fallbacks: AtomicU64::new(0),
-            identity: UnsafeCell::new((TierName::new("dram").unwrap(), TierKind::Dram)),
+            identity: UnsafeCell::new((DRAM, TierKind::Dram)),
         }
     }
 

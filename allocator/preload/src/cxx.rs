@@ -21,7 +21,8 @@ extern "C" fn new_aligned_or_null(size: usize, align: usize) -> Ptr {
 /// The C++ library's function of this name; one that ends the program if there is none.
 #[cfg(target_arch = "x86_64")]
 extern "C" fn next_definition(name: *const c_char) -> *const c_void {
-    let found = tiermem::next_symbol(name);
+    // SAFETY: the functions below pass C strings.
+    let found = tiermem::next_symbol(unsafe { std::ffi::CStr::from_ptr(name) });
     if found.is_null() { std::process::abort as *const c_void } else { found }
 }
 

@@ -144,7 +144,7 @@ fn read_consistently(segment: &Segment, into: &mut Snapshot) -> Result<(), Attac
     for attempt in 0..TRIES {
         // Acquire pairs with the Release that ends a publication.
         let before = segment.header.sequence.load(Ordering::Acquire);
-        if before % 2 == 0 || attempt + 1 == TRIES {
+        if before.is_multiple_of(2) || attempt + 1 == TRIES {
             into.uptime_ms = segment.header.uptime_ms.load(Ordering::Relaxed);
             let count = (segment.header.tier_count.load(Ordering::Relaxed) as usize).min(TIERS_MAX);
             into.tiers = segment.tiers[..count].iter().map(tier).collect();

@@ -27,13 +27,7 @@ pub struct Outbox {
 
 impl Outbox {
     pub(super) const fn new() -> Self {
-        const SLOT: Slot = Slot {
-            receiver: Cell::new(ptr::null()),
-            first: Cell::new(ptr::null_mut()),
-            last: Cell::new(ptr::null_mut()),
-            bytes: Cell::new(0),
-        };
-        Self { slots: [SLOT; SLOTS], any: Cell::new(false) }
+        Self { slots: [const { Slot::new() }; SLOTS], any: Cell::new(false) }
     }
 
     /// Takes a block of `bytes` bytes for `receiver`.
@@ -68,6 +62,15 @@ impl Outbox {
 }
 
 impl Slot {
+    const fn new() -> Self {
+        Self {
+            receiver: Cell::new(ptr::null()),
+            first: Cell::new(ptr::null_mut()),
+            last: Cell::new(ptr::null_mut()),
+            bytes: Cell::new(0),
+        }
+    }
+
     fn send(&self) {
         let first = self.first.replace(ptr::null_mut());
         if first.is_null() {

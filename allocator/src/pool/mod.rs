@@ -211,8 +211,8 @@ impl Pool {
     }
 
     /// Calls `visit` with the index of every extent held.
-    pub fn for_each_extent(&self, mut visit: impl FnMut(usize)) {
-        self.lists.lock().for_each(|index| visit(index));
+    pub fn for_each_extent(&self, visit: impl FnMut(usize)) {
+        self.lists.lock().for_each(visit);
     }
 
     /// Calls `visit` with each extent held and its provider, if the pool has one. The pool's lock is the caller's

@@ -56,7 +56,7 @@ pub fn from_environment() -> Outcome {
     });
     for spec in specs {
         if let Err(error) = policy.add_tier(&spec) {
-            outcome.complain(format_args!("{TIERS_VARIABLE}: {error}"));
+            outcome.complain(format_args!("{TIERS_VARIABLE}: {}", error.summary()));
         }
     }
     for limit in limits {
@@ -69,8 +69,8 @@ pub fn from_environment() -> Outcome {
 }
 
 fn read_policy(path: &str) -> Result<Policy, String> {
-    let text = std::fs::read_to_string(Path::new(path)).map_err(|error| format!("{path}: {error}"))?;
-    Policy::parse(&text, path).map_err(|error| error.to_string().lines().next().unwrap_or_default().to_owned())
+    let bytes = std::fs::read(Path::new(path)).map_err(|error| format!("{path}: {error}"))?;
+    Policy::parse_bytes(&bytes, path).map_err(|error| error.summary())
 }
 
 fn set_limit(policy: &mut Policy, text: &str) -> Result<(), String> {
@@ -111,6 +111,13 @@ fn install(policy: &Policy, outcome: &mut Outcome) {
         if let Some(provider) = provider {
             counters.capacity.store(provider.usage().capacity.0, Ordering::Relaxed);
         }
+    }
+    for tier in policy.bandwidths_missing() {
+        outcome.complain(format_args!(
+            "tier {}: its bandwidth is unknown, so it gets the least weight; write `bandwidth` in the policy, or run \
+             `tierctl probe` and start the program with `tierctl run`",
+            tier.name()
+        ));
     }
     purge::set_decay(policy.decay_ms());
     sites::set_rules(policy.site_rules());

@@ -4,8 +4,8 @@
 mod completions;
 mod list;
 mod man;
-mod probe;
 mod policy;
+mod probe;
 mod ps;
 mod run;
 mod stat;
