@@ -73,7 +73,7 @@ fn file_on_tmpfs() {
     in_folder("/dev/shm", |spec| {
         passes(spec);
         passes_shared(spec);
-        assert!(provider::destroy(&spec.parse().unwrap()).unwrap());
+        assert!(provider::destroy(&spec.parse().expect("a SPEC")).expect("no obstacle"));
     });
 }
 
@@ -84,6 +84,27 @@ fn file_on_disk() {
         passes(spec);
         passes_shared(spec);
     });
+}
+
+#[test]
+fn nvme() {
+    let _alone = alone();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let at = folder.path().display();
+    for io in ["", ",io=pread"] {
+        passes(&format!("n=nvme:{at},size=8M{io}"));
+        let named = format!("n=nvme:{at}/tier,size=8M{io}");
+        passes(&named);
+        passes_shared(&named);
+        assert!(provider::destroy(&named.parse().unwrap()).unwrap());
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "something was left behind");
+    let notice = |text: String| open(&text).notice().map(str::to_owned);
+    assert!(notice(format!("n=nvme:{at},size=16M,io=pread")).is_some_and(|notice| notice.contains("pread")));
+    match open(&format!("n=nvme:{at},size=16M")).notice() {
+        None => {}
+        Some(notice) => eprintln!("SKIP nvme (all as asked): {notice}"),
+    }
 }
 
 #[test]

@@ -39,9 +39,8 @@ fn run(text: &str) -> Result<bool, Box<dyn std::error::Error>> {
     }
     conformance::run(tier.as_ref(), &mut report);
     drop(tier);
-    let shared = matches!(spec.kind, TierKind::DaxFile | TierKind::Devdax) && spec.location != "memfd";
-    if shared {
-        provider::open(&spec, TierId(0))?;
+    let named = spec.location != "memfd" && !std::path::Path::new(&spec.location).is_dir();
+    if named && matches!(spec.kind, TierKind::DaxFile | TierKind::Devdax | TierKind::Nvme) {
         let again = || -> Box<dyn Provider> {
             provider::open(&spec, TierId(0)).unwrap_or_else(|error| panic!("opening it again: {error}"))
         };

@@ -6,20 +6,21 @@ mod anonymous;
 mod backing_file;
 mod blank;
 mod check;
-mod held;
-#[cfg(feature = "device")]
-pub mod device;
 mod dax_file;
 mod devdax;
+#[cfg(feature = "device")]
+pub mod device;
 mod extent_table;
+mod held;
 mod mapped;
 mod node;
+mod nvme;
 mod open;
 mod window;
 
 pub use anonymous::Anonymous;
-pub use held::Held;
 pub use dax_file::destroy;
+pub use held::Held;
 pub use open::{Obstacle, OpenError, open};
 
 use std::ptr::NonNull;

@@ -30,6 +30,7 @@ pub fn open(spec: &TierSpec, id: TierId) -> Result<Box<dyn Provider>, OpenError>
         TierKind::Device => super::device::open(spec, id),
         TierKind::DaxFile => Ok(Box::new(super::dax_file::open(spec, id)?)),
         TierKind::Devdax => Ok(Box::new(super::devdax::open(spec, id)?)),
+        TierKind::Nvme => Ok(Box::new(super::nvme::open(spec, id)?)),
         kind => Err(OpenError::new(spec, Obstacle::Unsupported, format!("{kind} tiers are not in this build"))),
     }
 }
