@@ -20,13 +20,13 @@ pub mod pagemap;
 pub mod perf;
 pub mod process;
 pub mod signal;
+pub mod stress;
 pub mod symbol;
 pub mod sync;
 pub mod text;
 pub mod thread;
-pub mod unwind;
-pub mod stress;
 pub mod trial;
+pub mod unwind;
 pub mod userfault;
 
 /// The kernel's error number.

@@ -31,7 +31,11 @@ pub fn open(spec: &TierSpec, id: TierId) -> Result<Box<dyn Provider>, OpenError>
         TierKind::DaxFile => Ok(Box::new(super::dax_file::open(spec, id)?)),
         TierKind::Devdax => Ok(Box::new(super::devdax::open(spec, id)?)),
         TierKind::Nvme => Ok(Box::new(super::nvme::open(spec, id)?)),
-        kind => Err(OpenError::new(spec, Obstacle::Unsupported, format!("{kind} tiers are not in this build"))),
+        #[cfg(not(feature = "device"))]
+        TierKind::Device => {
+            let advice = "device tiers are not in this build: build with the feature `device`";
+            Err(OpenError::new(spec, Obstacle::Unsupported, advice))
+        }
     }
 }
 
