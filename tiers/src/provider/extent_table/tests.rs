@@ -139,3 +139,19 @@ fn poison_is_never_handed_out_again() {
     assert_eq!((table.used(), table.claim(5)), (1, Ok(None)));
     assert_eq!(table.claim(4), Ok(Some(0)));
 }
+
+#[test]
+fn a_mapping_that_could_not_be_made_private_is_tried_again() {
+    let table = table();
+    table.claim(2).unwrap();
+    assert!(table.share((0, 2), |_, _| Err(tiermem_sys::Errno::ENOMEM), NOTHING).is_err());
+    table.after_fork(false);
+    let tried = Mutex::new(0);
+    let again = |_, count| {
+        *tried.lock().unwrap() += count;
+        Ok(())
+    };
+    table.share((0, 2), again, NOTHING).unwrap();
+    table.after_fork(false);
+    assert_eq!(*tried.lock().unwrap(), 2);
+}
