@@ -9,6 +9,7 @@
 pub mod clock;
 pub mod cpu;
 pub mod damon;
+pub mod direct_io;
 pub mod file;
 pub mod fs;
 pub mod guarded;

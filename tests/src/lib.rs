@@ -5,6 +5,9 @@
 //! `TIERMEM_TEST_PATIENCE` multiplies the time a program gets before it counts as hung; `TIERMEM_TEST_FORKS`,
 //! `TIERMEM_TEST_THREADS` and `TIERMEM_TEST_ROWS` set the heavy counts.
 
+// UNSAFETY: the suite maps at addresses that it owns, forks, and loads from extents.
+#[expect(unsafe_code, reason = "the suite maps, forks and loads from extents as an allocator does")]
+pub mod conformance;
 mod preload;
 mod process;
 mod programs;

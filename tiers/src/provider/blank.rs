@@ -28,7 +28,7 @@ pub(super) fn open_sidecar(spec: &TierSpec, path: &Path) -> Result<Sidecar, Open
     Sidecar::named(path).map_err(|errno| explain(spec, errno, path))
 }
 
-fn explain(spec: &TierSpec, errno: Errno, path: &Path) -> OpenError {
+pub(super) fn explain(spec: &TierSpec, errno: Errno, path: &Path) -> OpenError {
     let shown = path.display();
     let (obstacle, advice) = match errno {
         Errno::ENOENT => (Obstacle::Missing, format!("the folder of {shown} does not exist: make it")),
@@ -128,7 +128,7 @@ fn must_be_blank(spec: &TierSpec, fd: BorrowedFd<'_>) -> Result<(), OpenError> {
 }
 
 /// A file system that cannot promise space, or not take it back, is no home for a tier.
-fn must_promise_space(spec: &TierSpec, fd: BorrowedFd<'_>) -> Result<(), OpenError> {
+pub(super) fn must_promise_space(spec: &TierSpec, fd: BorrowedFd<'_>) -> Result<(), OpenError> {
     let tried = file::reserve_space(fd, 0, GRANULE.0).and_then(|()| file::punch_hole(fd, 0, GRANULE.0));
     match tried {
         Ok(()) | Err(Errno::ENOSPC) => Ok(()),

@@ -14,6 +14,7 @@ mod extent_table;
 mod held;
 mod mapped;
 mod node;
+mod nvme;
 mod open;
 mod window;
 
@@ -90,8 +91,8 @@ pub trait Provider: Send + Sync {
     /// `Full` if there is no room; `Unsuitable` if `len` is zero or not a multiple; others as the system says.
     fn reserve(&self, len: Bytes, provenance: Provenance) -> Result<Extent, Error>;
 
-    /// Gives an extent back. An address range that [`Addressable::reserve_at`] took from a reservation becomes an
-    /// inaccessible reservation again; any other is unmapped.
+    /// Gives an extent back. An address range that was given to [`Addressable::reserve_at`], exclusively or not, is an
+    /// inaccessible reservation of the caller's afterwards; one of the provider's choice is the provider's again.
     ///
     /// # Errors
     /// As the system says; the space is then lost until the process ends, but nothing else is affected.

@@ -30,7 +30,12 @@ pub fn open(spec: &TierSpec, id: TierId) -> Result<Box<dyn Provider>, OpenError>
         TierKind::Device => super::device::open(spec, id),
         TierKind::DaxFile => Ok(Box::new(super::dax_file::open(spec, id)?)),
         TierKind::Devdax => Ok(Box::new(super::devdax::open(spec, id)?)),
-        kind => Err(OpenError::new(spec, Obstacle::Unsupported, format!("{kind} tiers are not in this build"))),
+        TierKind::Nvme => Ok(Box::new(super::nvme::open(spec, id)?)),
+        #[cfg(not(feature = "device"))]
+        TierKind::Device => {
+            let advice = "device tiers are not in this build: build with the feature `device`";
+            Err(OpenError::new(spec, Obstacle::Unsupported, advice))
+        }
     }
 }
 

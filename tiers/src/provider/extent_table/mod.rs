@@ -173,15 +173,23 @@ impl ExtentTable {
         erase: Erase<'_>,
     ) -> Result<()> {
         let child = self.ensure_embryo(erase);
+        let mut make_private = |(first, count): (u32, u32)| {
+            fresh(first, count).inspect_err(|_| {
+                // Still mapped shared, and by us alone: the next fork has to try again.
+                for granule in first..first + count {
+                    self.entries()[granule as usize].fetch_and(!Entry::SNAPSHOT, Ordering::Relaxed);
+                }
+            })
+        };
         let mut runs = Runs::default();
         for granule in first..first + count {
             if self.count_in(granule, child)
-                && let Some((first, count)) = runs.add(granule)
+                && let Some(run) = runs.add(granule)
             {
-                fresh(first, count)?;
+                make_private(run)?;
             }
         }
-        runs.finish().map_or(Ok(()), |(first, count)| fresh(first, count))
+        runs.finish().map_or(Ok(()), make_private)
     }
 
     /// Adds the child to an entry; `true` if this made it a snapshot.
