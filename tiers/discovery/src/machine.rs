@@ -43,6 +43,7 @@ fn describe(roots: &Roots) -> Machine {
     };
     let is_virtual = field("flags").is_some_and(|flags| flags.split(' ').any(|flag| flag == "hypervisor"));
     let vendor = text(roots.sys.join("class/dmi/id/sys_vendor")).or_else(|| text(roots.sys.join("hypervisor/type")));
+    let vendor = vendor.or_else(|| if roots.is_host() { tiermem_sys::cpu::hypervisor() } else { None });
     let online = text(roots.sys.join("devices/system/cpu/online"));
     Machine {
         origin: "this machine".to_owned(),
