@@ -1,5 +1,7 @@
 //! Measuring works on real tiers, and what it says about them holds together. Never how fast they are.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
 use tiermem_discovery::measure::{self, Effort, Measurement};
 use tiermem_tiers::{Bytes, TierId, TierSpec, provider};
 
