@@ -71,8 +71,26 @@ struct Target {
     location: String,
     /// CPUs to measure from.
     cpus: Vec<u32>,
-    /// A file that exists for the measurement only.
-    scratch: Option<PathBuf>,
+    /// A folder that exists for the measurement only.
+    scratch: Option<Scratch>,
+}
+
+/// A folder that is removed, with all that is in it, when dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn make(under: &Path) -> Result<Self, String> {
+        let path = under.join(format!("tiermem-probe-{}", std::process::id()));
+        std::fs::create_dir(&path).map_err(|error| format!("cannot make {}: {error}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // It was ours alone. If removing it fails, the user sees it in the directory that was measured.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 const FORMAT: &str = "tiermem-probe-result/1";
@@ -84,9 +102,9 @@ impl Probe {
         let working_set = self.effort(&report, Vec::new()).working_set;
         let mut probed =
             Probed { tiers: Vec::new(), skipped: Vec::new(), cache: None, notes: notes(&report, working_set) };
-        for target in self.targets(&report, working_set, &mut probed.skipped)? {
+        for mut target in self.targets(&report, working_set, &mut probed.skipped)? {
             let effort = self.effort(&report, target.cpus.clone());
-            match measure_one(&target, &effort) {
+            match measure_one(&mut target, &effort) {
                 Ok(measurement) => probed.tiers.push(measurement),
                 Err(refusal) if self.names_tiers() => return Err(refusal),
                 Err(refusal) => {
@@ -163,11 +181,10 @@ fn listed(tier: &TierReport, report: &Report, room: Bytes) -> Result<Target, Str
         // A quarter of what is left stays free for others.
         let size = Bytes(room.0.min(free.0 / 4 * 3) / Bytes::mib(2).0 * Bytes::mib(2).0);
         spec.attributes.capacity = Some(Attribute::new(size, Source::Configured));
-    }
-    if spec.kind == TierKind::DaxFile {
-        let file = Path::new(&tier.location).join(format!("tiermem-probe-{}", std::process::id()));
-        spec.location = file.to_string_lossy().into_owned();
-        scratch = Some(file);
+        let folder = Scratch::make(Path::new(&tier.location))?;
+        let inside = if spec.kind == TierKind::DaxFile { folder.0.join("memory") } else { folder.0.clone() };
+        spec.location = inside.to_string_lossy().into_owned();
+        scratch = Some(folder);
     }
     Ok(Target { spec, location: tier.location.clone(), cpus: near(Some(tier), report), scratch })
 }
@@ -185,13 +202,17 @@ fn near(tier: Option<&TierReport>, report: &Report) -> Vec<u32> {
     [usable(own), usable(theirs)].into_iter().find(|cpus| !cpus.is_empty()).unwrap_or(allowed)
 }
 
-fn measure_one(target: &Target, effort: &Effort) -> Result<Measurement, Failure> {
+fn measure_one(target: &mut Target, effort: &Effort) -> Result<Measurement, Failure> {
     let bar = ProgressBar::new(0);
     if let Ok(style) = ProgressStyle::with_template("{prefix:>12} {bar:30} {pos}/{len} {msg}") {
         bar.set_style(style);
     }
     bar.set_prefix(target.spec.name.to_string());
     let provider = open(&target.spec, TierId(0)).map_err(open_failure);
+    if target.spec.kind == TierKind::DaxFile {
+        // An open file needs no name, and without one it cannot be left behind, whatever happens.
+        target.scratch = None;
+    }
     let measured = provider.and_then(|provider| {
         let mut progress = |done: usize, all: usize, what: &str| {
             bar.set_length(all as u64);
@@ -202,10 +223,6 @@ fn measure_one(target: &Target, effort: &Effort) -> Result<Measurement, Failure>
             .map_err(|error| Failure::new(Exit::Failed, error.to_string()))
     });
     bar.finish_and_clear();
-    if let Some(file) = &target.scratch {
-        // It was ours alone; a provider that removes its file itself has left nothing to remove.
-        let _ = std::fs::remove_file(file);
-    }
     measured
 }
 

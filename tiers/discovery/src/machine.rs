@@ -32,7 +32,9 @@ pub fn machine(roots: &Roots) -> Report {
 
 fn rank(tier: &TierReport) -> usize {
     const ORDER: [&str; 6] = ["device", "dram", "cxl-node", "devdax", "dax-file", "nvme"];
-    ORDER.iter().position(|kind| *kind == tier.kind).unwrap_or(ORDER.len())
+    // A runtime that offers the CPU as a device has nothing faster than DRAM to offer.
+    let is_cpu = tier.name.starts_with("opencl-cpu");
+    ORDER.iter().position(|kind| *kind == tier.kind && !is_cpu).unwrap_or(ORDER.len())
 }
 
 fn describe(roots: &Roots) -> Machine {
