@@ -45,6 +45,17 @@ fn a_small_tier_is_measured_with_what_it_has_and_says_so() {
     assert!(dram.notes.iter().any(|note| note.contains("room for 16 MiB of the 32 MiB")), "{:?}", dram.notes);
 }
 
+#[test]
+fn a_tier_that_is_copied_has_other_figures() {
+    let device = measure("gpu=device:emulated,size=32M").unwrap();
+    let small = device.small.unwrap();
+    for figure in [device.read_bandwidth.unwrap(), device.write_bandwidth.unwrap(), small.read_bandwidth] {
+        assert!(figure.median > 0.0);
+    }
+    assert!(device.read_latency_ns.unwrap().median > 0.0 && device.write_latency_ns.unwrap().median > 0.0);
+    assert!(device.loaded.is_empty() && device.huge_bytes.is_none());
+}
+
 /// Negative control: a tier that is too small is an error, not a figure.
 #[test]
 fn a_tier_without_room_is_an_error() {

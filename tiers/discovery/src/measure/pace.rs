@@ -34,6 +34,10 @@ impl Pace {
         self.begun.elapsed()
     }
 
+    pub(super) const fn is_empty(&self) -> bool {
+        self.per_unit.is_empty()
+    }
+
     /// Does a piece of `units` units of work.
     pub(super) fn time(&mut self, units: usize, work: impl FnOnce()) {
         let start = Instant::now();
