@@ -1,9 +1,9 @@
 //! Tiers that the CPU addresses: latency by pointer chase, bandwidth by streams, and both at once.
 
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
+use tiermem_sys::sync::atomic::{AtomicBool, Ordering};
 
 use tiermem_sys::cpu;
 use tiermem_sys::stress::{self, Ring};
