@@ -14,11 +14,17 @@ pub fn machine(roots: &Roots) -> Report {
     let mut report =
         Report { machine: describe(roots), tiers, cxl: cxl::find(roots), mechanisms: None, notes: Vec::new() };
     if roots.is_host() {
+        // Starting the accelerators' runtimes takes longest, and waits for nothing here.
+        let devices = std::thread::spawn(device::find);
         hwloc::enrich(&mut report);
-        let devices = device::find();
-        report.tiers.extend(devices.tiers);
-        report.notes.extend(devices.notes);
         report.mechanisms = Some(mechanism::probe_all(&report));
+        match devices.join() {
+            Ok(devices) => {
+                report.tiers.extend(devices.tiers);
+                report.notes.extend(devices.notes);
+            }
+            Err(_) => report.notes.push("looking for accelerators failed".to_owned()),
+        }
     }
     // Memory first, storage last; within a kind in the order found.
     report.tiers.sort_by_key(rank);

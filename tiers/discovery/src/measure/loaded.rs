@@ -55,7 +55,11 @@ pub(super) fn measure(
     let idle = latencies(&repeat(&mut || chase_under_load(&ring, streamed, &effort.cpus, None, run).1));
     result.read_latency_ns = Some(idle);
     result.loaded.push(LoadPoint { pause: None, bandwidth: Spread::default(), latency_ns: idle });
-    for (step, &pause) in effort.pauses.iter().enumerate() {
+    if effort.cpus.len() < 2 {
+        result.notes.push("one CPU cannot load memory and measure latency at once: no latency under load".to_owned());
+    }
+    let pauses = effort.pauses.iter().filter(|_| effort.cpus.len() >= 2);
+    for (step, &pause) in pauses.enumerate() {
         progress.step(4 + step, all, "latency under load");
         let runs = (0..effort.repeats).map(|_| chase_under_load(&ring, streamed, &effort.cpus, Some(pause), run));
         let (loads, chases): (Vec<Paced>, Vec<Paced>) = runs.unzip();
@@ -82,9 +86,8 @@ fn note_waiting(part: f64, result: &mut Measurement) {
     if part > 0.1 {
         let percent = part * 100.0;
         let what = "the CPUs were busy with other work";
-        result.notes.push(format!(
-            "{what}: threads waited {percent:.0} % of the time; figures are of their undisturbed pieces"
-        ));
+        let so = "figures are of their undisturbed pieces, and bandwidth, added up over threads, may be too high";
+        result.notes.push(format!("{what}: threads waited {percent:.0} % of the time; {so}"));
     }
 }
 
@@ -150,12 +153,12 @@ fn chase_under_load(
     pause: Option<u32>,
     run: Duration,
 ) -> (Paced, Paced) {
-    let loaders = if pause.is_some() { cpus.len().saturating_sub(1).max(1) } else { 0 };
+    let loaders = if pause.is_some() { cpus.len().saturating_sub(1) } else { 0 };
     let (start, stop) = (Barrier::new(loaders + 1), AtomicBool::new(false));
     thread::scope(|scope| {
         let threads: Vec<_> = (0..loaders)
             .map(|index| {
-                let size = streamed.len().div_ceil(loaders);
+                let size = streamed.len().div_ceil(loaders).max(1);
                 let part = streamed.chunks(size).nth(index).unwrap_or(&[]);
                 let (start, stop) = (&start, &stop);
                 scope.spawn(move || {
