@@ -142,7 +142,10 @@ pub fn tier(
         _ => copied::measure(provider, effort, progress, &mut result)?,
     }
     if effort.cpus.len() < 4 {
-        result.notes.push(format!("{} CPUs are few: bandwidth and loaded latency are lower bounds", effort.cpus.len()));
+        result.notes.push(format!(
+            "{} CPUs cannot load a memory controller fully: more of them would reach further",
+            effort.cpus.len()
+        ));
     }
     if cfg!(debug_assertions) {
         result.notes.push("measured by an unoptimised build".to_owned());
