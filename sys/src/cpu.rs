@@ -35,6 +35,25 @@ pub fn pin(cpus: &[u32]) -> Result<()> {
     Errno::result(rc).map(drop)
 }
 
+/// The signature of the hypervisor that this machine runs under (`KVMKVMKVM`, `VMwareVMware` …); `None` on bare metal
+/// and on processors other than x86-64.
+pub fn hypervisor() -> Option<String> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::__cpuid;
+        // Leaf 1, ECX bit 31: always 0 on real processors, set by hypervisors.
+        if __cpuid(1).ecx >> 31 == 0 {
+            return None;
+        }
+        let leaf = __cpuid(0x4000_0000);
+        let bytes: Vec<u8> = [leaf.ebx, leaf.ecx, leaf.edx].iter().flat_map(|word| word.to_le_bytes()).collect();
+        let signature = String::from_utf8_lossy(&bytes);
+        Some(signature.trim_matches(|c: char| !c.is_ascii_graphic()).to_owned())
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -111,3 +111,49 @@ fn read(path: &Path) -> io::Result<String> {
 fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder that looks like DAMON's, with `count` kdamonds of which the first has `state`.
+    fn admin(test: &str, count: u32, state: &str) -> PathBuf {
+        let root = std::env::temp_dir().join(format!("tiermem-damon-{test}-{}", std::process::id()));
+        fs::create_dir_all(root.join("kdamonds/0/contexts/0")).unwrap();
+        for (file, text) in [
+            ("kdamonds/nr_kdamonds", count.to_string().as_str()),
+            ("kdamonds/0/state", state),
+            ("kdamonds/0/contexts/nr_contexts", "0"),
+            ("kdamonds/0/contexts/0/avail_operations", "vaddr\npaddr\n"),
+        ] {
+            fs::write(root.join(file), text).unwrap();
+        }
+        root
+    }
+
+    #[test]
+    fn what_others_use_is_left_alone() {
+        let (running, set_up) = (admin("running", 1, "on\n"), admin("set-up", 1, "off\n"));
+        assert!(matches!(Damon::acquire_at(&running), Err(Refusal::Running)));
+        match Damon::acquire_at(&set_up) {
+            Err(Refusal::SetUp(operations)) => assert_eq!(operations, ["vaddr", "paddr"]),
+            other => panic!("{other:?}"),
+        }
+        for root in [running, set_up] {
+            assert_eq!(read(&root.join("kdamonds/nr_kdamonds")).unwrap(), "1", "nothing was changed");
+            fs::remove_dir_all(root).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_taken_is_given_back() {
+        let root = admin("free", 0, "off\n");
+        let damon = Damon::acquire_at(&root).unwrap();
+        assert_eq!(read(&root.join("kdamonds/nr_kdamonds")).unwrap(), "1");
+        assert_eq!(damon.operations().unwrap(), ["vaddr", "paddr"]);
+        drop(damon);
+        assert_eq!(read(&root.join("kdamonds/nr_kdamonds")).unwrap(), "0");
+        fs::remove_dir_all(root).unwrap();
+        assert!(matches!(Damon::acquire_at(Path::new("/nonexistent")), Err(Refusal::Missing)));
+    }
+}

@@ -74,7 +74,7 @@ pub fn read(words: &[u64]) -> u64 {
     black_box(sums.iter().chain(rest).fold(0, |all, &sum| all.wrapping_add(sum)))
 }
 
-/// How [`write`] writes on this kind of machine, in words.
+/// How [`write()`] writes on this kind of machine, in words.
 pub const WRITES: &str = if cfg!(target_arch = "x86_64") { "non-temporal stores" } else { "ordinary stores" };
 
 /// Writes all of the memory once, in order: on x86-64 with non-temporal stores, which do not read the lines first, so

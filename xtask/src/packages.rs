@@ -6,13 +6,15 @@ use std::process::Command;
 use crate::failure::{Context, Failure, Result};
 use crate::step::captured;
 
-/// What the workspace is built with, beside Rust and a C compiler.
-pub const BUILD: &[&str] = &["libhwloc-dev", "pkg-config"];
+/// What the workspace is built with, beside Rust and a C compiler. The hwloc bindings ask the linker for what hwloc
+/// itself uses too, hence libudev.
+pub const BUILD: &[&str] = &["libhwloc-dev", "libudev-dev", "pkg-config"];
 /// What the demo runs.
-pub const DEMO: &[&str] = &["libhwloc-dev", "pkg-config", "procps", "redis-server"];
+pub const DEMO: &[&str] = &["libhwloc-dev", "libudev-dev", "pkg-config", "procps", "redis-server"];
 /// What the tests run: compilers, real programs, an OpenCL implementation on the CPU.
 pub const TEST: &[&str] = &[
     "libhwloc-dev",
+    "libudev-dev",
     "pkg-config",
     "procps",
     "binutils",

@@ -104,6 +104,15 @@ impl Scratch {
         unsafe { self.os_page(os_page).as_ptr().write_volatile(value) }
     }
 
+    /// Makes the CPUs forget the translations of these addresses: the kernel flushes them when rights are taken away.
+    fn flush_translations(&self) -> Result<()> {
+        for rights in [libc::PROT_READ, libc::PROT_READ | libc::PROT_WRITE] {
+            // SAFETY: our own mapping, which nobody writes meanwhile; it ends up writable as before.
+            Errno::result(unsafe { libc::mprotect(self.at.as_ptr().cast(), self.len, rights) })?;
+        }
+        Ok(())
+    }
+
     /// Lets a system call write one byte into an OS page: what `read(2)` into a buffer does.
     fn set_by_system_call(&self, os_page: usize, zeroes: &File) -> Result<()> {
         // SAFETY: one byte inside the mapping.

@@ -86,6 +86,8 @@ pub fn referenced_bits() -> Outcome {
     if referenced()? != 0 {
         return Err(Obstacle::silent("clearing the referenced bits"));
     }
+    // The kernel clears the bits without flushing the TLB, and an address that is still in the TLB sets none.
+    memory.flush_translations().map_err(Obstacle::at("mprotect"))?;
     memory.set(1, 2);
     let touched = os_page_size() as u64 / 1024;
     if referenced()? == touched { Ok(()) } else { Err(Obstacle::silent("finding the OS page that was touched")) }

@@ -180,7 +180,7 @@ fn cxl(cxl: &CxlReport) -> String {
 }
 
 fn section(title: &str, mechanisms: &[Mechanism]) -> String {
-    let mut table = Table::new(&[(title, Align::Left), ("STATE", Align::Left), ("", Align::Left)]);
+    let mut table = Table::new(&[(title, Align::Left), ("STATE", Align::Left), ("ABOUT", Align::Left)]);
     for mechanism in mechanisms {
         let why = mechanism.reason.as_deref().unwrap_or(&mechanism.gives);
         table.row([mechanism.name.as_str(), mechanism.verdict.as_str(), why]);

@@ -9,7 +9,7 @@ use tiermem_discovery::report::TierReport;
 use tiermem_discovery::{Report, cache};
 use tiermem_sys::cpu;
 use tiermem_tiers::provider::{Obstacle, OpenError, open};
-use tiermem_tiers::{Attribute, Bytes, Source, TierId, TierKind, TierSpec};
+use tiermem_tiers::{Attribute, Bytes, GRANULE, Source, TierId, TierKind, TierSpec};
 
 use super::list::{bandwidth, failure, latency, this_machine};
 use crate::curves;
@@ -71,8 +71,28 @@ struct Target {
     location: String,
     /// CPUs to measure from.
     cpus: Vec<u32>,
-    /// A file that exists for the measurement only.
-    scratch: Option<PathBuf>,
+    /// Memory that may be used at most, so that the rest of the machine keeps enough.
+    room: Option<Bytes>,
+    /// A folder that exists for the measurement only.
+    scratch: Option<Scratch>,
+}
+
+/// A folder that is removed, with all that is in it, when dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn make(under: &Path) -> Result<Self, String> {
+        let path = under.join(format!("tiermem-probe-{}", std::process::id()));
+        std::fs::create_dir(&path).map_err(|error| format!("cannot make {}: {error}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // It was ours alone. If removing it fails, the user sees it in the directory that was measured.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 const FORMAT: &str = "tiermem-probe-result/1";
@@ -84,9 +104,13 @@ impl Probe {
         let working_set = self.effort(&report, Vec::new()).working_set;
         let mut probed =
             Probed { tiers: Vec::new(), skipped: Vec::new(), cache: None, notes: notes(&report, working_set) };
-        for target in self.targets(&report, working_set, &mut probed.skipped)? {
-            let effort = self.effort(&report, target.cpus.clone());
-            match measure_one(&target, &effort) {
+        for mut target in self.targets(&report, working_set, &mut probed.skipped)? {
+            let mut effort = self.effort(&report, target.cpus.clone());
+            if let Some(room) = target.room.filter(|&room| room < effort.working_set) {
+                probed.notes.push(format!("{}: a quarter of what is free, {room}, is measured", target.spec.name));
+                effort.working_set = room;
+            }
+            match measure_one(&mut target, &effort) {
                 Ok(measurement) => probed.tiers.push(measurement),
                 Err(refusal) if self.names_tiers() => return Err(refusal),
                 Err(refusal) => {
@@ -128,7 +152,7 @@ impl Probe {
             let spec: TierSpec = text.parse().map_err(|e| Failure::new(Exit::BadInput, format!("{e}")))?;
             let location = spec.location.clone();
             let node = report.tiers.iter().find(|t| t.kind == spec.kind.as_str() && t.location == location);
-            targets.push(Target { spec, location, cpus: near(node, report), scratch: None });
+            targets.push(Target { spec, location, cpus: near(node, report), room: None, scratch: None });
         }
         if !self.names_tiers() {
             for tier in &report.tiers {
@@ -144,7 +168,7 @@ impl Probe {
 
 fn parse_size(text: &str) -> Result<Bytes, String> {
     let size = Bytes::parse(text).map_err(|e| e.to_string())?;
-    let whole = Bytes(size.0 / Bytes::mib(2).0 * Bytes::mib(2).0);
+    let whole = Bytes(size.0 / GRANULE.0 * GRANULE.0);
     if whole < Bytes::mib(16) { Err("at least 16M are needed".to_owned()) } else { Ok(whole) }
 }
 
@@ -161,15 +185,20 @@ fn listed(tier: &TierReport, report: &Report, room: Bytes) -> Result<Target, Str
     if matches!(spec.kind, TierKind::DaxFile | TierKind::Nvme) {
         let free = tier.free_bytes.map_or(room, Bytes);
         // A quarter of what is left stays free for others.
-        let size = Bytes(room.0.min(free.0 / 4 * 3) / Bytes::mib(2).0 * Bytes::mib(2).0);
+        let size = Bytes(room.0.min(free.0 / 4 * 3) / GRANULE.0 * GRANULE.0);
         spec.attributes.capacity = Some(Attribute::new(size, Source::Configured));
+        let folder = Scratch::make(Path::new(&tier.location))?;
+        let inside = if spec.kind == TierKind::DaxFile { folder.0.join("memory") } else { folder.0.clone() };
+        spec.location = inside.to_string_lossy().into_owned();
+        scratch = Some(folder);
     }
-    if spec.kind == TierKind::DaxFile {
-        let file = Path::new(&tier.location).join(format!("tiermem-probe-{}", std::process::id()));
-        spec.location = file.to_string_lossy().into_owned();
-        scratch = Some(file);
-    }
-    Ok(Target { spec, location: tier.location.clone(), cpus: near(Some(tier), report), scratch })
+    let room = tier.node.as_ref().and(tier.free_bytes).map(|free| quarter(Bytes(free)));
+    Ok(Target { spec, location: tier.location.clone(), cpus: near(Some(tier), report), room, scratch })
+}
+
+/// A quarter, in whole granules, at least 16 MiB.
+fn quarter(free: Bytes) -> Bytes {
+    Bytes(free.0 / 4 / GRANULE.0 * GRANULE.0).max(Bytes::mib(16))
 }
 
 /// CPUs that reach the tier fastest and that we may use: the node's own, else those of its initiators, else all.
@@ -185,13 +214,17 @@ fn near(tier: Option<&TierReport>, report: &Report) -> Vec<u32> {
     [usable(own), usable(theirs)].into_iter().find(|cpus| !cpus.is_empty()).unwrap_or(allowed)
 }
 
-fn measure_one(target: &Target, effort: &Effort) -> Result<Measurement, Failure> {
+fn measure_one(target: &mut Target, effort: &Effort) -> Result<Measurement, Failure> {
     let bar = ProgressBar::new(0);
     if let Ok(style) = ProgressStyle::with_template("{prefix:>12} {bar:30} {pos}/{len} {msg}") {
         bar.set_style(style);
     }
     bar.set_prefix(target.spec.name.to_string());
     let provider = open(&target.spec, TierId(0)).map_err(open_failure);
+    if target.spec.kind == TierKind::DaxFile {
+        // An open file needs no name, and without one it cannot be left behind, whatever happens.
+        target.scratch = None;
+    }
     let measured = provider.and_then(|provider| {
         let mut progress = |done: usize, all: usize, what: &str| {
             bar.set_length(all as u64);
@@ -202,10 +235,6 @@ fn measure_one(target: &Target, effort: &Effort) -> Result<Measurement, Failure>
             .map_err(|error| Failure::new(Exit::Failed, error.to_string()))
     });
     bar.finish_and_clear();
-    if let Some(file) = &target.scratch {
-        // It was ours alone; a provider that removes its file itself has left nothing to remove.
-        let _ = std::fs::remove_file(file);
-    }
     measured
 }
 

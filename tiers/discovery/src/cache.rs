@@ -56,7 +56,7 @@ impl Measured {
             ];
             for (slot, spread) in slots {
                 if let Some(Spread { median, mad, samples }) = spread {
-                    let detail = format!("median of {samples}, deviation {mad:.3e}, at {} s", found.measured_at);
+                    let detail = format!("median of {samples}, deviation {mad:.3e}, Unix time {}", found.measured_at);
                     Figures::add(slot, Figure::new(median, Source::Measured, detail));
                 }
             }

@@ -14,11 +14,17 @@ pub fn machine(roots: &Roots) -> Report {
     let mut report =
         Report { machine: describe(roots), tiers, cxl: cxl::find(roots), mechanisms: None, notes: Vec::new() };
     if roots.is_host() {
+        // Starting the accelerators' runtimes takes longest, and waits for nothing here.
+        let devices = std::thread::spawn(device::find);
         hwloc::enrich(&mut report);
-        let devices = device::find();
-        report.tiers.extend(devices.tiers);
-        report.notes.extend(devices.notes);
         report.mechanisms = Some(mechanism::probe_all(&report));
+        match devices.join() {
+            Ok(devices) => {
+                report.tiers.extend(devices.tiers);
+                report.notes.extend(devices.notes);
+            }
+            Err(_) => report.notes.push("looking for accelerators failed".to_owned()),
+        }
     }
     // Memory first, storage last; within a kind in the order found.
     report.tiers.sort_by_key(rank);
@@ -32,7 +38,9 @@ pub fn machine(roots: &Roots) -> Report {
 
 fn rank(tier: &TierReport) -> usize {
     const ORDER: [&str; 6] = ["device", "dram", "cxl-node", "devdax", "dax-file", "nvme"];
-    ORDER.iter().position(|kind| *kind == tier.kind).unwrap_or(ORDER.len())
+    // A runtime that offers the CPU as a device has nothing faster than DRAM to offer.
+    let is_cpu = tier.name.starts_with("opencl-cpu");
+    ORDER.iter().position(|kind| *kind == tier.kind && !is_cpu).unwrap_or(ORDER.len())
 }
 
 fn describe(roots: &Roots) -> Machine {
@@ -43,6 +51,7 @@ fn describe(roots: &Roots) -> Machine {
     };
     let is_virtual = field("flags").is_some_and(|flags| flags.split(' ').any(|flag| flag == "hypervisor"));
     let vendor = text(roots.sys.join("class/dmi/id/sys_vendor")).or_else(|| text(roots.sys.join("hypervisor/type")));
+    let vendor = vendor.or_else(|| if roots.is_host() { tiermem_sys::cpu::hypervisor() } else { None });
     let online = text(roots.sys.join("devices/system/cpu/online"));
     Machine {
         origin: "this machine".to_owned(),

@@ -311,3 +311,40 @@ pub struct CxlDecoder {
     /// Class of service of a root decoder.
     pub qos_class: Option<u64>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures(figures: &[(f64, Source)]) -> Figures {
+        let mut slot = None;
+        for &(value, source) in figures {
+            Figures::add(&mut slot, Figure::new(value, source, "test"));
+        }
+        slot.unwrap()
+    }
+
+    #[test]
+    fn what_was_measured_is_chosen_and_the_table_stays_visible() {
+        for order in
+            [[(402.0, Source::Cdat), (350.0, Source::Measured)], [(350.0, Source::Measured), (402.0, Source::Cdat)]]
+        {
+            let figures = figures(&order);
+            assert_eq!((figures.chosen.value, figures.others[0].value), (350.0, 402.0));
+            assert!(figures.why.is_some_and(|why| why.contains("measured")));
+        }
+    }
+
+    #[test]
+    fn an_assumption_never_replaces_a_table() {
+        let figures = figures(&[(402.0, Source::Hmat), (210.0, Source::Assumed)]);
+        assert_eq!(figures.chosen.source, "HMAT");
+        assert_eq!(figures.others[0].source, "assumed");
+    }
+
+    #[test]
+    fn a_single_figure_needs_no_reason() {
+        let json = serde_json::to_value(figures(&[(64.0, Source::Kernel)])).unwrap();
+        assert_eq!(json, serde_json::json!({"value": 64, "source": "kernel", "detail": "test"}));
+    }
+}

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tiermem_tiers::{Bytes, Error, Extent, GRANULE, Provenance, Provider};
 
+use super::pace::Pace;
 use super::{Effort, Measurement, Progress, SmallCopies, Spread};
 
 const SMALL: usize = 4096;
@@ -86,42 +87,43 @@ struct Copier<'a> {
 }
 
 impl Copier<'_> {
-    /// Random copies of 4 KiB, one after another; nanoseconds each.
+    /// Random copies of 4 KiB, one after another; nanoseconds of the median one.
     fn small(&mut self, write: bool, run: Duration) -> Result<f64, Error> {
         let mut buffer = Buffer::new(SMALL);
         let places = self.extent.len().0 / SMALL as u64;
-        let begun = Instant::now();
-        let mut count = 0u32;
-        while begun.elapsed() < run || count == 0 {
+        let mut pace = Pace::default();
+        let mut outcome = Ok(());
+        while outcome.is_ok() && (pace.elapsed() < run || pace.is_empty()) {
             self.random ^= self.random << 13;
             self.random ^= self.random >> 7;
             self.random ^= self.random << 17;
-            copy(self.provider, self.extent, self.random % places * SMALL as u64, buffer.bytes(), write)?;
-            count += 1;
+            let at = self.random % places * SMALL as u64;
+            pace.time(1, || outcome = copy(self.provider, self.extent, at, buffer.bytes(), write));
         }
-        Ok(begun.elapsed().as_nanos() as f64 / f64::from(count))
+        outcome.map(|()| 1e9 / pace.paced().per_second)
     }
 
     /// Copies of 2 MiB in order, by several threads in parts of their own; bytes per second.
     fn streams(&mut self, threads: usize, write: bool, run: Duration) -> Result<f64, Error> {
         let places = self.extent.len().0 / LARGE as u64;
         let threads = (threads.max(1) as u64).min(places);
-        let begun = Instant::now();
         let (provider, extent) = (self.provider, self.extent);
+        let mut buffers: Vec<Buffer> = (0..threads).map(|_| Buffer::new(LARGE)).collect();
+        let begun = Instant::now();
         let bytes: Result<u64, Error> = thread::scope(|scope| {
-            let work = |thread: u64| {
-                move || -> Result<u64, Error> {
-                    let mut buffer = Buffer::new(LARGE);
-                    let (mut place, mut bytes) = (thread, 0);
-                    while begun.elapsed() < run || bytes == 0 {
-                        copy(provider, extent, place * LARGE as u64, buffer.bytes(), write)?;
-                        bytes += LARGE as u64;
-                        place = if place + threads < places { place + threads } else { thread };
-                    }
-                    Ok(bytes)
+            let work = |thread: u64, buffer: &mut Buffer| -> Result<u64, Error> {
+                let (mut place, mut bytes) = (thread, 0);
+                while begun.elapsed() < run || bytes == 0 {
+                    copy(provider, extent, place * LARGE as u64, buffer.bytes(), write)?;
+                    bytes += LARGE as u64;
+                    place = if place + threads < places { place + threads } else { thread };
                 }
+                Ok(bytes)
             };
-            let handles: Vec<_> = (0..threads).map(|thread| scope.spawn(work(thread))).collect();
+            let handles: Vec<_> = (0..threads)
+                .zip(&mut buffers)
+                .map(|(thread, buffer)| scope.spawn(move || work(thread, buffer)))
+                .collect();
             // A thread of ours does not panic; if it did, it copied nothing.
             handles.into_iter().map(|handle| handle.join().unwrap_or(Ok(0))).sum()
         });

@@ -1,18 +1,25 @@
 //! Tiers that the CPU addresses: latency by pointer chase, bandwidth by streams, and both at once.
 
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tiermem_sys::sync::atomic::{AtomicBool, Ordering};
 
 use tiermem_sys::cpu;
 use tiermem_sys::stress::{self, Ring};
 use tiermem_tiers::{Bytes, Error, Provider};
 
+use super::pace::{Pace, Paced};
 use super::{Effort, LoadPoint, Measurement, Progress, Spread, hold};
 
 /// Loads between two looks at the clock: about 0.2 ms on slow memory, so that looking costs nothing.
 const STEPS: u64 = 1024;
+
+/// Words in the pieces of 256 KiB that a bandwidth thread works on between two looks at the clock.
+const PIECE: usize = 1 << 15;
+
+/// Words in the blocks of 4 KiB between which a load thread pauses.
+const BLOCK: usize = 512;
 
 pub(super) fn measure(
     provider: &dyn Provider,
@@ -30,32 +37,36 @@ pub(super) fn measure(
     note_pages(result);
     progress.step(1, all, "write bandwidth");
     let run = Duration::from_millis(effort.run_ms);
-    let repeat = |measure: &mut dyn FnMut() -> f64| -> Spread {
+    let mut kept_waiting = Vec::new();
+    let mut repeat = |measure: &mut dyn FnMut() -> Paced| -> Vec<Paced> {
         // The first run faults the memory in and wakes the CPUs, and does not count.
         measure();
-        Spread::of(&(0..effort.repeats).map(|_| measure()).collect::<Vec<_>>())
+        let runs: Vec<Paced> = (0..effort.repeats).map(|_| measure()).collect();
+        kept_waiting.extend(runs.iter().map(|run| run.kept_waiting));
+        runs
     };
-    result.write_bandwidth = Some(repeat(&mut || write_bandwidth(words, &effort.cpus, run)));
+    result.write_bandwidth = Some(rates(&repeat(&mut || write_bandwidth(words, &effort.cpus, run))));
     progress.step(2, all, "read bandwidth");
-    result.read_bandwidth = Some(repeat(&mut || read_bandwidth(words, &effort.cpus, run)));
+    result.read_bandwidth = Some(rates(&repeat(&mut || read_bandwidth(words, &effort.cpus, run))));
     progress.step(3, all, "idle latency");
     // The chase has one half of the memory and the load threads the other, so that neither warms the other's lines.
     let (chased, streamed) = words.split_at_mut(words.len() / 2);
     let ring = Ring::new(chased, result.measured_at);
-    let idle = repeat(&mut || chase_under_load(&ring, streamed, &effort.cpus, None, run).1);
+    let idle = latencies(&repeat(&mut || chase_under_load(&ring, streamed, &effort.cpus, None, run).1));
     result.read_latency_ns = Some(idle);
     result.loaded.push(LoadPoint { pause: None, bandwidth: Spread::default(), latency_ns: idle });
-    for (step, &pause) in effort.pauses.iter().enumerate() {
+    if effort.cpus.len() < 2 {
+        result.notes.push("one CPU cannot load memory and measure latency at once: no latency under load".to_owned());
+    }
+    let pauses = effort.pauses.iter().filter(|_| effort.cpus.len() >= 2);
+    for (step, &pause) in pauses.enumerate() {
         progress.step(4 + step, all, "latency under load");
-        let (mut bandwidths, mut latencies) = (Vec::new(), Vec::new());
-        for _ in 0..effort.repeats {
-            let (bandwidth, latency) = chase_under_load(&ring, streamed, &effort.cpus, Some(pause), run);
-            bandwidths.push(bandwidth);
-            latencies.push(latency);
-        }
-        let (bandwidth, latency_ns) = (Spread::of(&bandwidths), Spread::of(&latencies));
+        let runs = (0..effort.repeats).map(|_| chase_under_load(&ring, streamed, &effort.cpus, Some(pause), run));
+        let (loads, chases): (Vec<Paced>, Vec<Paced>) = runs.unzip();
+        let (bandwidth, latency_ns) = (rates(&loads), latencies(&chases));
         result.loaded.push(LoadPoint { pause: Some(pause), bandwidth, latency_ns });
     }
+    note_waiting(Spread::of(&kept_waiting).median, result);
     Ok(())
 }
 
@@ -71,44 +82,60 @@ fn note_pages(result: &mut Measurement) {
     }
 }
 
-/// Lets one thread a CPU work on its own part of the memory for `run`; bytes per second of all of them together.
-fn bandwidth(parts: Vec<&mut [u64]>, cpus: &[u32], run: Duration, work: fn(&mut [u64])) -> f64 {
-    let start = Barrier::new(parts.len());
-    let (bytes, longest_ns) = (AtomicU64::new(0), AtomicU64::new(0));
-    thread::scope(|scope| {
-        for (index, part) in parts.into_iter().enumerate() {
-            let (start, bytes, longest_ns) = (&start, &bytes, &longest_ns);
-            scope.spawn(move || {
-                pin_to(cpus.get(index));
-                start.wait();
-                let begun = Instant::now();
-                let mut done = 0;
-                // A whole pass can take long on a slow tier, so the clock is looked at more often.
-                'run: loop {
-                    for piece in part.chunks_mut(1 << 15) {
-                        work(piece);
-                        done += size_of_val(piece) as u64;
-                        if begun.elapsed() >= run {
-                            break 'run;
-                        }
-                    }
-                }
-                // Relaxed: the end of the scope makes both visible.
-                bytes.fetch_add(done, Ordering::Relaxed);
-                longest_ns.fetch_max(nanoseconds(begun.elapsed()), Ordering::Relaxed);
-            });
-        }
-    });
-    per_second(bytes.into_inner(), longest_ns.into_inner())
+fn note_waiting(part: f64, result: &mut Measurement) {
+    if part > 0.1 {
+        let percent = part * 100.0;
+        let what = "the CPUs were busy with other work";
+        let so = "figures are of their undisturbed pieces, and bandwidth, added up over threads, may be too high";
+        result.notes.push(format!("{what}: threads waited {percent:.0} % of the time; {so}"));
+    }
 }
 
-fn read_bandwidth(words: &mut [u64], cpus: &[u32], run: Duration) -> f64 {
+fn rates(runs: &[Paced]) -> Spread {
+    Spread::of(&runs.iter().map(|run| run.per_second).collect::<Vec<_>>())
+}
+
+fn latencies(runs: &[Paced]) -> Spread {
+    Spread::of(&runs.iter().map(|run| 1e9 / run.per_second.max(1.0)).collect::<Vec<_>>())
+}
+
+/// Lets one thread a CPU work on its own part of the memory for `run`; bytes per second of all of them together.
+fn bandwidth(parts: Vec<&mut [u64]>, cpus: &[u32], run: Duration, work: fn(&mut [u64])) -> Paced {
+    let start = Barrier::new(parts.len());
+    thread::scope(|scope| {
+        let threads: Vec<_> = parts
+            .into_iter()
+            .enumerate()
+            .map(|(index, part)| {
+                let start = &start;
+                scope.spawn(move || {
+                    pin_to(cpus.get(index));
+                    start.wait();
+                    let mut pace = Pace::default();
+                    // A whole pass can take long on a slow tier, so the clock is looked at more often.
+                    while pace.elapsed() < run {
+                        for piece in part.chunks_exact_mut(PIECE.min(part.len().max(1))) {
+                            pace.time(size_of_val(piece), || work(piece));
+                            if pace.elapsed() >= run {
+                                break;
+                            }
+                        }
+                    }
+                    pace.paced()
+                })
+            })
+            .collect();
+        threads.into_iter().filter_map(|thread| thread.join().ok()).fold(Paced::default(), Paced::together)
+    })
+}
+
+fn read_bandwidth(words: &mut [u64], cpus: &[u32], run: Duration) -> Paced {
     bandwidth(parts(words, cpus.len()), cpus, run, |piece| {
         stress::read(piece);
     })
 }
 
-fn write_bandwidth(words: &mut [u64], cpus: &[u32], run: Duration) -> f64 {
+fn write_bandwidth(words: &mut [u64], cpus: &[u32], run: Duration) -> Paced {
     bandwidth(parts(words, cpus.len()), cpus, run, |piece| stress::write(piece, 0x5a5a))
 }
 
@@ -117,61 +144,66 @@ fn parts(words: &mut [u64], count: usize) -> Vec<&mut [u64]> {
     words.chunks_mut(size).collect()
 }
 
-/// Follows the ring on the first CPU while the others read `streamed` with pauses; returns their bandwidth in bytes
-/// per second and the latency of the chase in nanoseconds. Without a pause there are no others.
-fn chase_under_load(ring: &Ring<'_>, streamed: &[u64], cpus: &[u32], pause: Option<u32>, run: Duration) -> (f64, f64) {
-    let loaders = if pause.is_some() { cpus.len().saturating_sub(1).max(1) } else { 0 };
+/// Follows the ring on the first CPU while the others read `streamed` with pauses; returns their pace and that of the
+/// chase. Without a pause there are no others.
+fn chase_under_load(
+    ring: &Ring<'_>,
+    streamed: &[u64],
+    cpus: &[u32],
+    pause: Option<u32>,
+    run: Duration,
+) -> (Paced, Paced) {
+    let loaders = if pause.is_some() { cpus.len().saturating_sub(1) } else { 0 };
     let (start, stop) = (Barrier::new(loaders + 1), AtomicBool::new(false));
-    let bytes = AtomicU64::new(0);
-    let (elapsed, steps) = thread::scope(|scope| {
-        for index in 0..loaders {
-            let size = streamed.len().div_ceil(loaders);
-            let part = streamed.chunks(size).nth(index).unwrap_or(&[]);
-            let (start, stop, bytes) = (&start, &stop, &bytes);
-            scope.spawn(move || {
-                pin_to(cpus.get(index + 1));
-                start.wait();
-                bytes.fetch_add(stream_until(part, pause.unwrap_or(0), stop), Ordering::Relaxed);
-            });
-        }
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..loaders)
+            .map(|index| {
+                let size = streamed.len().div_ceil(loaders).max(1);
+                let part = streamed.chunks(size).nth(index).unwrap_or(&[]);
+                let (start, stop) = (&start, &stop);
+                scope.spawn(move || {
+                    pin_to(cpus.get(index + 1));
+                    start.wait();
+                    stream_until(part, pause.unwrap_or(0), stop)
+                })
+            })
+            .collect();
         let chase = scope.spawn(|| {
             pin_to(cpus.first());
             start.wait();
-            let begun = Instant::now();
-            let (mut at, mut steps) = (0, 0);
-            while begun.elapsed() < run {
-                at = ring.follow(at, STEPS);
-                steps += STEPS;
+            let (mut pace, mut at) = (Pace::default(), 0);
+            while pace.elapsed() < run {
+                pace.time(STEPS as usize, || at = ring.follow(at, STEPS));
             }
-            let elapsed = begun.elapsed();
             // Relaxed: the threads only need to see it soon.
             stop.store(true, Ordering::Relaxed);
-            (elapsed, steps)
+            pace.paced()
         });
-        chase.join().unwrap_or((run, 1))
-    });
-    #[expect(clippy::cast_precision_loss, reason = "run times are far below 2^53 ns")]
-    let latency = nanoseconds(elapsed) as f64 / steps as f64;
-    (per_second(bytes.into_inner(), nanoseconds(elapsed)), latency)
+        let chase = chase.join().unwrap_or_default();
+        (threads.into_iter().filter_map(|thread| thread.join().ok()).fold(Paced::default(), Paced::together), chase)
+    })
 }
 
-/// Reads in blocks of 4 KiB, resting after each, until told to stop; bytes read.
-fn stream_until(part: &[u64], pause: u32, stop: &AtomicBool) -> u64 {
-    let mut bytes = 0;
-    while !part.is_empty() {
-        for block in part.chunks(512) {
-            stress::read(block);
-            bytes += size_of_val(block) as u64;
-            for _ in 0..pause {
-                std::hint::spin_loop();
-            }
-            // Relaxed: as above.
+/// Reads in blocks of 4 KiB, resting after each, until told to stop.
+fn stream_until(part: &[u64], pause: u32, stop: &AtomicBool) -> Paced {
+    let mut pace = Pace::default();
+    // Long pauses are timed one by one, short ones together, so that timing costs little either way.
+    let together = if pause < 1000 { BLOCK * 16 } else { BLOCK };
+    // Relaxed: as above.
+    while !part.is_empty() && !stop.load(Ordering::Relaxed) {
+        for blocks in part.chunks(together) {
+            pace.time(size_of_val(blocks), || {
+                for block in blocks.chunks(BLOCK) {
+                    stress::read(block);
+                    (0..pause).for_each(|_| std::hint::spin_loop());
+                }
+            });
             if stop.load(Ordering::Relaxed) {
-                return bytes;
+                break;
             }
         }
     }
-    bytes
+    pace.paced()
 }
 
 fn pin_to(cpu: Option<&u32>) {
@@ -179,13 +211,4 @@ fn pin_to(cpu: Option<&u32>) {
         // A thread that may not be pinned still measures; the scheduler keeps it where it is most of the time.
         let _ = cpu::pin(&[cpu]);
     }
-}
-
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
-fn per_second(bytes: u64, nanoseconds: u64) -> f64 {
-    bytes as f64 * 1e9 / nanoseconds.max(1) as f64
 }

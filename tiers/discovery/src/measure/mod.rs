@@ -3,6 +3,7 @@
 
 mod copied;
 mod loaded;
+mod pace;
 mod spread;
 
 use std::fmt;
@@ -34,7 +35,7 @@ impl Effort {
     pub fn thorough(last_level_cache: Option<u64>, cpus: Vec<u32>) -> Self {
         let wanted = last_level_cache.unwrap_or(64 << 20).saturating_mul(4).clamp(64 << 20, 1 << 30);
         let working_set = Bytes(wanted / GRANULE.0 * GRANULE.0);
-        let pauses = vec![20_000, 8_000, 4_000, 2_000, 1_000, 500, 200, 50, 0];
+        let pauses = vec![2000, 500, 200, 100, 50, 20, 10, 5, 2, 0];
         Self { working_set, repeats: 7, run_ms: 150, pauses, cpus }
     }
 
@@ -42,7 +43,7 @@ impl Effort {
     pub fn quick(last_level_cache: Option<u64>, cpus: Vec<u32>) -> Self {
         let thorough = Self::thorough(last_level_cache, cpus);
         let working_set = thorough.working_set.min(Bytes::mib(256));
-        Self { working_set, repeats: 3, run_ms: 40, pauses: vec![4_000, 500, 0], ..thorough }
+        Self { working_set, repeats: 3, run_ms: 40, pauses: vec![200, 20, 0], ..thorough }
     }
 }
 
@@ -141,7 +142,10 @@ pub fn tier(
         _ => copied::measure(provider, effort, progress, &mut result)?,
     }
     if effort.cpus.len() < 4 {
-        result.notes.push(format!("{} CPUs are few: bandwidth and loaded latency are lower bounds", effort.cpus.len()));
+        result.notes.push(format!(
+            "{} CPUs cannot load a memory controller fully: more of them would reach further",
+            effort.cpus.len()
+        ));
     }
     if cfg!(debug_assertions) {
         result.notes.push("measured by an unoptimised build".to_owned());

@@ -151,10 +151,11 @@ fn written_tracking() -> Finding {
 
 fn referenced_bits() -> Finding {
     match trial::referenced_bits() {
-        Ok(()) => Finding::works(),
-        Err(obstacle) => {
+        Ok(()) => Finding::works_with("per mapping; OS pages that stay in the TLB after clearing can be missed"),
+        Err(obstacle) if obstacle.errno.is_some() => {
             Finding::absent(obstacle.to_string()).but("needs /proc with clear_refs (CONFIG_PROC_PAGE_MONITOR)")
         }
+        Err(obstacle) => Finding::limited(obstacle.to_string()),
     }
 }
 
