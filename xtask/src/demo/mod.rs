@@ -69,7 +69,11 @@ pub fn run(workspace: &Workspace, options: &Demo) -> Result<bool> {
 
     let mut tiered = workspace.command(workspace.target("release/tierctl"));
     tiered.args(["run", "--tier", &format!("slow=dax-file:{},size={TIER_SIZE}", tier.path().display())]);
-    tiered.args(["--summary", "--limit", &format!("dram={DRAM_LIMIT}")]).arg("--report").arg(&report).args(["--", "redis-server"]);
+    tiered
+        .args(["--summary", "--limit", &format!("dram={DRAM_LIMIT}")])
+        .arg("--report")
+        .arg(&report)
+        .args(["--", "redis-server"]);
     tiered.args(server::arguments(port, &folder));
     println!("\n$ {}\n", shown(&tiered));
 
