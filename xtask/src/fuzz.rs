@@ -41,6 +41,10 @@ pub fn smoke(workspace: &Workspace, target: &str) -> Outcome {
     command.env("RUSTFLAGS", FLAGS).env("CARGO_TARGET_DIR", workspace.target("fuzz"));
     command.args([&format!("-max_total_time={SECONDS}"), "-rss_limit_mb=2048"]);
     command.arg(format!("-artifact_prefix={}/", workspace.target("fuzz").display()));
+    let words = workspace.root().join("fuzz").join(format!("{target}.dict"));
+    if words.is_file() {
+        command.arg(format!("-dict={}", words.display()));
+    }
     command.arg(&corpus);
     let seeds = workspace.root().join("fuzz/seeds").join(target);
     if seeds.is_dir() {

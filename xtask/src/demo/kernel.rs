@@ -17,7 +17,7 @@ pub struct Residence {
 }
 
 impl Residence {
-    /// Asks the kernel about process `pid`, whose slow tier lives in files whose paths begin with `tier`.
+    /// Asks the kernel about process `pid`, whose slow tier lives in the file `tier`.
     pub fn of(pid: u32, tier: &Path) -> Result<Self> {
         let path = format!("/proc/{pid}/smaps");
         Ok(Self::parse(&fs::read_to_string(&path).while_doing(&path)?, &tier.to_string_lossy()))
@@ -36,7 +36,7 @@ impl Residence {
         let mut resident = 0;
         for line in smaps.lines() {
             if let Some(path) = mapping(line) {
-                on_tier = path.starts_with(tier);
+                on_tier = path.strip_suffix(" (deleted)").unwrap_or(path) == tier;
             } else if let Some(kib) = field(line, "Rss:") {
                 resident = kib * 1024;
             } else if let Some(kib) = field(line, "Anonymous:") {
@@ -98,13 +98,13 @@ VmFlags: rd wr mr mw me ac
 
     #[test]
     fn private_copies_of_the_tier_count_as_dram() {
-        let got = Residence::parse(SMAPS, "/dev/shm/demo");
+        let got = Residence::parse(SMAPS, "/dev/shm/demo tier");
         assert_eq!(got, Residence { slow: (2048 + 924) << 10, dram: 400 << 10, files: 4 << 10 });
     }
 
     #[test]
     fn another_tiers_files_do_not_count() {
-        let got = Residence::parse(SMAPS, "/dev/shm/other");
+        let got = Residence::parse(SMAPS, "/dev/shm/demo");
         assert_eq!((got.slow, got.files), (0, (4 + 2048 + 924) << 10));
         assert!(got.slow_share() < f64::EPSILON);
     }

@@ -35,27 +35,38 @@ pub fn free_port(asked: Option<u16>) -> Result<u16> {
     Ok(listener.local_addr().while_doing("a free port")?.port())
 }
 
-/// The arguments of a server that keeps all its files in `folder` and saves only when told to.
-pub fn arguments(port: u16, folder: &Path) -> Vec<String> {
-    let folder = folder.display();
-    let log = format!("{folder}/redis-{port}.log");
-    let port = port.to_string();
-    let args: [&[&str]; 6] = [
-        &["--port", &port, "--bind", "127.0.0.1"],
-        &["--dir", &folder.to_string(), "--dbfilename", "demo.rdb"],
-        &["--save", "", "--appendonly", "no"],
-        &["--rdbcompression", "no"],
-        &["--logfile", &log],
-        &["--daemonize", "no"],
-    ];
-    args.concat().into_iter().map(str::to_owned).collect()
+/// A configuration for a server that keeps all its files in the folder that it is started in, and saves only when told
+/// to. Its paths are short, because they show in the report.
+#[derive(Debug)]
+pub struct Config<'a> {
+    pub folder: &'a Path,
+    /// Name of the configuration and of the log, without their extensions.
+    pub name: &'a str,
+    pub port: u16,
+}
+
+impl Config<'_> {
+    /// Writes the configuration and makes `command`, which ends before the server's arguments, use it.
+    pub fn apply(&self, command: &mut Command) -> Result<()> {
+        let Self { folder, name, port } = self;
+        let text = format!(
+            "port {port}\nbind 127.0.0.1\ndir .\ndbfilename demo.rdb\nrdbcompression no\nsave \"\"\nappendonly no\n\
+             logfile {name}.log\ndaemonize no\n"
+        );
+        let path = folder.join(format!("{name}.conf"));
+        fs::write(&path, text).while_doing(path.display())?;
+        command.arg(format!("{name}.conf")).current_dir(folder);
+        Ok(())
+    }
 }
 
 impl Server {
-    /// Starts `command`, which ends in a redis-server with `arguments(port, folder)`, and waits until it answers.
-    pub fn start(command: &mut Command, port: u16, folder: &Path) -> Result<Self> {
+    /// Starts `command`, which ends in `redis-server`, with this configuration and waits until it answers.
+    pub fn start(command: &mut Command, config: &Config<'_>) -> Result<Self> {
+        config.apply(command)?;
         let program = command.get_program().to_string_lossy().into_owned();
-        let log = folder.join(format!("redis-{port}.log"));
+        let log = config.folder.join(format!("{}.log", config.name));
+        let port = config.port;
         let child = command.spawn().while_doing(program)?;
         let mut server = Self { pid: child.id(), child, port, log };
         server.wait_until_ready()?;

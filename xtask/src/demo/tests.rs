@@ -1,7 +1,8 @@
 //! The demo's own parts against a plain redis-server.
 
+use std::process::Stdio;
+
 use super::*;
-use resp::Reply;
 
 const KEYS: u64 = 2_000;
 
@@ -12,8 +13,7 @@ fn plain_server(folder: &Path) -> Option<Server> {
     }
     let port = server::free_port(None).unwrap();
     let mut command = Command::new("redis-server");
-    command.args(server::arguments(port, folder));
-    Some(Server::start(&mut command, port, folder).unwrap())
+    Some(Server::start(&mut command, &Config { folder, name: "redis", port }).unwrap())
 }
 
 #[test]
@@ -58,8 +58,9 @@ fn a_server_that_cannot_start_says_why() {
         return;
     }
     let mut command = Command::new("redis-server");
-    command.args(["--no-such-option", "1"]).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
-    let error = Server::start(&mut command, server::free_port(None).unwrap(), &folder.0).unwrap_err().to_string();
+    command.args(["--no-such-option", "1"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let config = Config { folder: &folder.0, name: "broken", port: server::free_port(None).unwrap() };
+    let error = Server::start(&mut command, &config).unwrap_err().to_string();
     assert!(error.contains("ended at once"), "{error}");
 }
 

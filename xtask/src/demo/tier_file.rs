@@ -36,11 +36,13 @@ impl TierFile {
         &self.path
     }
 
-    /// Removes what is left there, be it a file or a folder.
+    /// Removes what is left there: the file, and the table of its extents beside it.
     fn remove(&self) {
-        if fs::remove_file(&self.path).is_err() {
+        let mut table = self.path.clone().into_os_string();
+        table.push(".extents");
+        for path in [self.path.as_path(), Path::new(&table)] {
             // Usually there is nothing, and that is what is wanted.
-            let _ = fs::remove_dir_all(&self.path);
+            let _ = fs::remove_file(path);
         }
     }
 }

@@ -36,7 +36,9 @@ pub fn check(packages: &[Package], tree: &Tree) -> Vec<Finding> {
 /// The libraries in the first column of the table.
 fn explained(tree: &Tree) -> BTreeSet<&str> {
     let lines = tree.get(TABLE).map_or("", |file| &file.text).lines();
-    lines.filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect()
+    let firsts = lines.filter(|line| line.starts_with("| `")).filter_map(|line| line.split('|').nth(1));
+    // Every second part stands between backticks.
+    firsts.flat_map(|first| first.split('`').skip(1).step_by(2)).collect()
 }
 
 /// The names declared under `[dependencies]` or `[workspace.dependencies]`, each with its line.
@@ -62,12 +64,12 @@ mod tests {
         Package { manifest: String::new(), name: name.to_owned(), depends_on }
     }
 
-    const TABLE_TEXT: &str = "| library | used in |\n|---|---|\n| `libc` | sys |\n";
+    const TABLE_TEXT: &str = "| library | used in |\n|---|---|\n| `libc`, `mio` | sys |\n";
 
     #[test]
     fn an_unexplained_library_is_caught() {
         let tree = Tree::of(&[(TABLE, TABLE_TEXT)]);
-        let packages = [package("tiermem-sys", &["libc", "nix"]), package("tiermem-tiers", &["tiermem-sys"])];
+        let packages = [package("tiermem-sys", &["libc", "mio", "nix"]), package("tiermem-tiers", &["tiermem-sys"])];
         let found = check(&packages, &tree);
         assert_eq!(found.len(), 1);
         assert!(found[0].fatal && found[0].message.contains("`nix`"));

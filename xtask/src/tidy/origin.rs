@@ -17,11 +17,11 @@ const FOREIGN: &[(&str, &str)] = &[
     (concat!("archive.", "ubuntu.com"), "a registry's host"),
 ];
 /// Written by cargo, which names its registry.
-const EXEMPT: &[&str] = &["Cargo.lock", "fuzz/Cargo.lock"];
+const EXEMPT: &str = "Cargo.lock";
 
 pub fn check(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for file in tree.files.iter().filter(|file| !EXEMPT.contains(&file.path.as_str())) {
+    for file in tree.files.iter().filter(|file| !file.path.ends_with(EXEMPT)) {
         for (index, line) in file.text.lines().enumerate() {
             for (text, what) in FOREIGN {
                 if line.match_indices(text).any(|(at, _)| stands_alone(text, &line[..at])) {

@@ -7,8 +7,10 @@ use super::Finding;
 use super::rust::{Line, has_word, lines};
 use super::tree::Tree;
 
-/// Folders where unsafe code may stand.
-const ALLOWED: &[&str] = &["sys/", "tiers/src/provider/", "tiers/tests/", "allocator/", "tests/", "benches/", "fuzz/"];
+/// Folders where unsafe code may stand, beside every room's own `tests/`: those are programs of their own.
+const ALLOWED: &[&str] = &["sys/", "tiers/src/provider/", "allocator/", "tests/", "benches/", "fuzz/"];
+/// Of these, the ones where the reason in the attribute is explanation enough.
+const JUDGES: &[&str] = &["tests/", "benches/", "fuzz/"];
 
 pub fn check(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -22,7 +24,7 @@ pub fn check(tree: &Tree) -> Vec<Finding> {
             if !here && (opens || has_word(&line.code, "unsafe")) {
                 let message = format!("unsafe code belongs in {}", ALLOWED.join(", "));
                 findings.push(Finding::error(&file.path, index + 1, message));
-            } else if opens && !explained(&lines, index) {
+            } else if opens && !judges(&file.path) && !explained(&lines, index) {
                 let message = "say above it why this module needs unsafe code: `// UNSAFETY: …`";
                 findings.push(Finding::error(&file.path, index + 1, message));
             }
@@ -32,7 +34,15 @@ pub fn check(tree: &Tree) -> Vec<Finding> {
 }
 
 fn may_hold(path: &str) -> bool {
-    ALLOWED.iter().any(|folder| path.starts_with(folder))
+    below_any(path, ALLOWED) || judges(path)
+}
+
+fn judges(path: &str) -> bool {
+    below_any(path, JUDGES) || path.contains("/tests/")
+}
+
+fn below_any(path: &str, folders: &[&str]) -> bool {
+    folders.iter().any(|folder| path.starts_with(folder))
 }
 
 /// The name in the `mod name;` right below line `index`, which is the module that an attribute there is about.
@@ -86,12 +96,16 @@ mod tests {
 
     #[test]
     fn a_module_that_opens_itself_without_saying_why_is_caught() {
+        let block = "fn f() { unsafe { g() } }";
         let opens = "#![expect(unsafe_code, reason = \"maps\")]\n";
         let reason = format!("// UNSAFETY: maps memory,\n// which nothing else does.\n{opens}");
         let apart = format!("// UNSAFETY: maps memory.\n\nfn f() {{}}\n{opens}");
         assert_eq!(check(&Tree::of(&[("sys/src/map.rs", opens)])).len(), 1);
         assert_eq!(check(&Tree::of(&[("sys/src/map.rs", &apart)])).len(), 1);
-        assert!(check(&Tree::of(&[("sys/src/map.rs", &reason)])).is_empty());
+        assert!(
+            check(&Tree::of(&[("sys/src/map.rs", &reason), ("tests/src/lib.rs", opens), ("sys/tests/a.rs", block)]))
+                .is_empty()
+        );
         assert_eq!(check(&Tree::of(&[("tierctl/src/main.rs", &reason)])).len(), 1, "not in this room at all");
     }
 }

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::mem::ManuallyDrop;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use tiermem_sys::sync::atomic::{AtomicBool, Ordering};
 
 use crate::provider::check;
 use crate::{Access, Bytes, Error, ErrorKind, Extent, Health, Provenance, Provider, Tier, Usage};
