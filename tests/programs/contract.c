@@ -259,7 +259,7 @@ static void calloc_is_zero(void) {
                 dirty[k] = k % 2 ? calloc(1, SIZES[i]) : calloc(SIZES[i], 1);
                 CHECK(dirty[k], "calloc(%zu)", SIZES[i]);
                 const unsigned char *bytes = dirty[k];
-                for (size_t at = 0; at < SIZES[i]; at++) CHECK(bytes[at] == 0, "calloc(%zu): byte %zu is %d", SIZES[i], at, bytes[at]);
+                for (size_t at = 0; at < SIZES[i]; at++) CHECK(bytes[at] == 0, "calloc(%zu) is dirty at %zu", SIZES[i], at);
             }
             for (int k = 0; k < n; k++) free(dirty[k]);
         }

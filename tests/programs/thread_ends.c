@@ -118,7 +118,10 @@ __attribute__((destructor)) static void at_unload(void) {
 }
 
 static void exit_handlers(void) {
-    for (size_t i = 0; i < 500; i++) fill(kept[i] = malloc(i * 100), i * 100, i);
+    for (size_t i = 0; i < 500; i++) {
+        CHECK((kept[i] = malloc(i * 100)), "malloc(%zu)", i * 100);
+        fill(kept[i], i * 100, i);
+    }
     CHECK(atexit(at_exit) == 0, "atexit");
     static char buffer_unflushed[] = "buffered output\n";
     fputs(buffer_unflushed, stdout); /* flushed at exit, from a heap buffer, after our handlers */
