@@ -2,8 +2,8 @@
  *   hold COUNT SIZE      allocates COUNT blocks of SIZE bytes, writes them and keeps them; N = how many it got
  *   thread COUNT SIZE    the same in a thread of its own
  *   free                 frees all that is held
- *   hint TIER            tm_hint_push(TIER), found with dlsym; N = its result
- *   unhint               tm_hint_pop()
+ *   hint TIER            tm_hint_push of the tier of that name, found with dlsym; N = its result, -1 for no such tier
+ *   unhint               tm_hint_pop; N = its result
  *   check                all contents are intact; N = blocks
  *   fork                 a child checks and overwrites everything, then the parent checks; N = the child's status
  *   end */
@@ -77,14 +77,15 @@ int main(void) {
             answer = (long)held_n;
             while (held_n) free(held[--held_n].block);
         } else if (!strcmp(word, "hint")) {
-            int (*push)(const char *) = (int (*)(const char *))dlsym(RTLD_DEFAULT, "tm_hint_push");
-            CHECK(push, "no tm_hint_push");
+            int (*tier)(const char *) = (int (*)(const char *))dlsym(RTLD_DEFAULT, "tm_tier");
+            int (*push)(int) = (int (*)(int))dlsym(RTLD_DEFAULT, "tm_hint_push");
+            CHECK(tier && push, "no tm_tier or tm_hint_push");
             sscanf(line, "%*s %63s", name);
-            answer = push(name);
+            answer = push(tier(name));
         } else if (!strcmp(word, "unhint")) {
-            void (*pop)(void) = (void (*)(void))dlsym(RTLD_DEFAULT, "tm_hint_pop");
+            int (*pop)(void) = (int (*)(void))dlsym(RTLD_DEFAULT, "tm_hint_pop");
             CHECK(pop, "no tm_hint_pop");
-            pop();
+            answer = pop();
         } else if (!strcmp(word, "check")) {
             answer = check();
         } else if (!strcmp(word, "fork")) {

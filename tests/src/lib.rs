@@ -21,7 +21,7 @@ pub use preload::preload;
 pub use programs::{Program, c_program, c_program_with, cpp_program, shared_library};
 pub use run::{Finished, Run, Running};
 pub use setup::{Setup, SlowFile, Tiering};
-pub use tools::{count, find, run_as_nobody, scratch, skip, wait_until};
+pub use tools::{count, find, remembered, run_as_nobody, scratch, skip, wait_until};
 
 /// One test per setup: `in_every_setup!(storm, fork_storm, 5)` makes `storm::one_tier`, `storm::two_tiers`, … that each
 /// call `fork_storm(&tiering, 5)`.

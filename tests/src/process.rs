@@ -34,7 +34,7 @@ pub(crate) fn kill_group(group: u32) {
 /// Where the processes of a group are stuck: kernel stacks, and gdb's backtraces of all threads where gdb is installed.
 pub(crate) fn describe_group(group: u32) -> String {
     let mut text = String::new();
-    for pid in group_members(group).into_iter().take(4) {
+    for pid in group_members(group).into_iter().take(2) {
         let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().replace('\0', " ");
         let _ = writeln!(text, "== process {pid}: {command}");
         for entry in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten().take(8) {

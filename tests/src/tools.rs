@@ -1,9 +1,12 @@
 //! Small helps for tests: programs of the system, skipping, waiting, counts.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
+
+use crate::preload;
 
 /// Says loudly that the running test is skipped, and why.
 pub fn skip(why: &str) {
@@ -34,6 +37,24 @@ pub fn count(name: &str, default: u64) -> u64 {
 /// A fresh directory on the disk for one test, removed afterwards.
 pub fn scratch() -> tempfile::TempDir {
     tempfile::Builder::new().prefix("tiermem-test-").tempdir().expect("a temporary directory can be made")
+}
+
+/// What a program without the preload makes of an input, remembered in the target directory: the heavy comparisons need
+/// it once for every setup. A changed program or input is another `key`, so nothing stale is found.
+pub fn remembered(program: &Path, key: impl Hash, make: impl FnOnce() -> Vec<u8>) -> Vec<u8> {
+    let data = program.metadata().expect("the program exists");
+    let mut hasher = DefaultHasher::new();
+    (program, data.len(), data.modified().ok(), key).hash(&mut hasher);
+    let folder = preload::target_directory().join("tiermem-test-programs");
+    std::fs::create_dir_all(&folder).expect("the target directory can be written");
+    let path = folder.join(format!("bare-{:016x}", hasher.finish()));
+    std::fs::read(&path).unwrap_or_else(|_| {
+        let bytes = make();
+        let unfinished = folder.join(format!("bare-{:016x}.{}", hasher.finish(), std::process::id()));
+        std::fs::write(&unfinished, &bytes).expect("the target directory can be written");
+        std::fs::rename(&unfinished, &path).expect("a file can be renamed");
+        bytes
+    })
 }
 
 /// Tries until `ready` holds; panics with `what` after `limit`.

@@ -4,14 +4,14 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use tiermem_tests::{Run, Tiering, find, in_every_setup, scratch};
+use tiermem_tests::{Run, Tiering, find, in_every_setup, remembered, scratch};
 
 fn run(program: &Path, tiering: Option<&Tiering>, folder: &Path) -> Run {
     let run = Run::new(program).current_dir(folder).limit(300);
     if let Some(tiering) = tiering { run.under(tiering) } else { run }
 }
 
-/// A few hundred functions with loops, switches, structures and floating point: about 15,000 lines.
+/// A few hundred functions with loops, switches, structures and floating point: about 4,000 lines of much code each.
 fn generated_c(functions: u32) -> String {
     let mut text = String::from("#include <stdio.h>\n#include <string.h>\n#include <math.h>\n");
     for f in 0..functions {
@@ -57,8 +57,9 @@ fn object_of_gcc(tiering: Option<&Tiering>, compiler: &Path, source: &str, text:
 
 fn gcc_object(tiering: &Tiering) {
     let Some(gcc) = find("gcc") else { return };
-    let text = generated_c(400);
-    let [bare, tiered] = [None, Some(tiering)].map(|tiering| object_of_gcc(tiering, &gcc, "generated.c", &text));
+    let text = generated_c(150);
+    let bare = remembered(&gcc, &text, || object_of_gcc(None, &gcc, "generated.c", &text));
+    let tiered = object_of_gcc(Some(tiering), &gcc, "generated.c", &text);
     assert!(bare.len() > 100_000, "too little code: {}", bare.len());
     assert!(bare == tiered, "gcc's output differs under the preload");
 }
@@ -69,7 +70,7 @@ fn gxx_object(tiering: &Tiering) {
     let mut text = String::from(
         "#include <algorithm>\n#include <functional>\n#include <iostream>\n#include <map>\n#include <regex>\n#include <string>\n#include <vector>\n",
     );
-    for n in 0..25 {
+    for n in 0..6 {
         let _ = writeln!(
             text,
             "struct t{n} {{ int v[{n} + 1]; bool operator<(const t{n} &o) const {{ return v[0] < o.v[0]; }} }};\n\
@@ -77,7 +78,8 @@ fn gxx_object(tiering: &Tiering) {
         );
     }
     text.push_str("bool match(const std::string &s) { return std::regex_match(s, std::regex(\"(a|b)*c+\")); }\n");
-    let [bare, tiered] = [None, Some(tiering)].map(|tiering| object_of_gcc(tiering, &gxx, "generated.cpp", &text));
+    let bare = remembered(&gxx, &text, || object_of_gcc(None, &gxx, "generated.cpp", &text));
+    let tiered = object_of_gcc(Some(tiering), &gxx, "generated.cpp", &text);
     assert!(bare == tiered, "g++'s output differs under the preload");
 }
 in_every_setup!(gxx, gxx_object);
@@ -85,7 +87,7 @@ in_every_setup!(gxx, gxx_object);
 /// Generic code, collections and traits: enough for rustc to use all its stages and threads.
 fn generated_rust() -> String {
     let mut text = String::from("use std::collections::{BTreeMap, HashSet};\nuse std::fmt::Debug;\n");
-    for n in 0..60 {
+    for n in 0..20 {
         let _ = writeln!(
             text,
             "#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)] pub struct T{n} {{ a: [u32; {n} % 30 + 1], b: String, c: Option<Box<T{n}>> }}\n\
@@ -95,7 +97,7 @@ fn generated_rust() -> String {
         );
     }
     text.push_str("fn t_name(i: u32) -> (u32, String) { (i, i.to_string()) }\nfn describe<T: Debug>(t: &T) -> String { format!(\"{t:?}\") }\nfn main() {\n let mut sum = 0;\n");
-    for n in 0..60 {
+    for n in 0..20 {
         let _ = writeln!(text, " sum += f{n}({n} + 1);");
     }
     text.push_str(" println!(\"{sum}\");\n}\n");
@@ -121,10 +123,13 @@ fn cargo_build(tiering: Option<&Tiering>, cargo: &Path) -> (Vec<u8>, String) {
 
 fn rust_program(tiering: &Tiering) {
     let Some(cargo) = find("cargo") else { return };
-    let (bare, bare_printed) = cargo_build(None, &cargo);
-    let (tiered, tiered_printed) = cargo_build(Some(tiering), &cargo);
-    assert_eq!(tiered_printed, bare_printed, "the compiled program prints something else");
-    assert!(!bare_printed.trim().is_empty());
-    assert_eq!(tiered.len(), bare.len(), "rustc's output differs under the preload");
+    let bare = remembered(&cargo, generated_rust(), || {
+        let (program, printed) = cargo_build(None, &cargo);
+        format!("{} bytes\n{printed}", program.len()).into_bytes()
+    });
+    let (program, printed) = cargo_build(Some(tiering), &cargo);
+    assert!(!printed.trim().is_empty());
+    let tiered = format!("{} bytes\n{printed}", program.len());
+    assert_eq!(tiered, String::from_utf8_lossy(&bare), "the built program or its output differs under the preload");
 }
 in_every_setup!(cargo_and_rustc, rust_program);

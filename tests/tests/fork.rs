@@ -12,18 +12,18 @@ fn fork_storm(tiering: &Tiering, forks: u64) {
     assert_eq!(finished.text(), format!("ok {forks}\n"));
 }
 in_setups!([two_tiers TwoTiers] storm_10_000, fork_storm, 10_000);
-in_setups!([one_tier OneTier, tight Tight, interleaved Interleaved] storm_2_000, fork_storm, 2_000);
+in_setups!([one_tier OneTier, tight Tight, interleaved Interleaved] storm_1_000, fork_storm, 1_000);
 
 /// Parent and child write afterwards, and each sees only its own writes, wherever the memory lies.
 fn exact_snapshot(tiering: &Tiering) {
     let Some(program) = c_program("fork_snapshot") else { return };
-    program.under(tiering).args(["20", "96"]).limit(200).finish().succeeded_quietly();
+    program.under(tiering).args(["10", "48"]).limit(200).finish().succeeded_quietly();
 }
 in_every_setup!(snapshot, exact_snapshot);
 
 fn spawn_loop(tiering: &Tiering) {
     let Some(program) = c_program("fork_ways") else { return };
-    program.under(tiering).args(["spawn", "100"]).limit(120).finish().succeeded_quietly();
+    program.under(tiering).args(["spawn", "40"]).limit(120).finish().succeeded_quietly();
 }
 in_every_setup!(vfork_spawn_system_popen, spawn_loop);
 

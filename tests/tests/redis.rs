@@ -64,7 +64,7 @@ impl Server {
 
 /// The value of a key in a generation: length and contents follow from both.
 fn value(key: u64, generation: u64) -> Vec<u8> {
-    let length = if key % 500 == 0 { 60_000 } else { 16 + (key * 7919 + generation * 104_729) % 1_500 };
+    let length = if key.is_multiple_of(500) { 60_000 } else { 16 + (key * 7919 + generation * 104_729) % 1_500 };
     format!("{key}:{generation};").bytes().cycle().take(usize::try_from(length).expect("small")).collect()
 }
 
@@ -120,21 +120,21 @@ fn every_value_and_a_background_save(tiering: &Tiering) {
     write_values(&mut server.client, 1, 0..keys);
     write_collections(&mut server.client);
     // Overwrite and delete, so that the heap has holes.
-    write_values(&mut server.client, 2, (0..keys).filter(|key| key % 3 == 0));
-    for key in (0..keys).filter(|key| key % 7 == 0) {
+    write_values(&mut server.client, 2, (0..keys).filter(|key| key.is_multiple_of(3)));
+    for key in (0..keys).filter(|key| key.is_multiple_of(7)) {
         server.client.queue(&[b"DEL", format!("key:{key}").as_bytes()]);
     }
     server.client.flush().expect("the server answers");
-    let generation_before = |key: u64| (key % 7 != 0).then_some(if key % 3 == 0 { 2 } else { 1 });
+    let generation_before = |key: u64| (!key.is_multiple_of(7)).then_some(if key.is_multiple_of(3) { 2 } else { 1 });
     check_values(&mut server.client, keys, generation_before);
 
     let before = server.digest();
     server.save_in_background();
-    write_values(&mut server.client, 3, (0..keys).filter(|key| key % 2 == 0)); // while the child writes the old ones
+    write_values(&mut server.client, 3, (0..keys).filter(|key| key.is_multiple_of(2))); // while the child writes the old ones
     server.wait_for_save();
     let after = server.digest();
     assert_ne!(before, after, "the writes during the save should have changed the data");
-    check_values(&mut server.client, keys, |key| if key % 2 == 0 { Some(3) } else { generation_before(key) });
+    check_values(&mut server.client, keys, |key| if key.is_multiple_of(2) { Some(3) } else { generation_before(key) });
     server.stop();
 
     // A server without preload must find in the file exactly what the data was when the save began.

@@ -1,6 +1,8 @@
 //! sqlite3 under the preload: a database in memory of a million rows, dumped identically.
 
-use tiermem_tests::{Finished, Run, Tiering, count, find, in_every_setup};
+use std::path::Path;
+
+use tiermem_tests::{Run, Tiering, count, find, in_every_setup, remembered};
 
 /// Rows whose contents follow from their number, an index, updates and deletions that leave holes, and the dump of it all.
 fn script(rows: u64) -> String {
@@ -17,29 +19,24 @@ fn script(rows: u64) -> String {
          SELECT count(*), sum(amount), min(name), max(name) FROM t;
          SELECT name, count(*) AS c FROM t GROUP BY substr(name, 1, 8) ORDER BY c DESC, name LIMIT 20;
          SELECT count(*) FROM t a JOIN t b ON a.name = b.name WHERE a.id < 50000;
-         .dump
-         "
+
+.dump
+"
     )
 }
 
-fn run(tiering: Option<&Tiering>) -> Option<Finished> {
-    let mut run = Run::new(find("sqlite3")?).args(["-batch", "-bail", ":memory:"]).limit(300);
-    if let Some(tiering) = tiering {
-        run = run.under(tiering);
-    }
-    Some(run.input(script(count("ROWS", 1_000_000))).finish().succeeded_quietly())
+fn run(program: &Path, script: &str) -> Run {
+    Run::new(program).args(["-batch", "-bail", ":memory:"]).limit(300).input(script)
 }
 
 fn same_dump(tiering: &Tiering) {
-    let (Some(bare), Some(tiered)) = (run(None), run(Some(tiering))) else { return };
+    let Some(program) = find("sqlite3") else { return };
+    let script = script(count("ROWS", 1_000_000));
+    let bare = remembered(&program, &script, || run(&program, &script).finish().succeeded_quietly().stdout);
+    let tiered = run(&program, &script).under(tiering).finish().succeeded_quietly();
     assert!(tiered.stdout.starts_with(b"ok\n"), "integrity_check: {}", tiered.describe());
-    assert!(bare.stdout.len() > 1_000_000, "the dump is suspiciously short: {}", bare.describe());
+    assert!(bare.len() > 1_000_000, "the dump is suspiciously short: {}", tiered.describe());
     // Not assert_eq!, which would print both.
-    assert!(
-        tiered.stdout == bare.stdout,
-        "the dumps differ (lengths {} and {})",
-        tiered.stdout.len(),
-        bare.stdout.len()
-    );
+    assert!(tiered.stdout == bare, "the dumps differ (lengths {} and {})", tiered.stdout.len(), bare.len());
 }
 in_every_setup!(million_rows, same_dump);
