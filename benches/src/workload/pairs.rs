@@ -11,17 +11,21 @@ use super::{Parameters, Random};
 
 /// Blocks live at the deepest point of a batch: several spans of each size class, so that the order matters (spans fill
 /// up, empty and change lists), and more than any thread cache's list.
-const BATCH: usize = 1 << 14;
+const DEEP: usize = 1 << 14;
+/// Few enough blocks to stay within one span of each class: the fast paths alone.
+const SHALLOW: usize = 1 << 8;
 
-/// `ops` pairs in batches of 16,384 mixed sizes (16 to 255 bytes); `order` is `lifo`, `fifo` or `random`.
+/// `ops` pairs in batches of 16,384 mixed sizes (16 to 255 bytes); `order` is `lifo`, `fifo` or `random`; `shallow` is
+/// random order in batches of 256.
 pub fn run(parameters: &Parameters) -> Value {
     let order = parameters.word("order", "lifo");
-    let batches = parameters.number("ops", 20_000_000).div_ceil(BATCH);
-    let (order, with_calls) = order.strip_suffix("-loop").map_or((order, true), |name| (name, false));
+    let (name, with_calls) = order.strip_suffix("-loop").map_or((order, true), |name| (name, false));
+    let (order, depth) = if name == "shallow" { ("random", SHALLOW) } else { (name, DEEP) };
+    let batches = parameters.number("ops", 20_000_000).div_ceil(depth);
     let mut random = Random::new(1);
-    let sizes: Vec<usize> = (0..BATCH).map(|_| random.skewed(16, 4)).collect();
-    let frees = free_order(order, &mut random);
-    let mut blocks = vec![std::ptr::null_mut(); BATCH];
+    let sizes: Vec<usize> = (0..depth).map(|_| random.skewed(16, 4)).collect();
+    let frees = free_order(order, depth, &mut random);
+    let mut blocks = vec![std::ptr::null_mut(); depth];
     for _ in 0..batches {
         if with_calls {
             batch_with_calls(&sizes, &frees, &mut blocks);
@@ -29,16 +33,16 @@ pub fn run(parameters: &Parameters) -> Value {
             batch_without_calls(&sizes, &frees, &mut blocks);
         }
     }
-    json!({ "pairs": batches * BATCH, "order": order })
+    json!({ "pairs": batches * depth, "order": name })
 }
 
-fn free_order(order: &str, random: &mut Random) -> Vec<u16> {
-    let mut indices: Vec<u16> = (0..BATCH as u16).collect();
+fn free_order(order: &str, depth: usize, random: &mut Random) -> Vec<u16> {
+    let mut indices: Vec<u16> = (0..depth as u16).collect();
     match order {
         "lifo" => indices.reverse(),
         "fifo" => {}
-        "random" => (1..BATCH).for_each(|index| indices.swap(index, random.below(index + 1))),
-        other => panic!("order={other}: expected lifo, fifo or random, with -loop for the loop alone"),
+        "random" => (1..depth).for_each(|index| indices.swap(index, random.below(index + 1))),
+        other => panic!("order={other}: expected lifo, fifo, random or shallow, with -loop for the loop alone"),
     }
     indices
 }
@@ -73,7 +77,7 @@ mod tests {
     #[test]
     fn every_order_frees_each_block_once() {
         for order in ["lifo", "fifo", "random"] {
-            let mut seen = free_order(order, &mut Random::new(3));
+            let mut seen = free_order(order, DEEP, &mut Random::new(3));
             seen.sort_unstable();
             assert!(seen.iter().enumerate().all(|(at, index)| at == usize::from(*index)), "{order}");
         }
