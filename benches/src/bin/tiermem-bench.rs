@@ -112,6 +112,7 @@ fn field(shared: &Shared, folders: &Folders, second_tier: &Path) -> Result<Field
     }
     let mut field = rivals::find(folders, second_tier);
     field.keep(&shared.only)?;
+    field.check_tiers(&folders.release.join("tiermem-workload"));
     field.rivals.extend(shared.rival.iter().cloned());
     field.absent.extend(failed);
     for absent in &field.absent {

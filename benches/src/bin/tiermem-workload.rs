@@ -7,7 +7,11 @@ use std::process::ExitCode;
 use tiermem_benches::workload::{self, Parameters, WORKLOADS};
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args().skip(1).peekable();
+    if arguments.peek().is_some_and(|name| name == "tier-count") {
+        println!("{}", workload::tier_count());
+        return ExitCode::SUCCESS;
+    }
     let Some(workload) = arguments.next().and_then(|name| workload::find(&name)) else {
         eprintln!("usage: tiermem-workload NAME [name=value …]\n");
         WORKLOADS.iter().for_each(|workload| eprintln!("  {:18} {}", workload.name, workload.summary));

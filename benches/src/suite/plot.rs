@@ -73,7 +73,7 @@ pub fn draw(results: &Results, baseline: &str, figure: Figure, path: &Path) -> R
     for (height, cell) in cells.iter().enumerate() {
         let height_at = height as f64;
         chart.draw_series([line((RATIO_RANGE.0, height_at), (RATIO_RANGE.1, height_at), BLACK.mix(0.12).into())])?;
-        let at = (12, MARGIN_HEIGHT as i32 - 75 + ((cells.len() - 1 - height) as u32 * ROW_HEIGHT) as i32 + 6);
+        let at = (12, chart.backend_coord(&(1.0, height_at)).1 - 6);
         root.draw(&Text::new((*cell).to_owned(), at, ("sans-serif", 13)))?;
     }
     for (index, name) in rivals.iter().enumerate() {

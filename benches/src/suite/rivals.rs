@@ -162,6 +162,20 @@ impl Field {
         }
     }
 
+    /// Drops the rival with two tiers unless the library really works with two.
+    pub fn check_tiers(&mut self, workload: &Path) {
+        let Some(at) = self.rivals.iter().position(|rival| rival.name == OURS_TWO_TIERS) else { return };
+        let output = self.rivals[at].apply(Command::new(workload).arg("tier-count")).output();
+        let (count, said) = output.map_or((String::new(), String::new()), |output| {
+            let text = |bytes| String::from_utf8_lossy(bytes).trim().to_owned();
+            (text(&output.stdout), text(&output.stderr))
+        });
+        if count != "2" {
+            let name = self.rivals.remove(at).name;
+            self.absent.push(Absent { name, why: format!("the library reports `{count}` tiers instead of 2 {said}") });
+        }
+    }
+
     /// Keeps those named in `only`; an empty list keeps all. A name that nobody has is an error.
     pub fn keep(&mut self, only: &[String]) -> Result<(), String> {
         let known = |name: &String| {

@@ -10,6 +10,7 @@ mod heap;
 mod kv;
 mod pairs;
 mod parameters;
+mod preloaded;
 mod queues;
 mod random;
 mod returning;
@@ -20,6 +21,7 @@ mod threads;
 
 pub use heap::{BLOCK_BYTES_MIN, Block, OS_PAGE_BYTES};
 pub use parameters::{Parameters, UnknownParameter};
+pub use preloaded::tier_count;
 pub use random::Random;
 pub use returning::peak_resident_bytes;
 
