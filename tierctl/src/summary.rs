@@ -87,6 +87,10 @@ pub fn text(run: &RunRecord) -> String {
         return text;
     }
     text.push_str(&tier_table(&totals));
+    let running = run.recorded.processes.iter().filter(|p| !p.ended).count();
+    if running > 0 {
+        let _ = writeln!(text, "{running} of its processes still run; `tierctl ps` lists them");
+    }
     let events = important_events(run);
     for event in events.iter().take(EVENTS_MAX) {
         let times = if event.count > 1 { format!(" ×{}", group_thousands(event.count)) } else { String::new() };

@@ -15,7 +15,7 @@ const COMMAND_MAX: usize = 240;
 /// The banner with the command, and the tiles.
 pub fn banner(view: &View<'_>) -> String {
     let run = view.run;
-    let command = run.command.join(" ");
+    let command = run.command_line();
     let shown: String = command.chars().take(COMMAND_MAX).collect();
     let cut = if shown.len() < command.len() { "…" } else { "" };
     let mut facts = vec![show_date(run.started_unix_s)];
