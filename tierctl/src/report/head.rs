@@ -55,12 +55,12 @@ fn tiles(view: &View<'_>) -> String {
         let live: u64 = peak.live.iter().sum();
         let beyond = view.beyond_dram(&peak.live);
         tiles += &tile("Peak memory", &big_bytes(live), &format!("live at {}", show_duration(peak.at_ms)));
-        let note = format!("{} of it on slower tiers", Bytes(beyond));
+        let note = format!("{} on slower tiers", Bytes(beyond));
         tiles += &tile("Beyond DRAM at the peak", &show_percent(beyond, live), &note);
     }
     let sum = |part: fn(&TierTotal) -> u64| view.tiers.iter().map(part).sum::<u64>();
     tiles += &tile("Allocations", &show_count(sum(|t| t.allocations)), &processes);
-    tiles += &tile("Fallbacks", &show_count(sum(|t| t.fallbacks)), "requests served by a later tier");
+    tiles += &tile("Fallbacks", &show_count(sum(|t| t.fallbacks)), "served by a later tier");
     format!(r#"<div class="tiles">{tiles}</div>"#)
 }
 
