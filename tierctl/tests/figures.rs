@@ -1,6 +1,8 @@
 //! `run`, `ps`, `stat` and the report with a real program under the real preload. Skipped where libtiermem.so is not
 //! built (`cargo build -p tiermem-preload`).
 
+#![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -61,7 +63,7 @@ fn a_running_program_is_listed_watched_and_reported() {
     let pid = program_of(&child);
 
     let listed = json(&tierctl(&["ps"]));
-    let is_it = |p: &&serde_json::Value| p["pid"].to_string() == pid;
+    let is_it = |p: &&serde_json::Value| p["pid"].as_u64() == pid.parse().ok();
     let entry = listed["processes"].as_array().unwrap().iter().find(is_it).expect("ps lists it");
     assert!(entry["command"].as_str().unwrap().contains("awk"));
 

@@ -24,6 +24,18 @@ use crate::run::tier_files::TierFiles;
 use crate::run::{preload, program};
 use crate::{report, segments, summary, tier_spec};
 
+/// Shown below the options.
+const HELP: &str = "\
+The program finds these in its environment; what was there under these names before is replaced or removed:
+  LD_PRELOAD           libtiermem.so, then what was there
+  TIERMEM_POLICY       the policy file, absolute
+  TIERMEM_TIERS        the SPECs of --tier, with absolute paths, separated by semicolons
+  TIERMEM_LIMITS       the --limits in bytes, separated by semicolons
+  TIERMEM_CONTROL_DIR  the private folder in which each process publishes its figures
+libtiermem.so is taken from --preload, else $TIERMEM_PRELOAD, else from beside tierctl, ../lib/tiermem or ../lib.
+
+`tierctl --help` lists the exit codes.";
+
 /// Run a program with its memory placed across tiers.
 ///
 /// The program is not changed: libtiermem.so is loaded into it and its children (LD_PRELOAD). Without --policy, host
@@ -32,6 +44,7 @@ use crate::{report, segments, summary, tier_spec};
 ///
 /// Example: tierctl run --tier slow=dax-file:/dev/shm/slow,size=4G --limit dram=64M --report out.html -- redis-server
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = HELP)]
 pub struct Run {
     /// Place memory as this policy file says (see `tierctl policy example`).
     #[arg(long, value_name = "FILE")]
