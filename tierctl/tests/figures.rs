@@ -76,6 +76,10 @@ fn a_running_program_is_listed_watched_and_reported() {
     assert!(figure(1, "live") > 1 << 20, "12 MB do not fit into 8 MiB: {seen:#}");
     assert!(figure(0, "fallbacks") > 0);
 
+    let policy = json(&tierctl(&["policy", "show", &pid]));
+    assert_eq!(policy["chain"], serde_json::json!(["dram", "more"]));
+    assert_eq!(policy["tiers"][0]["limit"], 8 << 20);
+
     // Anybody else may not.
     let mut other = Command::new("setpriv");
     other.args(["--reuid=65534", "--clear-groups", TIERCTL, "stat", &pid]);
