@@ -13,8 +13,9 @@ Exit codes:
   5  not supported by this machine, kernel, program or build
   6  bad input: a policy, SPEC, size or file that does not parse
 
-`tierctl run` returns what its CMD returned, or 128+N where signal N killed it. Where CMD did not run: one of 2 to 6 if \
-the cause is in that list, else 125 (tierctl itself failed), 126 (CMD cannot be executed) or 127 (CMD was not found).";
+`tierctl run` returns what its CMD returned, or 128+N where signal N killed it (by ^C, SIGINT, tierctl dies of it too). \
+Where CMD did not run: one of 2 to 6 if the cause is in that list, else 125 (tierctl itself failed, also where it could \
+not write the report of a CMD that succeeded), 126 (CMD cannot be executed) or 127 (CMD was not found).";
 
 /// How the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,13 +20,17 @@ pub fn read(path: &Path) -> Result<Policy, Failure> {
         Failure::new(Exit::BadInput, format!("{shown}: not UTF-8 text (byte {})", e.utf8_error().valid_up_to()))
     })?;
     let policy = Policy::parse(&text, &shown).map_err(|e| bad(&e))?;
-    for tier in policy.tiers() {
-        if let Some(source) = tier.source() {
-            let spec = format!("{}={source}", tier.name());
-            tier_spec::parse(&spec).map_err(|f| Failure::new(f.exit, format!("{shown}: {}", f.message)))?;
-        }
-    }
+    specs(&policy).map_err(|f| Failure::new(f.exit, format!("{shown}: {}", f.message)))?;
     Ok(policy)
+}
+
+/// The tiers of a policy that say where they are.
+///
+/// # Errors
+/// [`Exit::BadInput`] if one of them says it wrongly.
+pub fn specs(policy: &Policy) -> Result<Vec<TierSpec>, Failure> {
+    let with_source = policy.tiers().iter().filter_map(|t| t.source().map(|source| format!("{}={source}", t.name())));
+    with_source.map(|spec| tier_spec::parse(&spec)).collect()
 }
 
 /// Adds the tiers and limits of a command line to a policy.

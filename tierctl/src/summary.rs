@@ -1,5 +1,6 @@
 //! What `tierctl run` says on stderr when its program has ended.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use serde::Serialize;
@@ -36,8 +37,12 @@ pub struct Summary {
 
 #[derive(Debug, Serialize)]
 struct SummaryEvent {
+    /// The first of them.
     at_ms: i64,
+    /// The process of the first.
     pid: u32,
+    /// How many processes had it.
+    processes: usize,
     kind: &'static str,
     text: String,
     bytes: u64,
@@ -87,12 +92,20 @@ pub fn text(run: &RunRecord) -> String {
         return text;
     }
     text.push_str(&tier_table(&totals));
+    let running = run.recorded.processes.iter().filter(|p| !p.ended).count();
+    if running > 0 {
+        let _ = writeln!(text, "{running} of its processes still run; `tierctl ps` lists them");
+    }
     let events = important_events(run);
     for event in events.iter().take(EVENTS_MAX) {
         let times = if event.count > 1 { format!(" ×{}", group_thousands(event.count)) } else { String::new() };
-        let pid = if run.recorded.processes.len() > 1 { format!(" [{}]", event.pid) } else { String::new() };
+        let who = match event.processes {
+            1 if run.recorded.processes.len() == 1 => String::new(),
+            1 => format!(" in process {}", event.pid),
+            n => format!(" in {n} processes"),
+        };
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{:>9.3} s{pid}  {}{times}", event.at_ms as f64 / 1000.0, event.text);
+        let _ = writeln!(text, "{:>9.3} s  {}{times}{who}", event.at_ms as f64 / 1000.0, event.text);
     }
     if events.len() > EVENTS_MAX {
         let _ = writeln!(text, "… and {} more events", events.len() - EVENTS_MAX);
@@ -139,10 +152,25 @@ pub fn tier_table(totals: &[TierTotal]) -> String {
     table.render()
 }
 
-/// Events above [`Weight::Normal`], the serious ones first, each sort in order of time; alike ones of one process are
-/// added up under the time of the first.
+impl SummaryEvent {
+    /// Adds an event that is alike. `last_pids` knows the process that each text was last seen in.
+    fn add(&mut self, other: Self, last_pids: &mut HashMap<String, u32>) {
+        self.count += other.count;
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        if last_pids.insert(other.text, other.pid) != Some(other.pid) {
+            self.processes += 1;
+        }
+        if other.at_ms < self.at_ms {
+            (self.at_ms, self.pid) = (other.at_ms, other.pid);
+        }
+    }
+}
+
+/// Events above [`Weight::Normal`], the serious ones first, each sort in order of time; alike ones are added up
+/// under the time and process of the first.
 fn important_events(run: &RunRecord) -> Vec<SummaryEvent> {
     let mut found: Vec<(Weight, SummaryEvent)> = Vec::new();
+    let mut last_pids: HashMap<String, u32> = HashMap::new();
     for process in &run.recorded.processes {
         for event in &process.snapshot.events {
             let weight = weight(event, &process.snapshot);
@@ -151,14 +179,16 @@ fn important_events(run: &RunRecord) -> Vec<SummaryEvent> {
             }
             let text = describe(&tiermem::control::Event { bytes: 0, ..event.clone() }, &process.snapshot);
             let pid = process.snapshot.pid;
-            if let Some((_, same)) = found.iter_mut().find(|(_, e)| e.pid == pid && e.text == text) {
-                same.count += event.count;
-                same.bytes = same.bytes.saturating_add(event.bytes);
-                continue;
+            let at_ms = process.started_ms.saturating_add_unsigned(event.at_ms).max(0);
+            let (kind, bytes, count) = (event.kind.as_str(), event.bytes, event.count);
+            let one = SummaryEvent { at_ms, pid, processes: 1, kind, text, bytes, count };
+            match found.iter_mut().find(|(_, e)| e.text == one.text) {
+                Some((_, same)) => same.add(one, &mut last_pids),
+                None => {
+                    last_pids.insert(one.text.clone(), pid);
+                    found.push((weight, one));
+                }
             }
-            let at_ms = process.started_ms.saturating_add_unsigned(event.at_ms);
-            let kind = event.kind.as_str();
-            found.push((weight, SummaryEvent { at_ms, pid, kind, text, bytes: event.bytes, count: event.count }));
         }
     }
     found.sort_by_key(|(weight, event)| (std::cmp::Reverse(*weight), event.at_ms));
@@ -176,4 +206,58 @@ pub fn group_thousands(n: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{RUN_FORMAT, document, group_thousands, text};
+    use crate::output::Output;
+    use crate::report::example;
+
+    #[test]
+    fn people_see_tiers_and_what_matters() {
+        let text = text(&example::server());
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "tierctl: /usr/bin/redis-server ran 14.091 s, exit code 0");
+        assert!(lines[1].starts_with("TIER  KIND      LIVE PEAK  COMMITTED PEAK"));
+        assert!(lines[3].starts_with("slow  dax-file    327 MiB") && lines[3].contains("3,402,117"), "{text}");
+        assert!(lines[4].contains("3.114 s  dram reached its limit") && lines[4].ends_with("×3,402,117"), "{text}");
+        assert!(!text.contains("forked"), "normal events are left out");
+    }
+
+    #[test]
+    fn alike_events_of_several_processes_are_one_and_serious_ones_come_first() {
+        let mut run = example::two_processes();
+        let mut third = run.recorded.processes[1].clone();
+        third.snapshot.pid += 1;
+        run.recorded.processes.push(third);
+        let text = text(&run);
+        let events: Vec<&str> = text.lines().filter(|l| l.contains(" s  ")).collect();
+        assert!(events[0].contains("null pointer ×4 in 2 processes"), "{text}");
+        assert!(events.last().unwrap().contains("in process 4242"), "{text}");
+        assert!(text.contains("2 of its processes still run"));
+    }
+
+    #[test]
+    fn the_json_form_is_stable() {
+        let text = Output::document(RUN_FORMAT, &document(&example::two_processes())).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let keys = |v: &serde_json::Value| v.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
+        assert_eq!(
+            keys(&value),
+            "command duration_ms events exit_code format policy processes sampling signal started_unix_s tiers"
+        );
+        assert_eq!((&value["exit_code"], &value["signal"]), (&serde_json::Value::Null, &11.into()));
+        assert_eq!(
+            keys(&value["tiers"][0]),
+            "allocations committed committed_max fallbacks frees kind limit live live_max name returned unavailable"
+        );
+        assert_eq!(keys(&value["events"][0]), "at_ms bytes count kind pid processes text");
+        assert_eq!(keys(&value["sampling"]), "failures interval_ms_max rounds");
+    }
+
+    #[test]
+    fn thousands_are_grouped() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(group_thousands), ["0", "999", "1,000", "1,234,567"]);
+    }
 }

@@ -1,5 +1,7 @@
 //! The command line as a whole: help, man pages, completions, and the verbs that look at files and processes.
 
+#![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
+
 use std::fs;
 use std::process::{Command, Output};
 

@@ -19,6 +19,8 @@ pub struct ProcessRecord {
     pub snapshot: Snapshot,
     /// When its allocator started, milliseconds since the run began (negative if before).
     pub started_ms: i64,
+    /// When it was first read, milliseconds since the run began.
+    pub first_read_ms: u64,
     /// When it was last read, milliseconds since the run began.
     pub last_read_ms: u64,
     /// Whether it had ended by the last reading; only then are its counters final.
@@ -101,6 +103,21 @@ pub struct TierTotal {
     pub unavailable: bool,
 }
 
+impl RunRecord {
+    /// The command as a shell would take it.
+    pub fn command_line(&self) -> String {
+        self.command.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ")
+    }
+}
+
+fn quote(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "_-./:=,@%+^".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
 /// Adds up the tiers of all processes, in the order in which the tiers first appeared.
 pub fn tier_totals(recorded: &Recorded) -> Vec<TierTotal> {
     let mut totals: Vec<TierTotal> = Vec::new();
@@ -128,4 +145,14 @@ pub fn tier_totals(recorded: &Recorded) -> Vec<TierTotal> {
         }
     }
     totals
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quote;
+
+    #[test]
+    fn words_are_quoted_where_a_shell_needs_it() {
+        assert_eq!(["", "a b", "it's", "--save=1"].map(quote), ["''", "'a b'", r"'it'\''s'", "--save=1"]);
+    }
 }

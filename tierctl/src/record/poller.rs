@@ -132,7 +132,8 @@ impl Poller {
         } else {
             open.record.started_ms
         };
-        let fresh = ProcessRecord { snapshot, started_ms, last_read_ms: now_ms, ended };
+        let first_read_ms = if is_first || is_other { now_ms } else { open.record.first_read_ms };
+        let fresh = ProcessRecord { snapshot, started_ms, first_read_ms, last_read_ms: now_ms, ended };
         let before = std::mem::replace(&mut open.record, fresh);
         if is_other {
             self.keep(ProcessRecord { ended: true, ..before });

@@ -13,7 +13,7 @@ const SITES_MAX: usize = 200;
 pub struct Site {
     /// The calls, innermost first, without those inside the allocator.
     pub stack: Vec<Frame>,
-    /// Index in `stack` of the first call that is not a wrapper that every program has (`operator new`, `strdup`).
+    /// Index in `stack` of the first call that is not a mere wrapper of malloc (`operator new`, `strdup`, `xmalloc`).
     pub caller: usize,
     /// Estimated bytes allocated, in the order of [`super::tier_totals`].
     pub bytes: Vec<u64>,
@@ -59,42 +59,25 @@ fn without_allocator(frames: Vec<Frame>) -> Vec<Frame> {
     if inside == frames.len() { frames } else { frames.into_iter().skip(inside).collect() }
 }
 
-/// Whether a call says nothing about who wanted the memory.
+/// Whether a call says nothing about who wanted the memory: most programs wrap malloc in something called `…alloc…`.
 fn is_wrapper(frame: &Frame) -> bool {
-    const EXACT: [&str; 14] = [
-        "malloc",
-        "calloc",
-        "realloc",
-        "reallocarray",
-        "memalign",
-        "aligned_alloc",
-        "posix_memalign",
-        "strdup",
-        "strndup",
-        "asprintf",
-        "vasprintf",
-        "__rust_alloc",
-        "__rust_realloc",
-        "__rust_alloc_zeroed",
-    ];
-    const PREFIXES: [&str; 8] = [
-        "operator new",
-        "__gnu_cxx::",
-        "std::allocator",
-        "std::__new_allocator",
-        "__rdl_",
-        "alloc::alloc::",
-        "alloc::raw_vec::",
-        "<alloc::alloc::Global",
-    ];
+    const NAMES: [&str; 8] =
+        ["strdup", "__strdup", "strndup", "__strndup", "asprintf", "vasprintf", "allocate", "posix_memalign"];
     let Some(symbol) = frame.symbol.as_deref() else { return false };
-    EXACT.contains(&symbol) || PREFIXES.iter().any(|p| symbol.starts_with(p))
+    if symbol.starts_with("operator new") || symbol.starts_with("__gnu_cxx::") || symbol.starts_with("alloc::raw_vec::")
+    {
+        return true;
+    }
+    let without_arguments = symbol.split('(').next().unwrap_or(symbol);
+    let name = without_arguments.rsplit("::").next().unwrap_or(without_arguments);
+    NAMES.contains(&name) || name.to_ascii_lowercase().contains("alloc")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::gather;
+    use super::{gather, is_wrapper};
     use crate::record::{ProcessRecord, Recorded};
+    use crate::symbols::Frame;
     use tiermem::control::{Module, SiteUse, Snapshot, TierUse};
 
     fn process(base: u64, tiers: &[&str], bytes: &[u64]) -> ProcessRecord {
@@ -116,5 +99,25 @@ mod tests {
         assert_eq!((sites[0].bytes.as_slice(), sites[0].samples), ([17, 6].as_slice(), 4));
         assert_eq!(sites[0].stack.len(), 1, "the allocator's own frame is left out");
         assert_eq!(sites[0].stack[0].to_string(), "prog+0x111");
+    }
+
+    #[test]
+    fn wrappers_of_malloc_are_seen_through() {
+        let frame = |symbol: &str| Frame { symbol: Some(symbol.into()), ..Frame::default() };
+        for wrapper in [
+            "malloc",
+            "_PyObject_Malloc",
+            "zrealloc",
+            "operator new(unsigned long)",
+            "__gnu_cxx::new_allocator<int>::allocate(unsigned long, void const*)",
+            "alloc::raw_vec::RawVec<T,A>::grow_one",
+            "strdup",
+        ] {
+            assert!(is_wrapper(&frame(wrapper)), "{wrapper}");
+        }
+        for caller in ["main", "list_resize", "alloc::vec::Vec<T,A>::push", "Cache::insert(Alloc&)", "dictExpand"] {
+            assert!(!is_wrapper(&frame(caller)), "{caller}");
+        }
+        assert!(!is_wrapper(&Frame::default()));
     }
 }

@@ -129,7 +129,7 @@ pub fn server() -> RunRecord {
         events_total: 3_402_150,
         ..Snapshot::default()
     };
-    let process = ProcessRecord { snapshot, started_ms: 4, last_read_ms: 14_084, ended: true };
+    let process = ProcessRecord { snapshot, started_ms: 4, first_read_ms: 10, last_read_ms: 14_084, ended: true };
     RunRecord {
         command: ["/usr/bin/redis-server", "--port", "7777", "--save", "", "--appendonly", "no"]
             .map(String::from)
@@ -160,6 +160,7 @@ pub fn two_processes() -> RunRecord {
     child.snapshot.events =
         vec![event(80, EventKind::OutOfMemory, None, 4096, 2), event(90, EventKind::Failed, Some(0), 0, 1)];
     child.started_ms = 7_950;
+    child.first_read_ms = 8_004;
     child.ended = false;
     run.recorded.processes.push(child);
     run.recorded.sampling.failures = 2;

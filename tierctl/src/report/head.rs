@@ -15,7 +15,7 @@ const COMMAND_MAX: usize = 240;
 /// The banner with the command, and the tiles.
 pub fn banner(view: &View<'_>) -> String {
     let run = view.run;
-    let command = run.command.join(" ");
+    let command = run.command_line();
     let shown: String = command.chars().take(COMMAND_MAX).collect();
     let cut = if shown.len() < command.len() { "…" } else { "" };
     let mut facts = vec![show_date(run.started_unix_s)];
@@ -55,12 +55,12 @@ fn tiles(view: &View<'_>) -> String {
         let live: u64 = peak.live.iter().sum();
         let beyond = view.beyond_dram(&peak.live);
         tiles += &tile("Peak memory", &big_bytes(live), &format!("live at {}", show_duration(peak.at_ms)));
-        let note = format!("{} of it on slower tiers", Bytes(beyond));
+        let note = format!("{} on slower tiers", Bytes(beyond));
         tiles += &tile("Beyond DRAM at the peak", &show_percent(beyond, live), &note);
     }
     let sum = |part: fn(&TierTotal) -> u64| view.tiers.iter().map(part).sum::<u64>();
     tiles += &tile("Allocations", &show_count(sum(|t| t.allocations)), &processes);
-    tiles += &tile("Fallbacks", &show_count(sum(|t| t.fallbacks)), "requests served by a later tier");
+    tiles += &tile("Fallbacks", &show_count(sum(|t| t.fallbacks)), "served by a later tier");
     format!(r#"<div class="tiles">{tiles}</div>"#)
 }
 

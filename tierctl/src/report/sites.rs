@@ -63,12 +63,19 @@ fn item(site: &Site, bytes: u64, total: u64, highest: u64) -> String {
         },
         None => ("(unknown)".to_owned(), String::new()),
     };
+    let from = site.stack.get(site.caller + 1).and_then(|f| f.symbol.as_deref());
+    let context = match (module.as_str(), from) {
+        ("", None) => String::new(),
+        ("", Some(from)) => format!("from {}", Text(from)),
+        (module, None) => Text(module).to_string(),
+        (module, Some(from)) => format!("{} · from {}", Text(module), Text(from)),
+    };
     let calls: String =
         site.stack.iter().take(FRAMES_SHOWN).map(|f| format!("<li>{}</li>", Text(&f.to_string()))).collect();
     format!(
         r#"<li><details><summary><span class="fn">{}</span><span class="mod">{}</span><span class="amount">{} <small>{} · ±{}</small></span><span class="bar"><i style="width:{:.2}%"></i></span></summary><ol class="calls">{calls}</ol></details></li>"#,
         Text(&name),
-        Text(&module),
+        context,
         Bytes(bytes),
         show_percent(bytes, total),
         error_band(site, bytes),

@@ -58,7 +58,7 @@ fn columns(
         let total = if sum > 0 { show(sum) } else { String::new() };
         let _ = write!(
             bars,
-            r#"<div class="col" title="{}"><b>{total}</b><div class="stack">{pieces}</div><span>{}</span></div>"#,
+            r#"<div class="col" title="{}"><div class="stack">{pieces}<b>{total}</b></div><span>{}</span></div>"#,
             Text(&title),
             short_size(row.block_size)
         );

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use tiermem_tiers::Bytes;
 
-use super::html::{Text, show_count, show_duration};
+use super::html::{Text, show_count};
 use super::view::View;
 use crate::events::Weight;
 use crate::summary::group_thousands;
@@ -32,7 +32,7 @@ pub fn events(view: &View<'_>) -> String {
         let count = if event.count > 1 { format!("×{}", group_thousands(event.count)) } else { String::new() };
         let _ = write!(
             rows,
-            r#"<tr><td class="n">{:.3} s</td>{process}<td><span class="kind {class}">{}</span></td><td class="nowrap">{tier}</td><td>{}</td><td class="n">{count}</td></tr>"#,
+            r#"<tr><td class="n">{:.3} s</td>{process}<td><span class="kind {class}">{}</span></td><td class="nowrap">{tier}</td><td class="text">{}</td><td class="n">{count}</td></tr>"#,
             event.at_ms as f64 / 1000.0,
             Text(event.kind),
             Text(&event.text),
@@ -70,12 +70,12 @@ pub fn processes(view: &View<'_>) -> String {
         let snapshot = &process.snapshot;
         let _ = write!(
             rows,
-            r#"<tr><td class="n">{}</td><td class="n">{}</td><td>{}</td><td class="n">{:.3} s</td><td class="n nowrap">{}{}</td>"#,
+            r#"<tr><td class="n">{}</td><td class="n">{}</td><td>{}</td><td class="n">{:.3} s</td><td class="n">{:.3} s{}</td>"#,
             snapshot.pid,
             if snapshot.parent == 0 { "–".to_owned() } else { snapshot.parent.to_string() },
             Text(&snapshot.command),
-            process.started_ms.max(0) as f64 / 1000.0,
-            show_duration(snapshot.uptime_ms),
+            process.first_read_ms as f64 / 1000.0,
+            process.last_read_ms as f64 / 1000.0,
             if process.ended { "" } else { " +" },
         );
         for tier in &view.tiers {
@@ -97,7 +97,7 @@ pub fn processes(view: &View<'_>) -> String {
         if more > 0 { format!("<p class=\"hint\">{more} more processes are not shown.</p>") } else { String::new() };
     let alive = if processes.iter().all(|p| p.ended) { "" } else { "<p class=\"hint\">+ still ran at the end.</p>" };
     format!(
-        r#"<section class="card" id="processes"><div class="head"><h2>Processes</h2></div><div class="scroll"><table><thead><tr><th class="n">Process</th><th class="n">Parent</th><th>Program</th><th class="n">Start</th><th class="n">Ran</th>{heads}<th class="n">Allocations</th><th class="n">Fallbacks</th></tr></thead><tbody>{rows}</tbody></table></div>{note}{alive}</section>
+        r#"<section class="card" id="processes"><div class="head"><h2>Processes</h2></div><div class="scroll"><table><thead><tr><th class="n">Process</th><th class="n">Parent</th><th>Program</th><th class="n">First read</th><th class="n">Last read</th>{heads}<th class="n">Allocations</th><th class="n">Fallbacks</th></tr></thead><tbody>{rows}</tbody></table></div>{note}{alive}</section>
 "#
     )
 }

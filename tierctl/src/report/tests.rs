@@ -69,7 +69,7 @@ fn every_part_is_there() {
     }
     assert!(!page.contains(r#"id="processes""#), "one process needs no table");
     for text in [
-        "redis-server --port 7777",
+        "redis-server --port 7777 --save &#39;&#39; --appendonly no",
         "2026-03-01 14:05:09 UTC",
         "exit code 0",
         "--tier slow=dax-file:/dev/shm/slow,size=4G",

@@ -51,7 +51,7 @@ pub fn section(view: &View<'_>) -> String {
 <input type="radio" name="tl" id="tl-live" checked><input type="radio" name="tl" id="tl-committed">
 <div class="switch"><label for="tl-live">Live</label><label for="tl-committed">Committed</label></div>
 <p class="hint on-live">Bytes in blocks that the program holds, stacked by tier.</p>
-<p class="hint on-committed">Bytes that the tiers have given to the program, stacked by tier.</p>
+<p class="hint on-committed">Bytes that the tiers have set aside for the program (whole extents, of which it may use a part), stacked by tier.</p>
 {live}{committed}{events}
 <script type="application/json" id="tl-data">{data}</script></section>
 "#,

@@ -41,7 +41,7 @@ impl ControlDir {
             let path = parent.join(format!("{RUN_PREFIX}{}-{unique:016x}", std::process::id()));
             match check_private(parent).and_then(|()| private_dir(&path)) {
                 Ok(()) => return Ok(Self { path }),
-                // Missing: the last run of this user has just ended and taken the folder with it.
+                // Missing: somebody has just removed the user's folder.
                 Err(e) if matches!(e.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {}
                 Err(e) => return Err(failure(&path, &e)),
             }
@@ -72,12 +72,8 @@ fn private_dir(path: &Path) -> io::Result<()> {
 impl Drop for ControlDir {
     fn drop(&mut self) {
         // Fails if a process of the run outlives CMD: its segment stays readable, and `tierctl ps` removes it later.
-        // The user's folder goes too if this was the last one in it.
-        if fs::remove_dir(&self.path).is_ok()
-            && let Some(parent) = self.path.parent()
-        {
-            drop(fs::remove_dir(parent));
-        }
+        // The user's folder stays even if it is empty: another process may be about to put its segment there.
+        drop(fs::remove_dir(&self.path));
     }
 }
 

@@ -1,4 +1,4 @@
-//! The backing files that `--tier NAME=dax-file:PATH` makes, and their removal.
+//! The backing files that tiers of kind dax-file make, and their removal.
 
 use std::ffi::OsString;
 use std::fs;
@@ -18,7 +18,10 @@ pub struct TierFiles {
 impl TierFiles {
     /// Notes which backing files of `specs` do not exist yet. Look before the program starts.
     pub fn expect(specs: &[TierSpec]) -> Self {
-        let files = specs.iter().filter(|s| s.kind == TierKind::DaxFile).map(|s| PathBuf::from(&s.location));
+        let files = specs
+            .iter()
+            .filter(|s| s.kind == TierKind::DaxFile && s.location != "memfd")
+            .map(|s| PathBuf::from(&s.location));
         let with_extents = files.flat_map(|file| [extents_file(&file), file]);
         Self { ours: with_extents.filter(|file| fs::symlink_metadata(file).is_err()).collect() }
     }

@@ -18,14 +18,14 @@ use crate::output::Output;
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    List(list::List),
+    Probe(probe::Probe),
     Run(run::Run),
     Ps(ps::Ps),
     Stat(stat::Stat),
     Policy(policy::PolicyVerb),
     Completions(completions::Completions),
-    List(list::List),
     Man(man::Man),
-    Probe(probe::Probe),
 }
 
 impl Verb {
@@ -35,14 +35,14 @@ impl Verb {
     /// Whatever the verb says.
     pub fn execute(self, output: &Output) -> Result<Exit, Failure> {
         match self {
+            Self::List(verb) => verb.execute(output),
+            Self::Probe(verb) => verb.execute(output),
             Self::Run(verb) => verb.execute(output),
             Self::Ps(verb) => verb.execute(output),
             Self::Stat(verb) => verb.execute(output),
             Self::Policy(verb) => verb.execute(output),
             Self::Completions(verb) => verb.execute(output),
-            Self::List(verb) => verb.execute(output),
             Self::Man(verb) => verb.execute(output),
-            Self::Probe(verb) => verb.execute(output),
         }
     }
 }

@@ -58,6 +58,8 @@ impl Ps {
             match segments::attach(&file.path).and_then(|read| read()) {
                 Ok(snapshot) if snapshot.ended => {}
                 Ok(snapshot) => document.processes.push(describe(snapshot)),
+                // It ended between the look at the folder and now.
+                Err(_) if !segments::is_running(file.pid) => {}
                 Err(failure) => document.unreadable.push(Unreadable { pid: file.pid, why: failure.message }),
             }
         }

@@ -24,14 +24,27 @@ use crate::run::tier_files::TierFiles;
 use crate::run::{preload, program};
 use crate::{report, segments, summary, tier_spec};
 
+/// Shown below the options.
+const HELP: &str = "\
+The program finds these in its environment; what was there under these names before is replaced or removed:
+  LD_PRELOAD           libtiermem.so, then what was there
+  TIERMEM_POLICY       the policy file, absolute
+  TIERMEM_TIERS        the SPECs of --tier, with absolute paths, separated by semicolons
+  TIERMEM_LIMITS       the --limits in bytes, separated by semicolons
+  TIERMEM_CONTROL_DIR  the private folder in which each process publishes its figures
+libtiermem.so is taken from --preload, else $TIERMEM_PRELOAD, else from beside tierctl, ../lib/tiermem or ../lib.
+
+`tierctl --help` lists the exit codes.";
+
 /// Run a program with its memory placed across tiers.
 ///
 /// The program is not changed: libtiermem.so is loaded into it and its children (LD_PRELOAD). Without --policy, host
-/// memory is filled first and then each --tier in the order given. Files that a dax-file SPEC makes are removed at the
+/// memory is filled first and then each --tier in the order given. Files that a dax-file tier makes are removed at the
 /// end. Signals go on to the program; its exit code is returned.
 ///
 /// Example: tierctl run --tier slow=dax-file:/dev/shm/slow,size=4G --limit dram=64M --report out.html -- redis-server
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = HELP)]
 pub struct Run {
     /// Place memory as this policy file says (see `tierctl policy example`).
     #[arg(long, value_name = "FILE")]
@@ -83,7 +96,7 @@ impl Run {
         let specs = self.tiers.iter().map(|t| tier_spec::parse(t).map(tier_spec::with_absolute_path));
         let specs = specs.collect::<Result<Vec<TierSpec>, _>>()?;
         let limits = self.limits.iter().map(|l| Limit::parse(l)).collect::<Result<Vec<_>, _>>()?;
-        self.check_policy(&specs, &limits)?;
+        let policy = self.check_policy(&specs, &limits)?;
         let library = preload::find(self.preload.as_deref())?;
         let program = self.find_program()?;
         if let Some(path) = &self.report {
@@ -92,7 +105,7 @@ impl Run {
 
         let stand_in = StandIn::prepare()?;
         let control = ControlDir::create()?;
-        let files = TierFiles::expect(&specs);
+        let files = TierFiles::expect(&policy_file::specs(&policy)?);
         let mut command = self.child_command(&program, &library, &control, &specs, &limits);
         let mut poller = Poller::new(control.path().to_path_buf(), segments::attach);
         let started_unix_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
@@ -118,12 +131,13 @@ impl Run {
     }
 
     /// The policy and the command line must fit together before anything starts.
-    fn check_policy(&self, specs: &[TierSpec], limits: &[Limit]) -> Result<(), Failure> {
+    fn check_policy(&self, specs: &[TierSpec], limits: &[Limit]) -> Result<Policy, Failure> {
         let mut policy = match &self.policy {
             Some(path) => policy_file::read(path)?,
             None => Policy::default(),
         };
-        policy_file::amend(&mut policy, specs, limits)
+        policy_file::amend(&mut policy, specs, limits)?;
+        Ok(policy)
     }
 
     fn find_program(&self) -> Result<PathBuf, Failure> {
