@@ -3,47 +3,79 @@
 // UNSAFETY: an allocator hands out raw memory and keeps its free lists in it.
 #![expect(unsafe_code, reason = "an allocator hands out raw memory and keeps its free lists in it")]
 
+// The lock-free parts. Only they are built for loom: its atomics cannot stand in statics or in packed structs.
 pub mod inbox;
 
+#[cfg(not(loom))]
 pub mod api;
+#[cfg(not(loom))]
 mod arena;
+#[cfg(not(loom))]
 mod backing;
+#[cfg(not(loom))]
 mod clock;
 #[cfg(feature = "allocator-api2")]
+#[cfg(not(loom))]
 mod container;
+#[cfg(not(loom))]
 pub mod control;
+#[cfg(not(loom))]
 pub mod errno;
+#[cfg(not(loom))]
 mod fork;
+#[cfg(not(loom))]
 mod geometry;
+#[cfg(not(loom))]
 mod global;
+#[cfg(not(loom))]
 mod heap;
+#[cfg(not(loom))]
 mod hints;
+#[cfg(not(loom))]
 mod large;
+#[cfg(not(loom))]
 mod meta;
+#[cfg(not(loom))]
 mod place;
+#[cfg(not(loom))]
 mod pool;
+#[cfg(not(loom))]
 pub mod purge;
+#[cfg(not(loom))]
 pub mod sites;
+#[cfg(not(loom))]
 mod size_class;
+#[cfg(not(loom))]
 mod span;
+#[cfg(not(loom))]
 pub mod startup;
+#[cfg(not(loom))]
 mod stats;
+#[cfg(not(loom))]
 mod tiers;
 
 #[cfg(feature = "allocator-api2")]
+#[cfg(not(loom))]
 pub use container::InTier;
+#[cfg(not(loom))]
 pub use global::TierMem;
+#[cfg(not(loom))]
 pub use hints::{pop_hint, push_hint, scope, tier, tier_count, tier_numbered};
+#[cfg(not(loom))]
 pub use startup::start;
+#[cfg(not(loom))]
 pub use tiermem_sys::map::os_page_size;
+#[cfg(not(loom))]
 pub use tiermem_tiers::TierId;
 
 /// The tier that a block lies in; `None` if it was not allocated here.
+#[cfg(not(loom))]
 pub fn tier_of<T>(at: *const T) -> Option<TierId> {
     api::tier_of(at.cast()).map(TierId)
 }
 
 /// The next definition of a C symbol after the one in this library; null if there is none.
+#[cfg(not(loom))]
 pub fn next_symbol(name: &std::ffi::CStr) -> *const std::ffi::c_void {
     tiermem_sys::symbol::next(name)
 }
