@@ -204,7 +204,6 @@ mod tests {
     use std::time::{Duration, Instant};
 
     /// Starts a child that the functions under test reap.
-    #[expect(clippy::zombie_processes, reason = "child_change reaps it")]
     fn start(program: &str, arguments: &[&str]) -> u32 {
         Command::new(program).args(arguments).stdin(Stdio::null()).spawn().unwrap().id()
     }

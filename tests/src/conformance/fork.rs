@@ -38,7 +38,7 @@ pub(super) fn fork_isolates(provider: &dyn Provider) -> Outcome {
     // Twice: the second fork finds mappings that the first one made private.
     let mut held = Held::one(provider, 2)?;
     for round in 1..=2 {
-        let (before, later, childs) = (round << 8, round << 8 | 1, round << 8 | 2);
+        let (before, later, from_child) = (round << 8, round << 8 | 1, round << 8 | 2);
         mark(provider, &held.extents[0], before)?;
         let step = Flag::new()?;
         let mut extents = std::mem::take(&mut held.extents);
@@ -50,8 +50,8 @@ pub(super) fn fork_isolates(provider: &dyn Provider) -> Outcome {
             step.set(1);
             step.wait_for(2)?;
             check_mark(provider, &extents[0], before).map_err(failed("the child sees the parent's later writes"))?;
-            mark(provider, &extents[0], childs)?;
-            check_mark(provider, &extents[0], childs)?;
+            mark(provider, &extents[0], from_child)?;
+            check_mark(provider, &extents[0], from_child)?;
             step.set(3);
             step.wait_for(4)
         });

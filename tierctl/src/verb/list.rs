@@ -123,8 +123,8 @@ fn tier_notes(tiers: &[TierReport]) -> String {
     let mut lines = Vec::new();
     for tier in tiers {
         let a = &tier.attributes;
-        let all: [(&str, &Option<Figures>, fn(f64) -> String); 4] = [
-            ("latency", &a.read_latency_ns, latency),
+        let all = [
+            ("latency", &a.read_latency_ns, latency as fn(f64) -> String),
             ("write latency", &a.write_latency_ns, latency),
             ("read", &a.read_bandwidth, bandwidth),
             ("write", &a.write_bandwidth, bandwidth),

@@ -50,7 +50,7 @@ pub struct Run {
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
 
-    /// Add a tier, or give one of the policy another place: NAME=KIND[:WHERE][,KEY=VALUE]…
+    /// Add a tier, or give one of the policy another place: `NAME=KIND[:WHERE][,KEY=VALUE]…`
     #[arg(long = "tier", value_name = "SPEC")]
     tiers: Vec<String>,
 

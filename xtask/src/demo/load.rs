@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn every_kind_of_wrong_value_is_noticed() {
         assert_eq!(difference(b"abc", &Reply::Bulk(b"abc".to_vec())), None);
-        assert!(difference(b"abc", &Reply::Bulk(b"abd".to_vec())).is_some_and(|what| what.contains("byte 2 of 3")));
+        assert!(difference(b"abc", &Reply::Bulk(b"abx".to_vec())).is_some_and(|what| what.contains("byte 2 of 3")));
         assert!(difference(b"abc", &Reply::Bulk(b"ab".to_vec())).is_some_and(|what| what.contains("2 bytes, not 3")));
         assert!(difference(b"abc", &Reply::Nil).is_some());
         assert!(difference(b"OK", &Reply::Simple("OK".to_owned())).is_some());
