@@ -49,7 +49,7 @@ pub(crate) fn describe_group(group: u32) -> String {
 
 fn backtrace(pid: u32) -> String {
     let output = Command::new("timeout")
-        .args(["-s", "KILL", "30", "gdb", "-nx", "-batch", "-ex", "thread apply all backtrace 16", "-p"])
+        .args(["-s", "KILL", "15", "gdb", "-nx", "-batch", "-ex", "thread apply all backtrace 16", "-p"])
         .arg(pid.to_string())
         .env_remove("LD_PRELOAD")
         .stdin(Stdio::null())
