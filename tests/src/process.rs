@@ -27,8 +27,9 @@ fn state_and_group(pid: u32) -> Option<(char, u32)> {
 
 /// Kills a whole process group, and only it.
 pub(crate) fn kill_group(group: u32) {
-    // The shell's own `kill` is there on every system, and needs no unsafe code here.
-    let _ = Command::new("sh").args(["-c", &format!("kill -KILL -- -{group}")]).stderr(Stdio::null()).status();
+    // The shell's own `kill` is there on every system, and needs no unsafe code here. Not `-KILL`: dash takes no `--`
+    // after that form.
+    let _ = Command::new("sh").args(["-c", &format!("kill -s KILL -- -{group}")]).stderr(Stdio::null()).status();
 }
 
 /// Where the processes of a group are stuck: kernel stacks, and gdb's backtraces of all threads where gdb is installed.
@@ -49,7 +50,7 @@ pub(crate) fn describe_group(group: u32) -> String {
 
 fn backtrace(pid: u32) -> String {
     let output = Command::new("timeout")
-        .args(["-s", "KILL", "30", "gdb", "-nx", "-batch", "-ex", "thread apply all backtrace 16", "-p"])
+        .args(["-s", "KILL", "15", "gdb", "-nx", "-batch", "-ex", "thread apply all backtrace 16", "-p"])
         .arg(pid.to_string())
         .env_remove("LD_PRELOAD")
         .stdin(Stdio::null())

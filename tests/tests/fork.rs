@@ -8,7 +8,7 @@ use tiermem_tests::{Run, Tiering, c_program, count, in_every_setup, in_setups, s
 fn fork_storm(tiering: &Tiering, forks: u64) {
     let Some(program) = c_program("fork_storm") else { return };
     let forks = count("FORKS", forks);
-    let finished = program.under(tiering).arg(forks.to_string()).limit(400).finish().succeeded_quietly();
+    let finished = program.under(tiering).arg(forks.to_string()).limit(580).finish().succeeded_quietly();
     assert_eq!(finished.text(), format!("ok {forks}\n"));
 }
 in_setups!([two_tiers TwoTiers] storm_10_000, fork_storm, 10_000);
