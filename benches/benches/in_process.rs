@@ -8,6 +8,7 @@ use std::alloc::{GlobalAlloc as _, Layout, System};
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use tiermem::TierMem;
 use tiermem_benches::workload::Random;
 
 const ALIGN: usize = 16;
@@ -24,9 +25,10 @@ struct Heap {
 const HEAPS: [Heap; 2] = [
     Heap {
         name: "tiermem",
-        allocate: tiermem::api::allocate,
-        // SAFETY: every benchmark frees what it allocated here, once.
-        free: |block, _| unsafe { tiermem::api::free(block) },
+        // SAFETY: sizes in these benchmarks are never zero.
+        allocate: |size| unsafe { TierMem.alloc(layout(size)) },
+        // SAFETY: every benchmark frees what it allocated here, once, with the same size.
+        free: |block, size| unsafe { TierMem.dealloc(block, layout(size)) },
     },
     Heap {
         name: "system",

@@ -143,19 +143,27 @@ fn allocators(options: &Allocators) -> Outcome {
     }
 
     let workload = folders.release.join("tiermem-workload");
-    let rows = measure::rounds(&all, &field.rivals, options.rounds, &workload, scratch.path())?;
     let Field { rivals, absent } = field;
-    let results = Results { machine: measure::machine(), rounds: options.rounds, rivals, absent, missing_cells, rows };
-    let report = markdown::report(&results, &options.baseline);
-    println!("{report}");
-    let out = &options.shared.out;
-    write(out, "allocators.json", &serde_json::to_string_pretty(&results)?)?;
-    write(out, "allocators.md", &report)?;
+    let rows = measure::rows(&all);
+    let mut results = Results { machine: measure::machine(), rounds: 0, rivals, absent, missing_cells, rows };
+    for round in 0..options.rounds {
+        measure::round(round, &all, &results.rivals, &mut results.rows, &workload, scratch.path())?;
+        results.rounds = round + 1;
+        // After each round, so that a run that is cut short leaves what it has.
+        save(&results, &options.baseline, &options.shared.out)?;
+    }
+    println!("{}", markdown::report(&results, &options.baseline));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn save(results: &Results, baseline: &str, out: &Path) -> Result<(), Box<dyn Error>> {
+    write(out, "allocators.json", &serde_json::to_string_pretty(results)?)?;
+    write(out, "allocators.md", &markdown::report(results, baseline))?;
     for (figure, file) in [(Figure::Cpu, "allocators-cpu.svg"), (Figure::Rss, "allocators-rss.svg")] {
-        plot::draw(&results, &options.baseline, figure, &out.join(file))?;
+        plot::draw(results, baseline, figure, &out.join(file))?;
         eprintln!("wrote {}", out.join(file).display());
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn instructions(options: &Instructions) -> Outcome {

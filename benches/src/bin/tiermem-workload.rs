@@ -7,6 +7,11 @@ use std::process::ExitCode;
 use tiermem_benches::workload::{self, Parameters, WORKLOADS};
 
 fn main() -> ExitCode {
+    // The default hook allocates (it may resolve a backtrace), which hangs when the heap under test is what failed.
+    std::panic::set_hook(Box::new(|failure| {
+        eprintln!("tiermem-workload: {failure}");
+        std::process::abort();
+    }));
     let mut arguments = std::env::args().skip(1).peekable();
     if arguments.peek().is_some_and(|name| name == "tier-count") {
         println!("{}", workload::tier_count());

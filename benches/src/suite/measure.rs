@@ -48,7 +48,7 @@ pub struct Row {
 pub struct Results {
     /// The machine, in general words.
     pub machine: String,
-    /// Rounds asked for.
+    /// Rounds finished.
     pub rounds: usize,
     /// Those who took part, in column order.
     pub rivals: Vec<Rival>,
@@ -60,47 +60,49 @@ pub struct Results {
     pub rows: Vec<Row>,
 }
 
-/// Runs `rounds` rounds. An allocator that fails a cell is not run on it again.
-pub fn rounds(
+/// Empty rows for the cells.
+pub fn rows(cells: &[Cell]) -> Vec<Row> {
+    let row =
+        |cell: &Cell| Row { cell: cell.name.clone(), multi_threaded: cell.multi_threaded, series: BTreeMap::new() };
+    cells.iter().map(row).collect()
+}
+
+/// Runs round number `round` and adds it to `rows`. An allocator that failed a cell is not run on it again.
+pub fn round(
+    round: usize,
     cells: &[Cell],
     rivals: &[Rival],
-    rounds: usize,
+    rows: &mut [Row],
     workload: &Path,
     scratch: &Path,
-) -> std::io::Result<Vec<Row>> {
-    let mut rows: Vec<Row> = cells
-        .iter()
-        .map(|cell| Row { cell: cell.name.clone(), multi_threaded: cell.multi_threaded, series: BTreeMap::new() })
-        .collect();
-    for round in 0..rounds {
-        for (cell, row) in cells.iter().zip(&mut rows) {
-            let mut expected = None;
-            for turn in 0..rivals.len() {
-                // Another first in each round, so that nobody always follows the same neighbour's heat.
-                let rival = &rivals[(turn + round) % rivals.len()];
-                let series = row.series.entry(rival.name.clone()).or_default();
-                if series.failure().is_some() {
-                    continue;
-                }
-                let mut run = cell.run(rival, workload, scratch)?;
-                check_output(&mut run, &mut expected);
-                eprintln!(
-                    "round {} of {rounds}: {:18} {:14} cpu {:7.3} s, rss {:5} MiB {}",
-                    round + 1,
-                    cell.name,
-                    rival.name,
-                    run.measured.cpu_s(),
-                    run.measured.rss_max_bytes >> 20,
-                    if run.measured.outcome == Outcome::Finished { String::new() } else { describe(&run.measured) },
-                );
-                series.runs.push(run.measured);
-                if !run.report.is_null() {
-                    series.reports.push(run.report);
-                }
+) -> std::io::Result<()> {
+    for (cell, row) in cells.iter().zip(rows) {
+        let mut expected = None;
+        for turn in 0..rivals.len() {
+            // Another first in each round, so that nobody always follows the same neighbour's heat.
+            let rival = &rivals[(turn + round) % rivals.len()];
+            let series = row.series.entry(rival.name.clone()).or_default();
+            if series.failure().is_some() {
+                continue;
+            }
+            let mut run = cell.run(rival, workload, scratch)?;
+            check_output(&mut run, &mut expected);
+            let (cpu_s, rss_mib) = (run.measured.cpu_s(), run.measured.rss_max_bytes >> 20);
+            let failed = run.measured.outcome != Outcome::Finished;
+            let ending = if failed { describe(&run.measured) } else { String::new() };
+            eprintln!(
+                "round {}: {:18} {:14} cpu {cpu_s:7.3} s, rss {rss_mib:5} MiB {ending}",
+                round + 1,
+                cell.name,
+                rival.name
+            );
+            series.runs.push(run.measured);
+            if !run.report.is_null() {
+                series.reports.push(run.report);
             }
         }
     }
-    Ok(rows)
+    Ok(())
 }
 
 /// A program must print the same on every allocator: the first that finished in the round sets what is expected.
