@@ -63,7 +63,8 @@ fn allocate_unhurried(size: usize, align: usize) -> *mut u8 {
         return ptr::null_mut();
     }
     let _errno = KeepErrno::new();
-    let Some(heap) = heap::attach() else { return ptr::null_mut() };
+    let Some(lease) = heap::lease() else { return ptr::null_mut() };
+    let heap = lease.heap();
     heap.outbox().send_all();
     heap.collect();
     let demand = match SizeClass::of_aligned(size, align) {

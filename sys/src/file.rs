@@ -126,7 +126,8 @@ pub fn read_small(path: &CStr, into: &mut [u8]) -> Result<usize> {
 /// As open(2); needs `/proc`.
 pub fn reopen(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
     let mut path = PathBuffer::new();
-    path.push(b"/proc/self/fd/").push_number(u64::from(fd.as_raw_fd().unsigned_abs()));
+    // Not /proc/self, which is empty once the first thread has left with pthread_exit.
+    path.push(b"/proc/thread-self/fd/").push_number(u64::from(fd.as_raw_fd().unsigned_abs()));
     open_with(path.as_c_str(), libc::O_RDWR)
 }
 

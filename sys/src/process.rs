@@ -50,7 +50,7 @@ pub fn image() -> u64 {
 pub fn pid_namespace() -> Result<u32> {
     let mut stat = MaybeUninit::<libc::stat>::uninit();
     // SAFETY: the path ends in NUL, and `stat` is a valid place for the answer.
-    Errno::result(unsafe { libc::stat(c"/proc/self/ns/pid".as_ptr(), stat.as_mut_ptr()) })?;
+    Errno::result(unsafe { libc::stat(c"/proc/thread-self/ns/pid".as_ptr(), stat.as_mut_ptr()) })?;
     // SAFETY: the call succeeded and filled it in.
     let inode = unsafe { stat.assume_init() }.st_ino;
     u32::try_from(inode).map_err(|_| Errno::EOVERFLOW)
@@ -70,10 +70,24 @@ pub fn start_time(pid: u32) -> Result<u64> {
 }
 
 fn parse_start_time(stat: &[u8]) -> Option<u64> {
+    numeric_field(stat, 22)
+}
+
+/// A field of `/proc/PID/stat` after the second, counted from 1 as in proc(5).
+fn numeric_field(stat: &[u8], number: usize) -> Option<u64> {
     // The name in field 2 may hold anything, parentheses included; the last one ends it.
     let after_name = stat.iter().rposition(|&b| b == b')')? + 1;
-    let field = stat.get(after_name..)?.split(|&b| b == b' ').filter(|f| !f.is_empty()).nth(22 - 3)?;
+    let field = stat.get(after_name..)?.split(|&b| b == b' ').filter(|f| !f.is_empty()).nth(number - 3)?;
     leading_number(field)
+}
+
+/// Threads of a process that still run, the first one counted even if it has left. 0 if there is no such process.
+fn thread_count(pid: u32) -> u64 {
+    let mut path = PathBuffer::new();
+    path.push(b"/proc/").push_number(pid.into()).push(b"/stat");
+    let mut text = [0u8; 1024];
+    let read = file::read_small(path.as_c_str(), &mut text);
+    read.ok().and_then(|len| numeric_field(&text[..len], 20)).unwrap_or(0)
 }
 
 /// Whether there is a process with this id, a zombie included.
@@ -85,7 +99,8 @@ pub fn exists(pid: u32) -> bool {
 }
 
 /// Whether a process maps a file, by the inode numbers in `/proc/PID/maps`. (Device numbers there differ from those of
-/// stat(2) on some file systems, so only inodes are compared; a chance match errs towards "yes".)
+/// stat(2) on some file systems, so only inodes are compared; a chance match errs towards "yes".) A process whose first
+/// thread has left with `pthread_exit` shows no mappings although its other threads have them: that is a "yes" too.
 ///
 /// # Errors
 /// As open(2) and read(2): `EACCES` for another user's process.
@@ -95,12 +110,14 @@ pub fn maps_file(pid: u32, identity: Identity) -> Result<bool> {
     let fd = file::open_read_only(path.as_c_str())?;
     let mut scan = MapsScan::new(identity.inode);
     let mut buffer = [0u8; 4096];
+    let mut any = false;
     loop {
         // SAFETY: `buffer` is writable for its whole length. (`pread` would make the kernel start over each time.)
         let got = unsafe { libc::read(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
         match Errno::result(got) {
-            Ok(0) => return Ok(false),
+            Ok(0) => return Ok(!any && thread_count(pid) > 1),
             Ok(got) => {
+                any = true;
                 if scan.feed(&buffer[..got.unsigned_abs()]) {
                     return Ok(true);
                 }
@@ -225,6 +242,37 @@ mod tests {
         assert!(!exists(i32::MAX as u32));
         assert!(start_time(i32::MAX as u32).is_err());
         assert!(pid_namespace().unwrap() > 0);
+    }
+
+    /// A process whose first thread has left with `pthread_exit` shows an empty `/proc/PID/maps`; its extents were
+    /// once taken for a dead process's and given to another.
+    #[test]
+    fn a_process_that_its_first_thread_has_left_still_maps_its_files() {
+        let fd = file::memory_file(c"tiermem-test").unwrap();
+        let identity = file::status(fd.as_fd()).unwrap().identity;
+        // SAFETY: the child only starts a thread and ends its own.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            std::thread::spawn(|| std::thread::sleep(std::time::Duration::from_secs(60)));
+            // SAFETY: ends this thread and nothing else.
+            unsafe { libc::syscall(libc::SYS_exit, 0) };
+        }
+        let pid = u32::try_from(child).unwrap();
+        let mut path = PathBuffer::new();
+        path.push(b"/proc/").push_number(pid.into()).push(b"/maps");
+        // Until the first thread has left, the maps are those of the test.
+        while file::read_small(path.as_c_str(), &mut [0; 64]) != Ok(0) {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        assert_eq!(maps_file(pid, identity), Ok(true));
+        // SAFETY: our own child.
+        unsafe { libc::kill(child, libc::SIGKILL) };
+        // Dead and not reaped: now nothing is mapped any more.
+        while maps_file(pid, identity) != Ok(false) {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        // SAFETY: our own child, reaped once.
+        unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
     }
 
     #[test]

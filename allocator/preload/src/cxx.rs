@@ -61,6 +61,10 @@ mod throwing {
                     "add rsp, 8",
                     "pop rsi",
                     "pop rdi",
+                    // Rounding a size near the end of the address space up to its alignment would wrap around.
+                    "movabs r11, 0x4000000000000000",
+                    "cmp rdi, r11",
+                    "cmova rdi, r11",
                     "jmp rax",
                     allocate = sym $allocate,
                     next = sym next_definition,

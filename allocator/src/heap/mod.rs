@@ -22,7 +22,7 @@ use crate::tiers::TIERS_MAX;
 
 pub use allocate::Demand;
 pub use outbox::Outbox;
-pub use registry::{attach, collect_idle, lock_for_fork, unlock_after_fork};
+pub use registry::{attach, collect_idle, lease, lock_for_fork, unlock_after_fork};
 
 impl Linked for Block {
     unsafe fn set_link(node: *mut Self, next: *mut Self) {
@@ -80,6 +80,9 @@ unsafe impl Sync for Heap {}
 
 /// The heap of a thread that has none: it owns no span.
 pub static EMPTY_HEAP: Heap = Heap::new();
+
+/// The heap of a thread that ends and has given its heap back.
+pub static ENDED_HEAP: Heap = Heap::new();
 
 /// A tier heap that is always out of blocks.
 pub static EMPTY_TIER_HEAP: TierHeap = TierHeap::new(0);
@@ -178,7 +181,10 @@ impl Heap {
 
     /// Makes the fast path use the hinted tier, or without a hint the strategy's.
     fn select(&self) {
-        if let Some(tier_heap) = self.tier(self.hint().unwrap_or(self.strategy_tier.get())) {
+        // A heap on loan to a thread that ends has no say in what that thread does next.
+        if ptr::eq(tls::heap(), self)
+            && let Some(tier_heap) = self.tier(self.hint().unwrap_or(self.strategy_tier.get()))
+        {
             tls::set_current(tier_heap);
         }
     }

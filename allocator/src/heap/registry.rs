@@ -26,13 +26,27 @@ static REGISTRY: Lock<Registry> = Lock::new(Registry { idle: ptr::null_mut(), ma
 /// Runs [`detach`] when a thread ends.
 static EXIT_HOOK: ExitHook = ExitHook::new(on_thread_exit);
 
-/// The thread's heap; it gets one if it has none. `None` if there is no memory for it.
+/// The thread's heap; it gets one if it has none. `None` if there is no memory for it, or the thread is ending.
 pub fn attach() -> Option<&'static Heap> {
     tls::attached().or_else(attach_new)
 }
 
 #[cold]
 fn attach_new() -> Option<&'static Heap> {
+    if tls::is_ending() {
+        return None;
+    }
+    let heap = take()?;
+    let current = heap.tier(0)?;
+    // From here on allocation works in this thread, which the hook may need.
+    tls::set_heap(heap);
+    tls::set_current(current);
+    EXIT_HOOK.arm();
+    Some(heap)
+}
+
+/// An idle heap, or a new one.
+fn take() -> Option<&'static Heap> {
     let idle = REGISTRY.lock().pop();
     let heap = match idle {
         Some(heap) => heap,
@@ -46,25 +60,53 @@ fn attach_new() -> Option<&'static Heap> {
     };
     heap.hint_depth.set(0);
     heap.strategy_tier.set(0);
-    let current = heap.tier(0)?;
-    // From here on allocation works in this thread, which the hook may need.
-    tls::set_heap(Some(heap));
-    tls::set_current(current);
-    EXIT_HOOK.arm();
     Some(heap)
+}
+
+/// A heap for one operation: the thread's own, or, if the thread is ending, a borrowed one.
+///
+/// Destructors that run after [`detach`] may still allocate. They could have a heap for the rest of the thread's life
+/// and the exit hook again, but the C library runs destructors in four rounds only: a heap taken in the last one
+/// would never come back.
+pub struct Lease {
+    heap: &'static Heap,
+    borrowed: bool,
+}
+
+/// See [`Lease`]. `None` if there is no memory for a heap.
+pub fn lease() -> Option<Lease> {
+    match attach() {
+        Some(heap) => Some(Lease { heap, borrowed: false }),
+        None if tls::is_ending() => Some(Lease { heap: take()?, borrowed: true }),
+        None => None,
+    }
+}
+
+impl Lease {
+    /// The heap.
+    pub const fn heap(&self) -> &'static Heap {
+        self.heap
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.borrowed {
+            REGISTRY.lock().push(self.heap);
+        }
+    }
 }
 
 extern "C" fn on_thread_exit() {
     detach();
 }
 
-/// Takes the thread's heap away and keeps it for the next thread. If the thread allocates again (in a destructor that
-/// runs later), it gets a heap again.
+/// Takes the thread's heap away and keeps it for the next thread. See [`Lease`] for what the thread does after that.
 fn detach() {
     let Some(heap) = tls::attached() else { return };
     heap.outbox.send_all();
     heap.collect();
-    tls::set_heap(None);
+    tls::end();
     REGISTRY.lock().push(heap);
 }
 

@@ -5,7 +5,7 @@
 //! 16 bytes of the loader's surplus for them, of which it keeps more than a kilobyte. They start out pointing to
 //! heaps that are always empty, so that the fast path needs no check for null.
 
-use super::{EMPTY_HEAP, EMPTY_TIER_HEAP, Heap, TierHeap};
+use super::{EMPTY_HEAP, EMPTY_TIER_HEAP, ENDED_HEAP, Heap, TierHeap};
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod words {
@@ -90,7 +90,7 @@ pub fn current() -> &'static TierHeap {
     unsafe { &*std::ptr::with_exposed_provenance(words::get::<0>()) }
 }
 
-/// This thread's heap, or [`EMPTY_HEAP`]'s address.
+/// This thread's heap, or the address of [`EMPTY_HEAP`] or [`ENDED_HEAP`].
 #[inline(always)]
 pub fn heap() -> *mut Heap {
     std::ptr::with_exposed_provenance_mut(words::get::<8>())
@@ -100,9 +100,15 @@ pub fn heap() -> *mut Heap {
 #[inline]
 pub fn attached() -> Option<&'static Heap> {
     let heap = heap();
+    let none = std::ptr::eq(heap, &raw const EMPTY_HEAP) || std::ptr::eq(heap, &raw const ENDED_HEAP);
     // SAFETY: the word always holds the address of a heap; those live for ever. A thread's own heap is used by this
     // thread alone.
-    (!std::ptr::eq(heap, &raw const EMPTY_HEAP)).then(|| unsafe { &*heap })
+    (!none).then(|| unsafe { &*heap })
+}
+
+/// Whether the thread is ending: its heap has been taken away.
+pub fn is_ending() -> bool {
+    std::ptr::eq(heap(), &raw const ENDED_HEAP)
 }
 
 /// Makes the thread allocate from `tier_heap`.
@@ -110,12 +116,13 @@ pub fn set_current(tier_heap: &'static TierHeap) {
     words::set::<0>(std::ptr::from_ref(tier_heap).expose_provenance());
 }
 
-/// Gives the thread a heap, or takes it away.
-pub fn set_heap(heap: Option<&'static Heap>) {
-    let address =
-        heap.map_or_else(|| (&raw const EMPTY_HEAP).expose_provenance(), |h| std::ptr::from_ref(h).expose_provenance());
-    words::set::<8>(address);
-    if heap.is_none() {
-        words::set::<0>((&raw const EMPTY_TIER_HEAP).expose_provenance());
-    }
+/// Gives the thread a heap.
+pub fn set_heap(heap: &'static Heap) {
+    words::set::<8>(std::ptr::from_ref(heap).expose_provenance());
+}
+
+/// Takes the thread's heap away, for good.
+pub fn end() {
+    words::set::<8>((&raw const ENDED_HEAP).expose_provenance());
+    words::set::<0>((&raw const EMPTY_TIER_HEAP).expose_provenance());
 }

@@ -78,14 +78,18 @@ impl Lists {
         self.take_units(index, ALL);
     }
 
-    /// Of whole extents taken from `start` on, frees what lies beyond the first `units` units.
-    pub(super) fn trim(&mut self, start: usize, units: usize) {
+    /// Of whole extents taken from `start` on, frees what lies beyond the first `units` units: clean if the extents
+    /// were, else dirty like the rest.
+    pub(super) fn trim(&mut self, start: usize, units: usize, zeroed: bool) {
         let rest = units % UNITS_PER_EXTENT;
         if rest != 0 {
             let last = arena::index_of(start) + units / UNITS_PER_EXTENT;
-            // What was clean when it was taken stays clean: nobody has written to it.
+            let tail = mask(rest, UNITS_PER_EXTENT - rest);
+            let dirty = if zeroed { 0 } else { tail };
+            self.dirty_units += dirty.count_ones() as usize;
             self.relist(last, |record| {
-                record.free.store(record.free.load(PLAIN) | mask(rest, UNITS_PER_EXTENT - rest), PLAIN);
+                record.free.store(record.free.load(PLAIN) | tail, PLAIN);
+                record.dirty.store(record.dirty.load(PLAIN) | dirty, PLAIN);
             });
         }
     }

@@ -119,7 +119,7 @@ impl Pool {
         let held = if in_one { lists.take_run(units) } else { lists.take_extents(extents, align) };
         if let Some(run) = held {
             if !in_one {
-                lists.trim(run.start, units);
+                lists.trim(run.start, units, run.zeroed);
             }
             return Ok(run);
         }
@@ -134,7 +134,7 @@ impl Pool {
             lists.take_whole(start + i);
         }
         let start = arena::address_of(start).expose_provenance();
-        lists.trim(start, units);
+        lists.trim(start, units, true);
         Ok(Run { start, zeroed: true })
     }
 

@@ -13,7 +13,7 @@ pub struct Module {
 
 /// The executable mappings of files in this process.
 pub fn modules() -> Vec<Module> {
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let maps = std::fs::read_to_string("/proc/thread-self/maps").unwrap_or_default();
     maps.lines().filter_map(parse_line).collect()
 }
 
