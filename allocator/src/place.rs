@@ -72,7 +72,46 @@ pub fn allocate(heap: &'static Heap, demand: Demand, size: usize) -> *mut u8 {
         Demand::Class(_) => EXTENT_SIZE as u64,
         Demand::Large(size, _) => large::growth(size) as u64,
     };
-    let choice = plan.choose(&request, &loads);
+    let block = grow(heap, plan, demand, &request, &loads);
+    if !block.is_null() {
+        return block;
+    }
+    // Over every limit and watermark for a whole extent, but a tier may still hold a fitting piece.
+    let small = Request { grow: 0, ..request };
+    for tier in plan.choose(&small, &loads).iter() {
+        if let Ok(block) = serve(heap, tier.0, demand, false) {
+            return block;
+        }
+    }
+    last_resort(heap, plan, demand, &request)
+}
+
+/// Before the program gets a null pointer: takes in what idle heaps hold, and asks every tier once more, also those
+/// that have refused lately.
+#[cold]
+fn last_resort(heap: &'static Heap, plan: &Plan, demand: Demand, request: &Request) -> *mut u8 {
+    crate::heap::collect_idle();
+    let mut loads = loads();
+    loads.iter_mut().for_each(|load| load.available = true);
+    for tier in plan.choose(&Request { grow: 0, ..*request }, &loads).iter() {
+        if let Ok(block) = serve(heap, tier.0, demand, false) {
+            return block;
+        }
+    }
+    let block = grow(heap, plan, demand, request, &loads);
+    if block.is_null() { out_of_memory(request.size as usize) } else { block }
+}
+
+/// Tries the tiers in the plan's order, with new extents. Null if none can serve.
+fn grow(
+    heap: &'static Heap,
+    plan: &Plan,
+    demand: Demand,
+    request: &Request,
+    loads: &[TierLoad; TIERS_MAX],
+) -> *mut u8 {
+    let choice = plan.choose(request, loads);
+    let size = request.size as usize;
     let wanted = choice.spilled_from().or(choice.preferred());
     for tier in choice.iter() {
         match serve(heap, tier.0, demand, true) {
@@ -81,19 +120,13 @@ pub fn allocate(heap: &'static Heap, demand: Demand, size: usize) -> *mut u8 {
                     tiers::slot(wanted.0).fallbacks.fetch_add(1, Ordering::Relaxed);
                     control::event(EventKind::Spilled, Some(wanted.0), size as u64);
                 }
-                settle(heap, plan, &request, tier);
+                settle(heap, plan, request, tier);
                 return block;
             }
             Err(refusal) => report_refusal(tier.0, refusal, size),
         }
     }
-    // Over every limit and watermark for a whole extent, but a tier may still hold a fitting piece.
-    for tier in plan.choose(&Request { grow: 0, ..request }, &loads).iter() {
-        if let Ok(block) = serve(heap, tier.0, demand, false) {
-            return block;
-        }
-    }
-    out_of_memory(size)
+    std::ptr::null_mut()
 }
 
 /// Makes the fast path go on with what the strategy chose.
