@@ -52,11 +52,21 @@ pub struct ExtentRecord {
 
 const _: () = assert!(size_of::<ExtentRecord>() == 64);
 
-/// The fast path's copy of the arena's position. Zero (nothing is inside) until the arena is made.
-static BASE: AtomicUsize = AtomicUsize::new(0);
-static LEN: AtomicUsize = AtomicUsize::new(0);
-static SPANS: AtomicUsize = AtomicUsize::new(0);
-static EXTENTS: AtomicUsize = AtomicUsize::new(0);
+/// Where the arena lies. In one place, so that the fast path finds all of it through one address.
+struct Position {
+    base: AtomicUsize,
+    len: AtomicUsize,
+    spans: AtomicUsize,
+    extents: AtomicUsize,
+}
+
+/// All zero (nothing is inside) until the arena is made; then never changed.
+static POSITION: Position = Position {
+    base: AtomicUsize::new(0),
+    len: AtomicUsize::new(0),
+    spans: AtomicUsize::new(0),
+    extents: AtomicUsize::new(0),
+};
 
 /// Everything that changes is under this lock; held only for bit operations, and for a call to mmap when the tables
 /// grow.
@@ -112,14 +122,14 @@ impl Space {
         self.reserved = reserved;
         let bitmap = map::anonymous(count.div_ceil(64) * 8).ok()?;
         self.count = count;
-        EXTENTS.store(base - spans - records, Ordering::Relaxed);
-        SPANS.store(base - spans, Ordering::Relaxed);
-        BASE.store(base, Ordering::Relaxed);
+        POSITION.extents.store(base - spans - records, Ordering::Relaxed);
+        POSITION.spans.store(base - spans, Ordering::Relaxed);
+        POSITION.base.store(base, Ordering::Relaxed);
         self.grow_tables(0)?;
         self.taken = Some(bitmap.cast());
         // Release pairs with nothing on the fast path: a thread only looks up addresses that it was given by the
         // program, after this store. It is Release so that the other statics are seen by whoever sees the length.
-        LEN.store(count * EXTENT_SIZE, Ordering::Release);
+        POSITION.len.store(count * EXTENT_SIZE, Ordering::Release);
         Some(())
     }
 
@@ -129,8 +139,8 @@ impl Space {
             let from = self.tables_end;
             let to = (from + TABLE_STEP).min(self.count);
             for (table, size) in [
-                (EXTENTS.load(Ordering::Relaxed), size_of::<ExtentRecord>()),
-                (SPANS.load(Ordering::Relaxed), UNITS_PER_EXTENT * size_of::<Span>()),
+                (POSITION.extents.load(Ordering::Relaxed), size_of::<ExtentRecord>()),
+                (POSITION.spans.load(Ordering::Relaxed), UNITS_PER_EXTENT * size_of::<Span>()),
             ] {
                 let os_page = map::os_page_size();
                 let start = (table + from * size).next_multiple_of(os_page);
@@ -150,7 +160,7 @@ impl Space {
     /// Takes `count` neighbouring places, the first at a multiple of `align` bytes.
     pub fn take(&mut self, count: usize, align: usize) -> Option<usize> {
         self.begin()?;
-        let base = BASE.load(Ordering::Relaxed);
+        let base = POSITION.base.load(Ordering::Relaxed);
         let step = (align / EXTENT_SIZE).max(1);
         let mut at = self.first_free;
         if step > 1 {
@@ -265,14 +275,16 @@ fn choose_range() -> Option<(usize, usize)> {
 #[inline(always)]
 pub fn record_of(address: usize) -> Option<&'static Span> {
     // Relaxed: see `Space::begin`.
-    let offset = address.wrapping_sub(BASE.load(Ordering::Relaxed));
-    if offset >= LEN.load(Ordering::Relaxed) {
+    let offset = address.wrapping_sub(POSITION.base.load(Ordering::Relaxed));
+    if offset >= POSITION.len.load(Ordering::Relaxed) {
         return None;
     }
-    let record = SPANS.load(Ordering::Relaxed) + (offset >> UNIT_SHIFT) * size_of::<Span>();
+    let record = POSITION.spans.load(Ordering::Relaxed) + (offset >> UNIT_SHIFT) * size_of::<Span>();
+    // SAFETY: the table does not lie at address zero.
+    let record = unsafe { NonNull::new_unchecked(std::ptr::with_exposed_provenance_mut::<Span>(record)) };
     // SAFETY: records of handed-out addresses are accessible, zeroed or initialised, and live for ever. (An address
     // that was never handed out may lie beyond the accessible part: using one is the program's error.)
-    Some(unsafe { &*std::ptr::with_exposed_provenance(record) })
+    Some(unsafe { record.as_ref() })
 }
 
 /// The record of the span that holds `address`: that of its first unit. `None` if no span does.
@@ -288,19 +300,19 @@ pub fn span_of(address: usize) -> Option<&'static Span> {
 
 /// The record of the extent at `index`, which was taken.
 pub fn extent(index: usize) -> &'static ExtentRecord {
-    let record = EXTENTS.load(Ordering::Relaxed) + index * size_of::<ExtentRecord>();
+    let record = POSITION.extents.load(Ordering::Relaxed) + index * size_of::<ExtentRecord>();
     // SAFETY: `Space::take` made the tables accessible up to `index`; records live for ever.
     unsafe { &*std::ptr::with_exposed_provenance(record) }
 }
 
 /// The extent that holds `address`, which is in the arena.
 pub fn index_of(address: usize) -> usize {
-    (address - BASE.load(Ordering::Relaxed)) >> EXTENT_SHIFT
+    (address - POSITION.base.load(Ordering::Relaxed)) >> EXTENT_SHIFT
 }
 
 /// Where the extent at `index` starts.
 pub fn address_of(index: usize) -> *mut u8 {
-    std::ptr::with_exposed_provenance_mut(BASE.load(Ordering::Relaxed) + (index << EXTENT_SHIFT))
+    std::ptr::with_exposed_provenance_mut(POSITION.base.load(Ordering::Relaxed) + (index << EXTENT_SHIFT))
 }
 
 /// The records of all units of the extent at `index`.

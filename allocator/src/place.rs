@@ -103,13 +103,7 @@ fn last_resort(heap: &'static Heap, plan: &Plan, demand: Demand, request: &Reque
 }
 
 /// Tries the tiers in the plan's order, with new extents. Null if none can serve.
-fn grow(
-    heap: &'static Heap,
-    plan: &Plan,
-    demand: Demand,
-    request: &Request,
-    loads: &[TierLoad; TIERS_MAX],
-) -> *mut u8 {
+fn grow(heap: &'static Heap, plan: &Plan, demand: Demand, request: &Request, loads: &[TierLoad; TIERS_MAX]) -> *mut u8 {
     let choice = plan.choose(request, loads);
     let size = request.size as usize;
     let wanted = choice.spilled_from().or(choice.preferred());
