@@ -4,6 +4,7 @@ use std::ptr;
 
 use tiermem_sys::thread::KeepErrno;
 
+use crate::geometry::UNIT_SIZE;
 use crate::heap::{self, Demand, tls};
 use crate::size_class::{ALIGNMENT_MIN, CLASS_MAX, SMALL_MAX, SizeClass};
 use crate::span::{Block, Span, State};
@@ -68,7 +69,8 @@ fn allocate_unhurried(size: usize, align: usize) -> *mut u8 {
     heap.outbox().send_all();
     heap.collect();
     let demand = match SizeClass::of_aligned(size, align) {
-        Some(class) if size <= CLASS_MAX => Demand::Class(class),
+        // Spans start at multiples of a unit, and so do not align blocks any better.
+        Some(class) if align <= UNIT_SIZE => Demand::Class(class),
         _ => Demand::Large(size, align),
     };
     let block = place::allocate(heap, demand, size);
@@ -173,7 +175,7 @@ fn foreign(at: *mut u8) {
 /// Bytes that the program may use of the block at `at`; 0 for null and for what was not allocated here.
 pub fn usable_size(at: *const u8) -> usize {
     arena::span_of(at.addr()).map_or(0, |span| match span.state() {
-        State::Large => span.size().next_multiple_of(crate::geometry::UNIT_SIZE),
+        State::Large => span.size().next_multiple_of(UNIT_SIZE),
         _ => span.block_size(),
     })
 }
@@ -198,7 +200,8 @@ pub unsafe fn reallocate(at: *mut u8, size: usize, align: usize) -> *mut u8 {
             if size > CLASS_MAX && large::resize(span, size) {
                 return at;
             }
-            span.size()
+            // All of it: the program may have asked how much it is, and used it.
+            usable_size(at)
         }
         _ => span.block_size(),
     };

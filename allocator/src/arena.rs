@@ -44,7 +44,7 @@ pub struct ExtentRecord {
     pub freed_at: AtomicU32,
     /// [`Place`] as a number.
     pub place: AtomicU8,
-    /// Tier number.
+    /// Tier number + 1; 0 while no pool holds the extent.
     pub tier: AtomicU8,
     /// The pool's list that it is in: its longest run of free units; 0 for none.
     pub run: AtomicU8,
@@ -68,6 +68,9 @@ static POSITION: Position = Position {
     extents: AtomicUsize::new(0),
 };
 
+/// Extents whose records are accessible.
+static TABLES_END: AtomicUsize = AtomicUsize::new(0);
+
 /// Everything that changes is under this lock; held only for bit operations, and for a call to mmap when the tables
 /// grow.
 pub static SPACE: Lock<Space> = Lock::new(Space::new());
@@ -80,8 +83,6 @@ pub struct Space {
     count: usize,
     /// All places below are taken.
     first_free: usize,
-    /// Tables are accessible for extents below.
-    tables_end: usize,
     reserved: bool,
 }
 
@@ -99,7 +100,7 @@ pub struct Claim {
 
 impl Space {
     const fn new() -> Self {
-        Self { taken: None, count: 0, first_free: 0, tables_end: 0, reserved: false }
+        Self { taken: None, count: 0, first_free: 0, reserved: false }
     }
 
     /// Makes the arena. Called again, does nothing.
@@ -135,8 +136,9 @@ impl Space {
 
     /// Makes the tables accessible for the extent at `index`.
     fn grow_tables(&mut self, index: usize) -> Option<()> {
-        while index >= self.tables_end {
-            let from = self.tables_end;
+        // Relaxed: written under this lock only.
+        while index >= TABLES_END.load(Ordering::Relaxed) {
+            let from = TABLES_END.load(Ordering::Relaxed);
             let to = (from + TABLE_STEP).min(self.count);
             for (table, size) in [
                 (POSITION.extents.load(Ordering::Relaxed), size_of::<ExtentRecord>()),
@@ -152,7 +154,8 @@ impl Space {
                 // SAFETY: as above. Leaving it out of core dumps is not needed for anything else to work.
                 let _ = unsafe { map::advise(at, end - start, Advice::NoHugePage) };
             }
-            self.tables_end = to;
+            // Release pairs with the Acquire in `extent_if_known`: the records are mapped.
+            TABLES_END.store(to, Ordering::Release);
         }
         Some(())
     }
@@ -303,6 +306,12 @@ pub fn extent(index: usize) -> &'static ExtentRecord {
     let record = POSITION.extents.load(Ordering::Relaxed) + index * size_of::<ExtentRecord>();
     // SAFETY: `Space::take` made the tables accessible up to `index`; records live for ever.
     unsafe { &*std::ptr::with_exposed_provenance(record) }
+}
+
+/// The record of the place at `index`, which may never have been taken; `None` if its part of the table does not exist.
+pub fn extent_if_known(index: usize) -> Option<&'static ExtentRecord> {
+    // Acquire pairs with the Release in `Space::grow_tables`.
+    (index < TABLES_END.load(Ordering::Acquire)).then(|| extent(index))
 }
 
 /// The extent that holds `address`, which is in the arena.

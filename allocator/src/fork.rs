@@ -22,8 +22,10 @@ unsafe impl Sync for Converted {}
 static CONVERTED: Converted = Converted(UnsafeCell::new(0));
 
 extern "C" fn prepare() {
-    // The order in which the allocator takes locks: segment's place, registry, statistics, pools by number, address space, records.
+    // The order in which the allocator takes locks: segment's place, purger, registry, statistics, pools by number,
+    // address space, records.
     startup::lock_for_fork();
+    purge::lock_for_fork();
     heap::lock_for_fork();
     control::lock_for_fork();
     for slot in tiers::all() {
@@ -60,6 +62,8 @@ fn release_all() {
     unsafe { control::unlock_after_fork() };
     // SAFETY: `prepare` took it.
     unsafe { heap::unlock_after_fork() };
+    // SAFETY: `prepare` took it.
+    unsafe { purge::unlock_after_fork() };
     // SAFETY: `prepare` took it.
     unsafe { startup::unlock_after_fork() };
 }

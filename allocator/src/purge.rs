@@ -4,7 +4,7 @@
 //! giving back, so that a small program never has it. It sleeps for good (on a futex) while nothing is dirty.
 
 use tiermem_sys::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use tiermem_sys::sync::{futex_wait, futex_wake_all};
+use tiermem_sys::sync::{Lock, futex_wait, futex_wake_all};
 use tiermem_sys::thread;
 
 use crate::control::{self, EventKind};
@@ -29,6 +29,10 @@ const SLEEPING: u32 = 3;
 const OFF: u32 = 4;
 
 static STATE: AtomicU32 = AtomicU32::new(NOT_STARTED);
+
+/// Held while memory is given back, so that only one thread does it at a time: what one has seen idle, nobody else gives
+/// back meanwhile.
+static GIVING_BACK: Lock<()> = Lock::new(());
 
 /// Rounds of the purger, for tests.
 static ROUNDS: AtomicU64 = AtomicU64::new(0);
@@ -87,7 +91,6 @@ extern "C" fn run() {
     loop {
         let decay = DECAY_MS.load(Ordering::Relaxed);
         thread::sleep_ms((decay / 2).clamp(10, 1000));
-        heap::collect_idle();
         let now = clock::now_ms();
         purge_before(now.saturating_sub(decay));
         control::publish_if_due(now);
@@ -119,11 +122,13 @@ pub fn purge_now() -> u64 {
         heap.collect();
         heap.trim();
     }
-    heap::collect_idle();
     purge_before(u32::MAX)
 }
 
+/// Gives back what has been free since before `before`. Returns the number of bytes.
 fn purge_before(before: u32) -> u64 {
+    let _alone = GIVING_BACK.lock();
+    heap::collect_idle();
     let mut returned = 0;
     for (tier, slot) in tiers::all().iter().enumerate() {
         let bytes = slot.pool.purge(before);
@@ -141,6 +146,20 @@ fn dirty_bytes() -> u64 {
 
 fn idle_extents() -> usize {
     tiers::all().iter().map(|slot| slot.pool.idle_extents()).sum()
+}
+
+/// Takes the purger's lock, to hold it across a fork.
+pub fn lock_for_fork() {
+    GIVING_BACK.acquire();
+}
+
+/// Lets it go, in the parent or the child.
+///
+/// # Safety
+/// [`lock_for_fork`] came before, in this thread or in the one it was copied from.
+pub unsafe fn unlock_after_fork() {
+    // SAFETY: passed on to the caller.
+    unsafe { GIVING_BACK.release() };
 }
 
 /// In a child of fork: the thread was not copied.

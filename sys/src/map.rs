@@ -114,7 +114,8 @@ pub fn anonymous(len: usize) -> Result<NonNull<u8>> {
 /// # Safety
 /// With [`Placement::Replace`], the caller owns `at .. at + len` and nothing refers to what is in it.
 pub unsafe fn anonymous_at(at: NonNull<u8>, len: usize, placement: Placement) -> Result<()> {
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | placement.flag();
+    // Without MAP_NORESERVE: the kernel refuses at once what is more than the machine has.
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | placement.flag();
     // SAFETY: passed on to the caller.
     unsafe { mmap(at.as_ptr(), len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) }.map(drop)
 }

@@ -13,15 +13,20 @@ use super::{Heap, tls};
 use crate::{meta, tiers};
 
 /// Heaps without a thread, linked through `pool_next`; the last one in is the first one out, because it is warm.
+///
+/// `last` is meaningful unless `first` is null. `count` is the length of the list.
 struct Registry {
-    idle: *mut Heap,
+    first: *mut Heap,
+    last: *mut Heap,
+    count: u32,
     made: u32,
 }
 
 // SAFETY: the pointers are to heaps, which live for ever; the lock's holder has the list alone.
 unsafe impl Send for Registry {}
 
-static REGISTRY: Lock<Registry> = Lock::new(Registry { idle: ptr::null_mut(), made: 0 });
+static REGISTRY: Lock<Registry> =
+    Lock::new(Registry { first: ptr::null_mut(), last: ptr::null_mut(), count: 0, made: 0 });
 
 /// Runs [`detach`] when a thread ends.
 static EXIT_HOOK: ExitHook = ExitHook::new(on_thread_exit);
@@ -37,7 +42,10 @@ fn attach_new() -> Option<&'static Heap> {
         return None;
     }
     let heap = take()?;
-    let current = heap.tier(0)?;
+    let Some(current) = heap.tier(0) else {
+        REGISTRY.lock().push(heap);
+        return None;
+    };
     // From here on allocation works in this thread, which the hook may need.
     tls::set_heap(heap);
     tls::set_current(current);
@@ -112,16 +120,14 @@ fn detach() {
 
 /// Does the housekeeping of heaps that have no thread: takes in what was sent to them, gives empty spans back.
 pub fn collect_idle() {
-    // Taken out one by one, so that a new thread never waits long; the ones done wait in a list of their own.
-    let mut done = Registry { idle: ptr::null_mut(), made: 0 };
-    loop {
-        let Some(heap) = REGISTRY.lock().pop() else { break };
+    // Only one at a time is taken out: a thread that finds none makes another, which would then be one too many for ever.
+    // The list turns once around. A thread that comes or ends meanwhile shifts it, and a heap waits for the next time.
+    let count = REGISTRY.lock().count;
+    for _ in 0..count {
+        let Some(heap) = REGISTRY.lock().pop() else { return };
         heap.collect();
         heap.trim();
-        done.push(heap);
-    }
-    while let Some(heap) = done.pop() {
-        REGISTRY.lock().push(heap);
+        REGISTRY.lock().push_last(heap);
     }
 }
 
@@ -145,14 +151,31 @@ pub unsafe fn unlock_after_fork() {
 impl Registry {
     fn pop(&mut self) -> Option<&'static Heap> {
         // SAFETY: null or a heap, which live for ever.
-        let heap: &'static Heap = unsafe { self.idle.as_ref() }?;
-        self.idle = heap.pool_next.load(Ordering::Relaxed);
+        let heap: &'static Heap = unsafe { self.first.as_ref() }?;
+        // Relaxed, here and below: written and read under the registry's lock only.
+        self.first = heap.pool_next.load(Ordering::Relaxed);
+        self.count -= 1;
         Some(heap)
     }
 
     fn push(&mut self, heap: &'static Heap) {
-        heap.pool_next.store(self.idle, Ordering::Relaxed);
-        self.idle = ptr::from_ref(heap).cast_mut();
+        let at = ptr::from_ref(heap).cast_mut();
+        if self.first.is_null() {
+            self.last = at;
+        }
+        heap.pool_next.store(self.first, Ordering::Relaxed);
+        self.first = at;
+        self.count += 1;
+    }
+
+    fn push_last(&mut self, heap: &'static Heap) {
+        // SAFETY: as for `pop`; `last` is a heap of the list if there is a first one.
+        let Some(last) = (unsafe { self.first.as_ref().and(self.last.as_ref()) }) else { return self.push(heap) };
+        let at = ptr::from_ref(heap).cast_mut();
+        heap.pool_next.store(ptr::null_mut(), Ordering::Relaxed);
+        last.pool_next.store(at, Ordering::Relaxed);
+        self.last = at;
+        self.count += 1;
     }
 }
 
@@ -170,3 +193,53 @@ impl Heap {
 }
 
 const _: () = assert!(tiers::TIERS_MAX == tiermem_tiers::TierId::COUNT_MAX);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The housekeeping took all heaps out at once, and each thread that started meanwhile made another for good.
+    #[test]
+    fn housekeeping_beside_starting_threads_makes_no_more_heaps_than_threads() {
+        const THREADS_AT_ONCE: u32 = 16;
+        let busy: Vec<_> = (0..THREADS_AT_ONCE)
+            .map(|_| {
+                std::thread::spawn(|| {
+                    attach();
+                    std::thread::sleep(std::time::Duration::from_millis(50));
+                })
+            })
+            .collect();
+        busy.into_iter().for_each(|thread| thread.join().unwrap());
+        let before = REGISTRY.lock().made;
+        std::thread::scope(|scope| {
+            let churn = scope.spawn(|| {
+                for _ in 0..1000 {
+                    std::thread::spawn(|| attach().is_some()).join().unwrap();
+                }
+            });
+            while !churn.is_finished() {
+                collect_idle();
+            }
+        });
+        // Other tests of this process attach threads too, but few at a time.
+        let made = REGISTRY.lock().made - before;
+        assert!(made <= 8, "{made} heaps for threads that came one after the other");
+    }
+
+    #[test]
+    fn the_list_turns_without_losing_a_heap() {
+        let heaps: Vec<&'static Heap> = (0..3).map(|_| meta::place(Heap::new()).unwrap()).collect();
+        let mut list = Registry { first: ptr::null_mut(), last: ptr::null_mut(), count: 0, made: 0 };
+        heaps.iter().for_each(|heap| list.push(heap));
+        for _ in 0..list.count {
+            let heap = list.pop().unwrap();
+            list.push_last(heap);
+        }
+        let order: Vec<_> = std::iter::from_fn(|| list.pop()).map(ptr::from_ref).collect();
+        assert_eq!(order, heaps.iter().rev().map(|heap| ptr::from_ref(*heap)).collect::<Vec<_>>());
+        list.push_last(heaps[0]);
+        assert!(ptr::eq(list.pop().unwrap(), heaps[0]));
+        assert!(list.pop().is_none() && list.count == 0);
+    }
+}

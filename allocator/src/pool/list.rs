@@ -54,44 +54,30 @@ impl Lists {
         Some(Run { start: arena::address_of(index).expose_provenance() + (first << UNIT_SHIFT), zeroed })
     }
 
-    /// Takes `count` neighbouring, fully free extents, the first at a multiple of `align` bytes.
-    pub(super) fn take_extents(&mut self, count: usize, align: usize) -> Option<Run> {
+    /// Takes `units` units from the start of neighbouring, fully free extents, the first at a multiple of `align` bytes.
+    pub(super) fn take_extents(&mut self, units: usize, align: usize) -> Option<Run> {
+        let count = units.div_ceil(UNITS_PER_EXTENT);
         let mut at = self.heads[UNITS_PER_EXTENT];
         for _ in 0..NEIGHBOURS_SEEN_MAX {
             let first = at.checked_sub(1)? as usize;
             let start = arena::address_of(first).expose_provenance();
             let tier = arena::extent(first).tier.load(PLAIN);
             if start.is_multiple_of(align) && (1..count).all(|i| is_free_of_tier(first + i, tier)) {
-                let mut zeroed = true;
-                for i in 0..count {
-                    zeroed &= self.take_units(first + i, ALL);
-                }
-                return Some(Run { start, zeroed });
+                return Some(self.take_front(first, units));
             }
             at = arena::extent(first).next.load(PLAIN);
         }
         None
     }
 
-    /// Marks all units of a fully free extent as taken.
-    pub(super) fn take_whole(&mut self, index: usize) {
-        self.take_units(index, ALL);
-    }
-
-    /// Of whole extents taken from `start` on, frees what lies beyond the first `units` units: clean if the extents
-    /// were, else dirty like the rest.
-    pub(super) fn trim(&mut self, start: usize, units: usize, zeroed: bool) {
-        let rest = units % UNITS_PER_EXTENT;
-        if rest != 0 {
-            let last = arena::index_of(start) + units / UNITS_PER_EXTENT;
-            let tail = mask(rest, UNITS_PER_EXTENT - rest);
-            let dirty = if zeroed { 0 } else { tail };
-            self.dirty_units += dirty.count_ones() as usize;
-            self.relist(last, |record| {
-                record.free.store(record.free.load(PLAIN) | tail, PLAIN);
-                record.dirty.store(record.dirty.load(PLAIN) | dirty, PLAIN);
-            });
+    /// Takes `units` units from the start of the extent at `first` on, which is fully free like those after it. What is
+    /// left of the last one stays as it is, dirty or clean.
+    pub(super) fn take_front(&mut self, first: usize, units: usize) -> Run {
+        let mut zeroed = true;
+        for (i, from) in (0..units).step_by(UNITS_PER_EXTENT).enumerate() {
+            zeroed &= self.take_units(first + i, mask(0, units - from));
         }
+        Run { start: arena::address_of(first).expose_provenance(), zeroed }
     }
 
     /// Takes units of an extent. True if all of them are clean.
@@ -139,7 +125,7 @@ impl Lists {
     /// Enters a new extent, all of it free and clean.
     pub(super) fn adopt(&mut self, index: usize, tier: TierId, offset: u64) {
         let record = arena::extent(index);
-        record.tier.store(tier.0, PLAIN);
+        record.tier.store(tier.0 + 1, PLAIN);
         record.offset.store(offset, PLAIN);
         record.free.store(ALL, PLAIN);
         record.dirty.store(0, PLAIN);
@@ -151,6 +137,7 @@ impl Lists {
         let record = arena::extent(index);
         self.dirty_units -= record.dirty.load(PLAIN).count_ones() as usize;
         self.unlink(index);
+        record.tier.store(0, PLAIN);
         record.free.store(0, PLAIN);
         record.dirty.store(0, PLAIN);
         record.offset.load(PLAIN)
@@ -238,12 +225,13 @@ impl Lists {
     }
 }
 
-/// Whether the place at `index` holds a fully free extent of `tier`.
+/// Whether the place at `index` holds a fully free extent of `tier` (as in the record), whose pool's lock the caller has.
+///
+/// The record may be another pool's, or nobody's, and change meanwhile. But only this pool writes this value there, under
+/// its lock, and it writes another one when it gives the extent up: where we read it, the record is the pool's own.
 fn is_free_of_tier(index: usize, tier: u8) -> bool {
-    let record = arena::extent(index);
-    usize::from(record.run.load(PLAIN)) == UNITS_PER_EXTENT
-        && record.free.load(PLAIN) == ALL
-        && record.tier.load(PLAIN) == tier
+    arena::extent_if_known(index)
+        .is_some_and(|record| record.tier.load(PLAIN) == tier && record.free.load(PLAIN) == ALL)
 }
 
 /// `count` bits from bit `first` on.

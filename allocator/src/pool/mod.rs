@@ -115,27 +115,15 @@ impl Pool {
     pub fn take(&self, units: usize, align: usize, may_grow: bool, why: Provenance) -> Result<Run, Refusal> {
         let mut lists = self.lists.lock();
         let in_one = units <= UNITS_PER_EXTENT && align <= UNIT_SIZE;
-        let extents = units.div_ceil(UNITS_PER_EXTENT);
-        let held = if in_one { lists.take_run(units) } else { lists.take_extents(extents, align) };
+        let held = if in_one { lists.take_run(units) } else { lists.take_extents(units, align) };
         if let Some(run) = held {
-            if !in_one {
-                lists.trim(run.start, units, run.zeroed);
-            }
             return Ok(run);
         }
         if !may_grow {
             return Err(Refusal::NeedsGrowth);
         }
-        let start = self.grow(&mut lists, extents, align, why)?;
-        if in_one {
-            return lists.take_run(units).ok_or(Refusal::NeedsGrowth);
-        }
-        for i in 0..extents {
-            lists.take_whole(start + i);
-        }
-        let start = arena::address_of(start).expose_provenance();
-        lists.trim(start, units, true);
-        Ok(Run { start, zeroed: true })
+        let first = self.grow(&mut lists, units.div_ceil(UNITS_PER_EXTENT), align, why)?;
+        Ok(lists.take_front(first, units))
     }
 
     /// Takes new extents from the tier and puts them into the lists. Returns the first one's index.
@@ -148,26 +136,41 @@ impl Pool {
             return Err(Refusal::Limit);
         }
         let start = SPACE.lock().take(count, align).ok_or(Refusal::AddressSpace)?;
-        // One call where the tier has the space in one piece; else extent by extent.
-        let whole = self.reserve(lists, start, count, why);
-        let outcome = if whole.is_err() && count > 1 {
-            (0..count).try_for_each(|i| {
-                self.reserve(lists, start + i, 1, why).inspect_err(|_| {
-                    for taken in start..start + i {
-                        self.release(lists, taken);
-                    }
-                    SPACE.lock().give_back(start + i, count - i);
-                })
-            })
-        } else {
-            whole.inspect_err(|_| SPACE.lock().give_back(start, count))
-        };
-        counters.refused_at.store(if outcome.is_err() { clock::now_ms() } else { 0 }, Ordering::Relaxed);
-        outcome.map_err(Refusal::Tier)?;
-        let committed = committed + bytes;
-        counters.committed.store(committed, Ordering::Relaxed);
-        counters.committed_max.fetch_max(committed, Ordering::Relaxed);
-        Ok(start)
+        match self.reserve_in_pieces(lists, start, count, why) {
+            Ok(()) => {
+                counters.refused_at.store(0, Ordering::Relaxed);
+                Ok(start)
+            }
+            Err((had, error)) => {
+                for taken in start..start + had {
+                    self.release(lists, taken);
+                }
+                SPACE.lock().give_back(start + had, count - had);
+                // A tier that had no room for a large request may have it for a small one.
+                if had == 0 && count == 1 {
+                    counters.refused_at.store(clock::now_ms(), Ordering::Relaxed);
+                }
+                Err(Refusal::Tier(error))
+            }
+        }
+    }
+
+    /// Reserves in one call where the tier has the space in one piece; else extent by extent. On failure says how many
+    /// extents were had.
+    fn reserve_in_pieces(
+        &self,
+        lists: &mut Lists,
+        start: usize,
+        count: usize,
+        why: Provenance,
+    ) -> Result<(), (usize, Error)> {
+        match self.reserve(lists, start, count, why) {
+            // Anonymous memory has no pieces: the kernel's answer is about the whole.
+            Err(_) if count > 1 && !self.backing.can_purge() => {
+                (0..count).try_for_each(|i| self.reserve(lists, start + i, 1, why).map_err(|error| (i, error)))
+            }
+            whole => whole.map_err(|error| (0, error)),
+        }
     }
 
     fn reserve(&self, lists: &mut Lists, start: usize, count: usize, why: Provenance) -> Result<(), Error> {
@@ -176,6 +179,9 @@ impl Pool {
         for i in 0..count {
             lists.adopt(start + i, self.tier, offset + ((i as u64) << EXTENT_SHIFT));
         }
+        let bytes = (count as u64) << EXTENT_SHIFT;
+        let committed = self.counters.committed.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.counters.committed_max.fetch_max(committed, Ordering::Relaxed);
         Ok(())
     }
 

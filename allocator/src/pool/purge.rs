@@ -57,7 +57,7 @@ impl Pool {
     }
 }
 
-/// Gives the memory of these units of an extent back. Returns the number of bytes.
+/// Gives the memory of these units of an extent back, which then is zero. Returns the number of bytes.
 fn purge_units(index: usize, mut units: u32) -> u64 {
     let base = arena::address_of(index);
     let mut returned = 0;
@@ -67,8 +67,11 @@ fn purge_units(index: usize, mut units: u32) -> u64 {
         let len = count << UNIT_SHIFT;
         if let Some(at) = NonNull::new(base.wrapping_add(first << UNIT_SHIFT)) {
             // SAFETY: the units are free and taken by us: nobody relies on what is in them.
-            if unsafe { map::advise(at, len, Advice::DontNeed) }.is_ok() {
-                returned += len as u64;
+            match unsafe { map::advise(at, len, Advice::DontNeed) } {
+                Ok(()) => returned += len as u64,
+                // The program has locked its memory: it stays, and is cleaned by hand.
+                // SAFETY: as above, and committed.
+                Err(_) => unsafe { at.write_bytes(0, len) },
             }
         }
         units &= !mask(first, count);

@@ -4,7 +4,6 @@
 mod resolve;
 
 use tiermem_placement::{SiteRules, TierIndex};
-use tiermem_sys::sync::Lock;
 use tiermem_sys::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU64, Ordering};
 use tiermem_sys::unwind;
 
@@ -26,7 +25,8 @@ static CREDIT: AtomicI64 = AtomicI64::new(INTERVAL_BYTES);
 static OWN_START: AtomicU64 = AtomicU64::new(0);
 static OWN_END: AtomicU64 = AtomicU64::new(0);
 
-static RULES: Lock<Option<SiteRules>> = Lock::new(None);
+/// The rules in force, never freed; null for none. No lock: a child of fork could find it taken for ever.
+static RULES: AtomicPtr<SiteRules> = AtomicPtr::new(std::ptr::null_mut());
 static RESOLVED: AtomicPtr<Resolved> = AtomicPtr::new(std::ptr::null_mut());
 
 /// Says which addresses are the allocator's own library.
@@ -45,13 +45,16 @@ pub fn set_rules(rules: SiteRules) {
     if rules.rules().is_empty() {
         return;
     }
-    *RULES.lock() = Some(rules);
+    // Release pairs with the Acquire in `resolve_again`.
+    RULES.store(Box::into_raw(Box::new(rules)), Ordering::Release);
     resolve_again();
 }
 
 /// Looks the rules' symbols and modules up in what is loaded now. May allocate.
 fn resolve_again() {
-    let resolved = RULES.lock().as_ref().map(Resolved::new);
+    // Acquire pairs with the Release in `set_rules`.
+    // SAFETY: null or rules that are never freed.
+    let resolved = unsafe { RULES.load(Ordering::Acquire).as_ref() }.map(Resolved::new);
     if let Some(resolved) = resolved {
         // Leaked on purpose: other threads may be reading the one before. Happens once per loaded library.
         // Release pairs with the Acquire in `rule_for`.
