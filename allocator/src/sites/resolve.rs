@@ -1,7 +1,8 @@
 //! From site rules to address ranges: which code matches which rule, looked up once per set of loaded libraries.
 
-use object::{Object, ObjectSymbol, SymbolKind};
+use object::{Object, ObjectSymbol, SegmentFlags, SymbolKind};
 use tiermem_placement::{Frame, SiteRules, TierIndex};
+use tiermem_sys::map::os_page_size;
 
 /// An executable mapping.
 pub struct Module {
@@ -118,10 +119,15 @@ fn add_symbols(rules: &SiteRules, module: &Module, ranges: &mut Vec<Range>) {
 /// What is added to the file's addresses where the module is mapped.
 fn load_bias(file: &object::File<'_>, module: &Module) -> Option<usize> {
     use object::ObjectSegment;
+    // A segment is mapped from the start of the OS page that it begins in, which may hold the end of another one.
     let segment = file.segments().find(|segment| {
+        let executable =
+            matches!(segment.flags(), SegmentFlags::Elf { p_flags, .. } if (p_flags & object::elf::PF_X).0 != 0);
         let (offset, len) = segment.file_range();
-        (offset as usize..(offset + len) as usize).contains(&module.file_offset)
+        let start = offset as usize / os_page_size() * os_page_size();
+        executable && (start..(offset + len) as usize).contains(&module.file_offset)
     })?;
-    let mapped_address = segment.address() as usize + module.file_offset - segment.file_range().0 as usize;
+    let mapped_address =
+        (segment.address() as usize + module.file_offset).wrapping_sub(segment.file_range().0 as usize);
     Some(module.start.wrapping_sub(mapped_address))
 }
