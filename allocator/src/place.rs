@@ -53,7 +53,8 @@ pub fn allocate(heap: &'static Heap, demand: Demand, size: usize) -> *mut u8 {
     let Some(plan) = plan() else {
         return serve(heap, 0, demand, true).unwrap_or_else(|refusal| {
             report_refusal(0, refusal, size);
-            out_of_memory(size)
+            heap.rouse();
+            serve(heap, 0, demand, false).unwrap_or_else(|_| out_of_memory(size))
         });
     };
     let mut request = Request::new(size as u64, 0);
@@ -86,11 +87,12 @@ pub fn allocate(heap: &'static Heap, demand: Demand, size: usize) -> *mut u8 {
     last_resort(heap, plan, demand, &request)
 }
 
-/// Before the program gets a null pointer: takes in what idle heaps hold, and asks every tier once more, also those
-/// that have refused lately.
+/// Before the program gets a null pointer: takes in what idle heaps hold, makes use of the last free blocks of this one,
+/// and asks every tier once more, also those that have refused lately.
 #[cold]
 fn last_resort(heap: &'static Heap, plan: &Plan, demand: Demand, request: &Request) -> *mut u8 {
     crate::heap::collect_idle();
+    heap.rouse();
     let mut loads = loads();
     loads.iter_mut().for_each(|load| load.available = true);
     for tier in plan.choose(&Request { grow: 0, ..*request }, &loads).iter() {

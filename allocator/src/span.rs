@@ -271,6 +271,11 @@ impl Span {
         self.count.load(PLAIN).wrapping_add(self.bias.load(PLAIN)) as usize
     }
 
+    /// Whether there is a block on the free list.
+    pub fn has_free(&self) -> bool {
+        !self.free.load(PLAIN).is_null()
+    }
+
     /// Blocks in the span.
     pub fn capacity(&self) -> usize {
         self.capacity.load(PLAIN) as usize

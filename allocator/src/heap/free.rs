@@ -69,7 +69,26 @@ impl Heap {
         unsafe { self.inbox.send(first, last) };
     }
 
-    /// Gives the empty current spans back. For heaps without a thread.
+    /// Before an allocation fails: makes use of the few free blocks in sleeping spans, and gives the empty current spans
+    /// back. Looks at every span of the process.
+    pub fn rouse(&self) {
+        self.trim();
+        for slot in tiers::all() {
+            slot.pool.for_each_extent(|index| {
+                for span in arena::units_of(index).filter(|span| std::ptr::eq(span.owner(), self)) {
+                    if span.state() == State::Asleep
+                        && span.has_free()
+                        && let Some(bin) = self.bin_of(span)
+                    {
+                        span.wake();
+                        bin.queue.push_back(span);
+                    }
+                }
+            });
+        }
+    }
+
+    /// Gives the empty current spans back.
     pub fn trim(&self) {
         for tier in 0..tiers::count() {
             let Some(tier_heap) = self.tier_if_used(tier) else { continue };
