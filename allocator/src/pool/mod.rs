@@ -6,6 +6,8 @@
 
 mod list;
 mod purge;
+#[cfg(test)]
+mod tests;
 
 use std::ptr::NonNull;
 
