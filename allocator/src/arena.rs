@@ -329,3 +329,29 @@ pub fn units_of(index: usize) -> impl Iterator<Item = &'static Span> {
     let start = address_of(index).expose_provenance();
     (0..UNITS_PER_EXTENT).filter_map(move |unit| record_of(start + unit * UNIT_SIZE))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_aligned_given_again_and_refused_when_there_are_none() {
+        let mut space = SPACE.lock();
+        assert_eq!(space.take(1 << 40, EXTENT_SIZE), None, "more than the arena");
+        assert_eq!(space.take(usize::MAX, EXTENT_SIZE), None);
+        assert_eq!(space.take(1, 1 << 62), None, "no such address");
+        let aligned = space.take(3, 1 << 30).unwrap();
+        assert!(address_of(aligned).addr().is_multiple_of(1 << 30));
+        let one = space.take(1, EXTENT_SIZE).unwrap();
+        assert!(one < aligned, "the gap before is used");
+        space.give_back(one, 1);
+        assert_eq!(space.take(1, EXTENT_SIZE), Some(one), "the first free place");
+        space.give_back(aligned + 1, 1);
+        let two = space.take(2, 1 << 30).unwrap();
+        assert!(two > aligned + 2, "a hole of one holds no two");
+        for (first, count) in [(one, 1), (aligned, 1), (aligned + 2, 1), (two, 2)] {
+            space.give_back(first, count);
+        }
+        assert!(extent_if_known(usize::MAX).is_none());
+    }
+}

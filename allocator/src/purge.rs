@@ -54,7 +54,7 @@ pub fn note_freed() {
 
 #[cold]
 fn wake() {
-    if dirty_bytes() < WORTHWHILE_BYTES && idle_extents() == 0 {
+    if returnable_bytes() < WORTHWHILE_BYTES && idle_extents() == 0 {
         return;
     }
     if STATE.compare_exchange(SLEEPING, AWAKE, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
@@ -72,7 +72,7 @@ pub fn start_if_wanted() {
 
 #[cold]
 fn start() {
-    if dirty_bytes() < WORTHWHILE_BYTES {
+    if returnable_bytes() < WORTHWHILE_BYTES {
         return;
     }
     // AcqRel: the winner's thread sees everything that came before.
@@ -95,7 +95,7 @@ extern "C" fn run() {
         purge_before(now.saturating_sub(decay));
         control::publish_if_due(now);
         ROUNDS.fetch_add(1, Ordering::Relaxed);
-        if dirty_bytes() == 0 && idle_extents() == 0 {
+        if returnable_bytes() == 0 && idle_extents() == 0 {
             control::publish();
             sleep_until_woken();
         }
@@ -103,10 +103,10 @@ extern "C" fn run() {
 }
 
 fn sleep_until_woken() {
-    // AcqRel: who sees SLEEPING wakes us; what was freed before that is seen below.
+    // Who frees after our look below takes the pool's lock after us, and so sees SLEEPING and wakes us.
     STATE.store(SLEEPING, Ordering::SeqCst);
     // A free between the look before and the store would not have woken us: look again.
-    if dirty_bytes() >= WORTHWHILE_BYTES {
+    if returnable_bytes() >= WORTHWHILE_BYTES {
         STATE.store(AWAKE, Ordering::SeqCst);
         return;
     }
@@ -140,8 +140,8 @@ fn purge_before(before: u32) -> u64 {
     returned
 }
 
-fn dirty_bytes() -> u64 {
-    tiers::all().iter().map(|slot| slot.pool.dirty_bytes()).sum()
+fn returnable_bytes() -> u64 {
+    tiers::all().iter().map(|slot| slot.pool.returnable_bytes()).sum()
 }
 
 fn idle_extents() -> usize {

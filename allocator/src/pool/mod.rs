@@ -208,9 +208,15 @@ impl Pool {
         // Else the place stays taken for ever: what is mapped there is unknown.
     }
 
-    /// Bytes in free units whose memory has not been given back.
-    pub fn dirty_bytes(&self) -> u64 {
-        (self.lists.lock().dirty_units() as u64) << UNIT_SHIFT
+    /// Bytes that purging could give back in time: free units whose memory has not been given back, or, where a tier
+    /// takes back whole extents only, those in extents that are free.
+    pub fn returnable_bytes(&self) -> u64 {
+        let lists = self.lists.lock();
+        if self.backing.can_purge() {
+            (lists.dirty_units() as u64) << UNIT_SHIFT
+        } else {
+            (lists.idle_extents() as u64) << EXTENT_SHIFT
+        }
     }
 
     /// Extents without a single unit in use.

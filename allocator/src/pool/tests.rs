@@ -148,6 +148,17 @@ fn what_a_large_block_leaves_over_stays_dirty() {
     pool.give_back(run.start, 2 * UNITS_PER_EXTENT, clock::now_ms());
     let again = pool.take(UNITS_PER_EXTENT + 5, UNIT_SIZE, false, Provenance::Large).expect("the same again");
     assert_eq!((again.start, again.zeroed), (run.start, false));
-    assert_eq!(pool.dirty_bytes() as usize, (UNITS_PER_EXTENT - 5) << UNIT_SHIFT);
+    assert_eq!(pool.lists.lock().dirty_units(), UNITS_PER_EXTENT - 5);
     assert!(!pool.take(4, UNIT_SIZE, false, Provenance::Large).expect("of the rest").zeroed);
+}
+
+/// The purger stayed awake for good beside a tier that takes back whole extents only, while one was partly free.
+#[test]
+fn what_a_tier_would_not_take_back_keeps_nobody_awake() {
+    let (pool, _) = pool(4, 4);
+    let run = take(pool, 1).expect("an extent");
+    pool.give_back(run.start, 5, clock::now_ms());
+    assert_eq!(pool.returnable_bytes(), 0, "a part of an extent");
+    pool.give_back(run.start + 5 * UNIT_SIZE, UNITS_PER_EXTENT - 5, clock::now_ms());
+    assert_eq!(pool.returnable_bytes(), 1 << EXTENT_SHIFT);
 }

@@ -105,10 +105,10 @@ impl Model {
             }
             Step::HandOver { which } => {
                 if let Some(i) = pick(which, held) {
-                    self.offered.lock().unwrap().push(held.swap_remove(i));
+                    self.offered.lock().expect("no panic").push(held.swap_remove(i));
                 }
             }
-            Step::Receive => held.extend(self.offered.lock().unwrap().pop()),
+            Step::Receive => held.extend(self.offered.lock().expect("no panic").pop()),
             Step::PushHint(number) => {
                 let count = tiermem::tier_count();
                 let tier = tiermem::tier_numbered(number % count as u8).ok_or("a tier below the count is missing")?;
@@ -139,7 +139,7 @@ impl Model {
     fn reallocate(&self, subject: &impl Subject, block: &mut Block, size: usize) -> Checked<()> {
         self.check(block)?;
         // Out of the ledger first: when the block moves, another thread may get its memory before we are back.
-        self.ledger.lock().unwrap().remove(&block.at);
+        self.ledger.lock().expect("no panic").remove(&block.at);
         // SAFETY: the block is ours, and used through the result from here on.
         let at = unsafe { subject.reallocate(pointer(block, 0), block.size, size, block.align) };
         let kept = Block { at: at.addr(), size, ..*block };
@@ -156,7 +156,7 @@ impl Model {
     /// Checks a block a last time and frees it.
     pub fn free(&self, block: Block) -> Checked<()> {
         self.check(&block)?;
-        self.ledger.lock().unwrap().remove(&block.at);
+        self.ledger.lock().expect("no panic").remove(&block.at);
         // SAFETY: the block is ours, and was just forgotten.
         unsafe { api::free(pointer(&block, 0)) };
         Ok(())
@@ -164,7 +164,7 @@ impl Model {
 
     /// What was handed over and nobody took.
     pub fn left_over(&self) -> Vec<Block> {
-        std::mem::take(&mut *self.offered.lock().unwrap())
+        std::mem::take(&mut *self.offered.lock().expect("no panic"))
     }
 
     fn check(&self, block: &Block) -> Checked<()> {
@@ -185,7 +185,7 @@ impl Model {
         }
         let usable = api::usable_size(pointer(block, 0));
         let end = at + size.max(1);
-        let mut ledger = self.ledger.lock().unwrap();
+        let mut ledger = self.ledger.lock().expect("no panic");
         if let Some((start, before_end)) = ledger.range(..end).next_back().filter(|&(_, &other)| other > at) {
             return Err(format!("{at:#x}..{end:#x} overlaps {start:#x}..{before_end:#x}"));
         }
