@@ -177,7 +177,7 @@ fn a_reader_beside_a_writer_sees_one_moment() {
         let path = Path::new("/dev/shm").join(std::process::id().to_string());
         let segment = Attachment::open(&path).expect("attach");
         std::fs::remove_file(&path).expect("remove the segment");
-        let done = std::sync::atomic::AtomicBool::new(false);
+        let done = tiermem_sys::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for _ in 0..300 {
@@ -187,9 +187,9 @@ fn a_reader_beside_a_writer_sees_one_moment() {
                     blocks.into_iter().for_each(|at| unsafe { api::free(at) });
                     publish();
                 }
-                done.store(true, std::sync::atomic::Ordering::Release);
+                done.store(true, tiermem_sys::sync::atomic::Ordering::Release);
             });
-            while !done.load(std::sync::atomic::Ordering::Acquire) {
+            while !done.load(tiermem_sys::sync::atomic::Ordering::Acquire) {
                 // "Change faster than they can be read" is an honest answer.
                 let Ok(now) = segment.read() else { continue };
                 for (i, tier) in now.tiers.iter().enumerate() {

@@ -4,8 +4,8 @@
 
 mod child;
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use tiermem_sys::sync::atomic::{AtomicBool, Ordering};
 
 use child::in_child;
 use tiermem::api;

@@ -6,8 +6,8 @@ mod checker;
 mod child;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use tiermem_sys::sync::atomic::{AtomicUsize, Ordering};
 
 use checker::{Model, Real, Step, Subject};
 use child::{in_child, is_child};

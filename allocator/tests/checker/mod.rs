@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use tiermem_sys::sync::atomic::{AtomicU64, Ordering};
 
 use tiermem::api;
 
