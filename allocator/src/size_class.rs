@@ -138,7 +138,8 @@ const fn block_sizes() -> [u32; CLASS_COUNT] {
     sizes
 }
 
-/// One unit up to an eighth of it; above, the fewest units that hold eight blocks or waste under an eighth.
+/// One unit for blocks of up to an eighth of it; above, the fewest units that hold four blocks and waste at most an
+/// eighth.
 const fn span_units() -> [u8; CLASS_COUNT] {
     let mut units = [1; CLASS_COUNT];
     let mut i = 0;
@@ -229,5 +230,25 @@ mod tests {
             assert!(class.span_capacity() >= 4, "{class:?}");
             assert!(bytes - class.span_capacity() * class.block_size() <= bytes / 8, "{class:?}");
         }
+    }
+
+    /// The table of `docs/allocator.md`, a row for each doubling.
+    #[test]
+    fn the_book_shows_these_classes() {
+        let mut rows = Vec::new();
+        let mut row = [const { String::new() }; 3];
+        for class in SizeClass::all() {
+            let figures = [class.block_size(), class.span_units(), class.span_capacity()];
+            for (cell, figure) in row.iter_mut().zip(figures) {
+                *cell += &format!(" {figure}");
+            }
+            if class.block_size() >= 128 && class.block_size().is_power_of_two() {
+                rows.push(format!("|{} |{} |{} |", row[0], row[1], row[2]));
+                row = [const { String::new() }; 3];
+            }
+        }
+        let book = include_str!("../../docs/allocator.md");
+        let shown: Vec<&str> = book.lines().skip_while(|line| !line.starts_with("| 16 32")).take(rows.len()).collect();
+        assert_eq!(shown, rows);
     }
 }

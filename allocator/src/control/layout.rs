@@ -144,3 +144,61 @@ pub fn checksum(pid: u32) -> u32 {
     bytes[16..].copy_from_slice(&pid.to_le_bytes());
     bytes.iter().fold(0x811c_9dc5, |hash, &byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::mem::offset_of;
+
+    const BOOK: &str = include_str!("../../../docs/formats.md");
+
+    /// Rows `| offset | bytes | `field` |` that the book must have, from the struct itself.
+    macro_rules! rows {
+        ($record:ident: $($field:ident),+) => {{
+            let zeroed = std::mem::MaybeUninit::<$record>::zeroed();
+            // SAFETY: made of integers only, for which zero is a value.
+            let record = unsafe { zeroed.assume_init_ref() };
+            vec![$(format!("| {} | {} | `{}` |", offset_of!($record, $field), size_of_val(&record.$field), stringify!($field))),+]
+        }};
+    }
+
+    fn missing_from_book(rows: Vec<String>) -> Vec<String> {
+        rows.into_iter().filter(|row| !BOOK.contains(row.as_str())).collect()
+    }
+
+    #[test]
+    fn the_book_shows_this_header() {
+        let rows = rows!(Header: magic, version, size, checksum, pid, parent, tier_count, started_unix_s, uptime_ms, sequence,
+            ended, events_total, modules_len, command, policy, policy_error);
+        assert_eq!(missing_from_book(rows), [""; 0]);
+    }
+
+    #[test]
+    fn the_book_shows_this_tier_record() {
+        let rows = rows!(TierRecord: name, kind, limit, live, committed, committed_max, allocations, frees, returned,
+            fallbacks, unavailable, reserved);
+        assert_eq!(missing_from_book(rows), [""; 0]);
+    }
+
+    #[test]
+    fn the_book_shows_these_parts() {
+        let part = |at: usize, name: &str, count: usize, size: usize| {
+            format!("{at:>7}  {name:<8}{count:>5} records of {size:>4} bytes")
+        };
+        let parts = vec![
+            part(offset_of!(Segment, tiers), "tiers", TIERS_MAX, size_of::<TierRecord>()),
+            part(offset_of!(Segment, classes), "classes", CLASS_COUNT + 1, size_of::<ClassRecord>()),
+            part(offset_of!(Segment, events), "events", EVENTS, size_of::<EventRecord>()),
+            part(offset_of!(Segment, sites), "sites", SITES, size_of::<SiteRecord>()),
+            format!("{:>7}  modules  {MODULES} bytes of text", offset_of!(Segment, modules)),
+            format!("{SIZE:>7}  end"),
+        ];
+        assert_eq!(missing_from_book(parts), [""; 0]);
+    }
+
+    /// Negative control: a row that is not there is missed.
+    #[test]
+    fn a_wrong_row_is_missed() {
+        assert_eq!(missing_from_book(vec!["| 8 | 8 | `version` |".to_owned()]).len(), 1);
+    }
+}

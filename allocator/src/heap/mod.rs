@@ -111,8 +111,8 @@ impl TierHeap {
 
     fn set_current(&self, class: SizeClass, span: &'static Span) {
         self.bins[class.index()].current.set(span);
-        // Classes under a size rule have no direct entry, so that each request is looked at. The rule may be newer than
-        // the entry, which must not go on naming a span that is not current any more.
+        // Classes under a rule have no direct entry, so that each request is looked at. One from before the rule must
+        // go: it would lead to a span that is no longer this bin's, or not even of this class.
         let direct = if crate::place::is_ruled(class) { &crate::span::EMPTY } else { span };
         for entry in class.direct_entries() {
             self.direct[entry].set(direct);

@@ -6,6 +6,7 @@
 mod arrows;
 mod atomics;
 mod dependencies;
+mod functions;
 mod links;
 mod lint_levels;
 mod markdown;
@@ -68,6 +69,7 @@ fn findings(workspace: &Workspace, tree: &Tree) -> Result<Vec<Finding>> {
         lint_levels::check,
         sizes::check,
         links::check,
+        functions::check,
         rooms::check,
         words::check,
         origin::check,

@@ -331,4 +331,32 @@ mod tests {
         assert_eq!(state.phase(), Phase::Live);
         assert_eq!((state.freed().phase(), state.freed().generation()), (Phase::Free, 1));
     }
+
+    const BOOK: &str = include_str!("../../../../docs/formats.md");
+
+    /// `docs/formats.md` gives every field of the fixed part its place, and every part of the file.
+    #[test]
+    fn the_book_shows_this_layout() {
+        macro_rules! rows {
+            ($($field:ident: $bytes:literal),+) => {
+                [$(format!("| {} | {} | `{}` |", std::mem::offset_of!(Fixed, $field), $bytes, stringify!($field))),+]
+            };
+        }
+        let rows = rows!(magic: 8, version: 4, made_here: 4, granule: 8, granules: 8, groups: 4, records: 4, file_inode: 8,
+            file_birth_ns: 8, file_device: 8, boot: 8, spare: 8, checksum: 8);
+        let parts = [
+            format!("{LIVE_AT:>7}  sweeper"),
+            format!("{:>7}  groups in use", LIVE_AT + std::mem::offset_of!(Live, groups_used)),
+            format!(
+                "{GROUPS_AT:>7}  groups          {GROUPS} of {} bytes: {RECORDS} records of {} bytes",
+                size_of::<Group>(),
+                size_of::<Record>()
+            ),
+            format!("{ENTRIES_AT:>7}  entries"),
+        ];
+        for expected in rows.iter().chain(&parts) {
+            assert!(BOOK.contains(expected.as_str()), "docs/formats.md lacks {expected}");
+        }
+        assert!(!BOOK.contains("| 8 | 8 | `version` |"), "negative control");
+    }
 }
