@@ -2,6 +2,7 @@
 //! must not take the others along.
 
 use std::io::Read;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -19,9 +20,29 @@ pub fn in_child(name: &str, env: &[(&str, &str)], body: impl FnOnce()) -> String
         body();
         return String::new();
     }
-    let (ended_well, output) = finish(&mut command(name, env));
+    let segments = Scratch::new(name);
+    let mut command = command(name, &[("TIERMEM_CONTROL_DIR", &segments.0.to_string_lossy())]);
+    let (ended_well, output) = finish(command.envs(env.iter().copied()));
     assert!(ended_well, "{name}, in its child:\n{output}");
     output
+}
+
+/// A directory of the test's own, removed when dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("tiermem-{name}-segments-{}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("make a directory");
+        Self(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // A directory left behind harms nobody, and a panic here would hide the test's own.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 /// Whether this process was started to run the test `name`.
