@@ -14,7 +14,7 @@ use std::ptr::NonNull;
 
 use tiermem_sys::map::{self, Advice, Placement};
 use tiermem_sys::sync::Lock;
-use tiermem_sys::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use tiermem_sys::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use crate::geometry::{EXTENT_SHIFT, EXTENT_SIZE, UNIT_SHIFT, UNIT_SIZE, UNITS_PER_EXTENT};
 use crate::span::{Span, State};
@@ -42,8 +42,8 @@ pub struct ExtentRecord {
     pub offset: AtomicU64,
     /// When a unit was last freed, in the purger's ticks.
     pub freed_at: AtomicU32,
-    /// [`Place`] as a number.
-    pub place: AtomicU8,
+    /// During a fork: both processes would share the extent, so the child copies it.
+    pub copied_in_child: AtomicBool,
     /// Tier number + 1; 0 while no pool holds the extent.
     pub tier: AtomicU8,
     /// The pool's list that it is in: its longest run of free units; 0 for none.

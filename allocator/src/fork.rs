@@ -1,25 +1,43 @@
 //! Forking: every lock is taken before, so that the child finds every structure whole, and memory that the kernel
-//! would share between the two processes (mapped files) is made copy-on-write.
+//! would share between the two processes (mapped files) is made copy-on-write. Where that cannot be done (a DAX device
+//! can only be mapped shared), the child copies, and the parent waits for it.
 
 use std::cell::UnsafeCell;
 
-use tiermem_sys::thread;
-use tiermem_tiers::{Addressable, ForkPlan};
+use tiermem_sys::gate::{self, Gate};
+use tiermem_sys::sync::atomic::{AtomicBool, Ordering};
+use tiermem_sys::{process, thread};
+use tiermem_tiers::{Addressable, Extent, ForkPlan};
 
 use crate::control::{self, EventKind};
 use crate::{arena, heap, meta, purge, startup, tiers};
 
-/// Has the functions below run around every fork.
+/// Has the functions below run around every fork. Called again, does nothing.
+///
+/// Called with the first heap: the handlers that were registered first are the last to run before a fork, so those of
+/// the program and its libraries may still allocate.
 pub fn register() {
+    static REGISTERED: AtomicBool = AtomicBool::new(false);
+    // Relaxed: once only; no data hangs on it.
+    if REGISTERED.load(Ordering::Relaxed) || REGISTERED.swap(true, Ordering::Relaxed) {
+        return;
+    }
     // Without memory for three pointers the process would not get far; a fork would then be as unsafe as without us.
     let _ = thread::at_fork(prepare, parent, child);
 }
 
-/// Bytes made copy-on-write by the fork under way.
-struct Converted(UnsafeCell<u64>);
-// SAFETY: used only between `prepare` and `parent`/`child`, while this thread holds every lock.
-unsafe impl Sync for Converted {}
-static CONVERTED: Converted = Converted(UnsafeCell::new(0));
+/// What the handlers before a fork tell those after it.
+struct UnderWay {
+    /// Bytes made copy-on-write.
+    converted: u64,
+    /// Shut while the child copies what could not be converted.
+    gate: Option<Gate>,
+}
+
+struct Shared(UnsafeCell<UnderWay>);
+// SAFETY: used only by `prepare` and, in the same thread or its copy, by `parent`/`child` before they let the locks go.
+unsafe impl Sync for Shared {}
+static UNDER_WAY: Shared = Shared(UnsafeCell::new(UnderWay { converted: 0, gate: None }));
 
 extern "C" fn prepare() {
     // The order in which the allocator takes locks: segment's place, purger, registry, statistics, pools by number,
@@ -34,18 +52,58 @@ extern "C" fn prepare() {
     arena::SPACE.acquire();
     meta::lock_for_fork();
     let mut converted = 0;
+    let mut left = false;
+    for_each_extent(|provider, extent, copied_in_child| {
+        let shared = match provider.fork_plan() {
+            ForkPlan::Inherent => false,
+            ForkPlan::CopyOnWrite => provider.before_fork(extent).is_err(),
+            _ => true,
+        };
+        copied_in_child.store(shared, Ordering::Relaxed);
+        converted += if shared { 0 } else { extent.len().0 };
+        left |= shared;
+    });
+    // Without a descriptor for the gate the child copies all the same; writes of the parent's other threads may then
+    // slip into its copy.
+    let gate = if left { Gate::new().ok() } else { None };
+    // SAFETY: see `Shared`.
+    unsafe { *UNDER_WAY.0.get() = UnderWay { converted, gate } };
+}
+
+/// Calls `visit` with each extent of a provider that is not plain anonymous memory, and the extent's mark for
+/// [`copy_in_child`]. The locks are held.
+fn for_each_extent(mut visit: impl FnMut(&'static dyn Addressable, &Extent, &AtomicBool)) {
     for slot in tiers::all() {
-        // SAFETY: the pools' locks were taken above.
+        let inherent = |provider: &dyn Addressable| provider.fork_plan() == ForkPlan::Inherent;
+        if slot.pool.backing().provider().is_none_or(inherent) {
+            continue;
+        }
+        // SAFETY: `prepare` took the pools' locks.
         unsafe {
-            slot.pool.for_each_extent_locked(|provider: &dyn Addressable, extent| {
-                if provider.fork_plan() == ForkPlan::CopyOnWrite && provider.before_fork(extent).is_ok() {
-                    converted += extent.len().0;
+            slot.pool.for_each_extent_locked(|provider, extent| {
+                if let Some(at) = extent.address() {
+                    visit(provider, extent, &arena::extent(arena::index_of(at.addr().get())).copied_in_child);
                 }
             });
         }
     }
-    // SAFETY: see `Converted`.
-    unsafe { *CONVERTED.0.get() = converted };
+}
+
+/// Gives the child copies of its own of what both processes would share.
+fn copy_in_child() {
+    for_each_extent(|_, extent, copied_in_child| {
+        if !copied_in_child.load(Ordering::Relaxed) {
+            return;
+        }
+        let Some(at) = extent.address() else { return };
+        // SAFETY: the child has one thread, this one.
+        let copied = unsafe { gate::replace_by_copy(at, extent.len().0 as usize) };
+        if copied.is_err() {
+            // Going on would write into the parent's memory.
+            process::say(b"tiermem: no memory for the copy that a child of fork needs of its parent's extents\n");
+            std::process::abort();
+        }
+    });
 }
 
 /// Lets every lock go, in the reverse order.
@@ -74,10 +132,18 @@ fn tell_providers(child: bool) {
     }
 }
 
+/// What `prepare` left.
+fn under_way() -> UnderWay {
+    // SAFETY: see `Shared`.
+    unsafe { std::mem::replace(&mut *UNDER_WAY.0.get(), UnderWay { converted: 0, gate: None }) }
+}
+
 extern "C" fn parent() {
     tell_providers(false);
-    // SAFETY: see `Converted`.
-    let converted = unsafe { *CONVERTED.0.get() };
+    let UnderWay { converted, gate } = under_way();
+    if let Some(gate) = gate {
+        gate.wait();
+    }
     release_all();
     if converted > 0 {
         control::event(EventKind::Forked, None, converted);
@@ -86,8 +152,15 @@ extern "C" fn parent() {
 
 extern "C" fn child() {
     tell_providers(true);
+    copy_in_child();
+    if let Some(gate) = under_way().gate {
+        gate.open();
+    }
     control::restart_in_child();
     release_all();
     purge::restart_in_child();
     startup::expect_child();
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,8 +20,8 @@ pub struct Slot {
     identity: UnsafeCell<(TierName, TierKind)>,
 }
 
-// SAFETY: `identity` is written by `add` (and `name_first`) before `COUNT` is raised over the slot (Release) and read only below `COUNT`
-// (Acquire); slot 0 is written before the process has a second thread.
+// SAFETY: `identity` is written by `add` before `COUNT` is raised over the slot (Release) and read only below `COUNT`
+// (Acquire); slot 0 is never written.
 unsafe impl Sync for Slot {}
 
 static SLOTS: [Slot; TIERS_MAX] = {
@@ -91,8 +91,11 @@ pub fn find(name: &str) -> Option<TierId> {
 /// One thread configures the process, once, in the order of the tiers' numbers.
 pub unsafe fn add(id: TierId, name: TierName, kind: TierKind, provider: Option<&'static dyn Addressable>) {
     let slot = slot(id.0);
-    // SAFETY: passed on to the caller: nobody reads the slot yet (tier 0: nobody asks for names yet).
-    unsafe { *slot.identity.get() = (name, kind) };
+    // Slot 0 is called what it is from the start, and may be read already.
+    if id.index() > 0 {
+        // SAFETY: passed on to the caller: nobody reads the slot yet, because `COUNT` does not cover it.
+        unsafe { *slot.identity.get() = (name, kind) };
+    }
     if let Some(provider) = provider {
         // SAFETY: passed on to the caller.
         unsafe { slot.pool.backing().set(provider) };

@@ -12,6 +12,7 @@ pub mod damon;
 pub mod direct_io;
 pub mod file;
 pub mod fs;
+pub mod gate;
 pub mod guarded;
 pub mod map;
 pub mod mempolicy;

@@ -18,6 +18,7 @@ pub enum Weight {
 pub fn weight(event: &Event, snapshot: &Snapshot) -> Weight {
     match event.kind {
         EventKind::Spilled | EventKind::Full => Weight::Notable,
+        EventKind::Forked if event.bytes > 0 => Weight::Notable,
         EventKind::Failed | EventKind::TierMissing | EventKind::OutOfMemory | EventKind::ForeignFree => Weight::Serious,
         EventKind::Policy if !snapshot.policy_error.is_empty() => Weight::Serious,
         _ => Weight::Normal,

@@ -10,7 +10,7 @@ use tiermem_sys::sync::atomic::Ordering;
 use tiermem_sys::thread::ExitHook;
 
 use super::{Heap, tls};
-use crate::{meta, tiers};
+use crate::{fork, meta, tiers};
 
 /// Heaps without a thread, linked through `pool_next`; the last one in is the first one out, because it is warm.
 ///
@@ -50,6 +50,7 @@ fn attach_new() -> Option<&'static Heap> {
     tls::set_heap(heap);
     tls::set_current(current);
     EXIT_HOOK.arm();
+    fork::register();
     Some(heap)
 }
 

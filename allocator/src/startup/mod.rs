@@ -8,7 +8,7 @@ mod configure;
 use tiermem_sys::sync::atomic::{AtomicBool, Ordering};
 
 use crate::control::{self, EventKind};
-use crate::{fork, sites};
+use crate::sites;
 
 pub use channel::{expect_child, lock_for_fork, publish_child_if_due, unlock_after_fork};
 
@@ -34,7 +34,6 @@ pub fn start() {
     if STARTED.swap(true, Ordering::AcqRel) {
         return;
     }
-    fork::register();
     let watched = std::env::var_os(CONTROL_VARIABLE).is_some();
     channel::open();
     control::event(EventKind::Started, None, 0);

@@ -79,7 +79,7 @@ mod tests {
         assert_eq!(found("`heap.rs::Pool::take`"), ["`heap.rs::Pool::take`: a/src/heap.rs has no such function"]);
         assert_eq!(found("`heap.rs::old`").len(), 1, "a comment is no function");
         assert_eq!(found("`heap.rs::quoted`").len(), 1, "nor is text");
-        assert_eq!(found("`heap.rs::tak`").len(), 1, "nor is half a name");
+        assert_eq!(found("`heap.rs::take_ru`").len(), 1, "nor is half a name");
         assert_eq!(found("`span.rs::take`"), ["`span.rs::take`: there is no such file"]);
         assert_eq!(found("`free.rs::free`"), ["`free.rs::free`: 2 files end so; write more of the path"]);
         assert_eq!(found("```text\nheap.rs::gone ──► x\n```").len(), 1, "drawings count");
