@@ -18,6 +18,7 @@ pub enum Weight {
 pub fn weight(event: &Event, snapshot: &Snapshot) -> Weight {
     match event.kind {
         EventKind::Spilled | EventKind::Full => Weight::Notable,
+        // What is rewritten after it leaves its tier for DRAM.
         EventKind::Forked if event.bytes > 0 => Weight::Notable,
         EventKind::Failed | EventKind::TierMissing | EventKind::OutOfMemory | EventKind::ForeignFree => Weight::Serious,
         EventKind::Policy if !snapshot.policy_error.is_empty() => Weight::Serious,
@@ -38,8 +39,12 @@ pub fn describe(event: &Event, snapshot: &Snapshot) -> String {
         EventKind::Full => sized(format!("{tier} had no room although its limit allowed it")),
         EventKind::Failed => sized(format!("{tier} failed; nothing new is placed there")),
         EventKind::TierMissing => format!("{tier} could not be opened; the chain goes on without it"),
-        EventKind::Forked if event.bytes > 0 => format!("the process forked; {size} on files became copy-on-write"),
-        EventKind::Forked => "the process forked".to_owned(),
+        EventKind::Forked if event.bytes > 0 => {
+            format!("the process forked with {size} on files; what is written there from now on is copied to DRAM")
+        }
+        EventKind::Forked => {
+            "the process forked; what is written to tiers on files from now on is copied to DRAM".to_owned()
+        }
         EventKind::Returned => format!("{size} of {tier} went back to the system"),
         EventKind::OutOfMemory => format!("no tier of the chain had {size}: the program got a null pointer"),
         EventKind::Policy if snapshot.policy_error.is_empty() => "the policy was read".to_owned(),

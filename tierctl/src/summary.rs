@@ -8,7 +8,8 @@ use tiermem_tiers::Bytes;
 
 use crate::events::{Weight, describe, weight};
 use crate::output::{Align, Table};
-use crate::record::{RunRecord, TierTotal, tier_totals};
+use crate::record::kernel::Residence;
+use crate::record::{ProcessRecord, RunRecord, TierTotal, tier_totals};
 use crate::run::child::Ending;
 
 /// At most this many event lines.
@@ -31,8 +32,19 @@ pub struct Summary {
     policy: Option<String>,
     processes: usize,
     tiers: Vec<TierTotal>,
+    kernel: Option<KernelCounts>,
     events: Vec<SummaryEvent>,
     sampling: SummarySampling,
+}
+
+/// The kernel's counts of the process that held most.
+#[derive(Debug, Serialize)]
+struct KernelCounts {
+    pid: u32,
+    /// When it held most.
+    most: Residence,
+    /// The last count before it ended.
+    last: Residence,
 }
 
 #[derive(Debug, Serialize)]
@@ -72,6 +84,7 @@ pub fn document(run: &RunRecord) -> Summary {
         policy: run.policy.clone(),
         processes: run.recorded.processes.len(),
         tiers: tier_totals(&run.recorded),
+        kernel: kernel_counts(run),
         events: important_events(run),
         sampling: SummarySampling {
             rounds: sampling.rounds,
@@ -79,6 +92,12 @@ pub fn document(run: &RunRecord) -> Summary {
             failures: sampling.failures,
         },
     }
+}
+
+fn kernel_counts(run: &RunRecord) -> Option<KernelCounts> {
+    let process = run.largest()?;
+    let (most, last) = (process.kernel.most.clone()?, process.kernel.last.clone()?);
+    Some(KernelCounts { pid: process.snapshot.pid, most, last })
 }
 
 /// The summary for people.
@@ -92,6 +111,7 @@ pub fn text(run: &RunRecord) -> String {
         return text;
     }
     text.push_str(&tier_table(&totals));
+    text.push_str(&run.largest().map(kernel_table).unwrap_or_default());
     let running = run.recorded.processes.iter().filter(|p| !p.ended).count();
     if running > 0 {
         let _ = writeln!(text, "{running} of its processes still run; `tierctl ps` lists them");
@@ -150,6 +170,30 @@ pub fn tier_table(totals: &[TierTotal]) -> String {
         ]);
     }
     table.render()
+}
+
+/// What the kernel counts in the process that held most.
+fn kernel_table(process: &ProcessRecord) -> String {
+    let pid = process.snapshot.pid;
+    let title = format!("THE KERNEL'S COUNT (smaps of {pid})");
+    let tiers = process.kernel.last.iter().flat_map(|r| &r.tiers).map(|t| (t.name.as_str(), Align::Right));
+    let mut columns =
+        vec![(title.as_str(), Align::Left), ("ANONYMOUS", Align::Right), ("OF THAT COPIES", Align::Right)];
+    columns.extend(tiers);
+    columns.push(("PROGRAM FILES", Align::Right));
+    let mut table = Table::new(&columns);
+    for (when, residence) in process.kernel.shown() {
+        let mut row = vec![format!("{when}, {:.1} s", residence.at_ms as f64 / 1000.0)];
+        let tiers = residence.tiers.iter().map(|t| t.resident);
+        let figures = [residence.anonymous, residence.copied].into_iter().chain(tiers).chain([residence.files]);
+        row.extend(figures.map(|bytes| Bytes(bytes).to_string()));
+        table.row(row);
+    }
+    let mut text = table.render();
+    if process.kernel.shown().any(|(_, r)| r.copied > 0) {
+        text.push_str("copies: OS pages of a tier's file that were written after a fork; they lie in DRAM now\n");
+    }
+    text
 }
 
 impl SummaryEvent {
@@ -221,8 +265,14 @@ mod tests {
         assert_eq!(lines[0], "tierctl: /usr/bin/redis-server ran 14.091 s, exit code 0");
         assert!(lines[1].starts_with("TIER  KIND      LIVE PEAK  COMMITTED PEAK"));
         assert!(lines[3].starts_with("slow  dax-file    327 MiB") && lines[3].contains("3,402,117"), "{text}");
-        assert!(lines[4].contains("3.114 s  dram reached its limit") && lines[4].ends_with("×3,402,117"), "{text}");
-        assert!(!text.contains("forked"), "normal events are left out");
+        assert!(lines[4].starts_with("THE KERNEL'S COUNT (smaps of 4242)  ANONYMOUS  OF THAT COPIES"), "{text}");
+        assert!(
+            lines[5].starts_with("at its most, 9.7 s") && lines[5].contains("93 MiB") && lines[5].contains("31 MiB")
+        );
+        assert!(lines[6].starts_with("at last, 13.9 s") && lines[7].starts_with("copies: "), "{text}");
+        assert!(lines[8].contains("3.114 s  dram reached its limit") && lines[8].ends_with("×3,402,117"), "{text}");
+        assert!(lines[9].contains("7.954 s  the process forked") && lines[9].contains("DRAM"), "{text}");
+        assert!(!text.contains("the allocator started"), "normal events are left out");
     }
 
     #[test]
@@ -232,7 +282,7 @@ mod tests {
         third.snapshot.pid += 1;
         run.recorded.processes.push(third);
         let text = text(&run);
-        let events: Vec<&str> = text.lines().filter(|l| l.contains(" s  ")).collect();
+        let events: Vec<&str> = text.lines().filter(|l| l.starts_with(' ')).collect();
         assert!(events[0].contains("null pointer ×4 in 2 processes"), "{text}");
         assert!(events.last().unwrap().contains("in process 4242"), "{text}");
         assert!(text.contains("2 of its processes still run"));
@@ -245,7 +295,7 @@ mod tests {
         let keys = |v: &serde_json::Value| v.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
         assert_eq!(
             keys(&value),
-            "command duration_ms events exit_code format policy processes sampling signal started_unix_s tiers"
+            "command duration_ms events exit_code format kernel policy processes sampling signal started_unix_s tiers"
         );
         assert_eq!((&value["exit_code"], &value["signal"]), (&serde_json::Value::Null, &11.into()));
         assert_eq!(
@@ -253,6 +303,9 @@ mod tests {
             "allocations committed committed_max fallbacks frees kind limit live live_max name returned unavailable"
         );
         assert_eq!(keys(&value["events"][0]), "at_ms bytes count kind pid processes text");
+        assert_eq!(keys(&value["kernel"]), "last most pid");
+        assert_eq!(keys(&value["kernel"]["most"]), "anonymous at_ms copied files tiers");
+        assert_eq!(keys(&value["kernel"]["most"]["tiers"][0]), "name resident");
         assert_eq!(keys(&value["sampling"]), "failures interval_ms_max rounds");
     }
 

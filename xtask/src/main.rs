@@ -5,6 +5,7 @@ mod build;
 mod check;
 mod demo;
 mod failure;
+mod failures;
 mod fuzz;
 mod packages;
 mod step;

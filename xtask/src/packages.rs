@@ -25,6 +25,7 @@ pub const TEST: &[&str] = &[
     "python3",
     "sqlite3",
     "valgrind",
+    "libjemalloc2",
     "ocl-icd-libopencl1",
     "pocl-opencl-icd",
 ];
@@ -48,6 +49,23 @@ pub fn ensure(names: &[&str]) -> Result<()> {
     }
     println!("installing {}", missing.join(" "));
     install(&missing)
+}
+
+/// Installs Python's own regression tests, which Debian packs for each version of Python. They are no condition: the tests
+/// that want them are skipped without.
+pub fn offer_python_tests() {
+    let version = "import sys; print('%d.%d' % sys.version_info[:2])";
+    // The system's own, not one that happens to come first in the PATH.
+    let (known, answer) = captured(Command::new("/usr/bin/python3").args(["-c", version]));
+    let Some(version) = answer.lines().last().filter(|_| known) else { return };
+    let package = format!("libpython{version}-testsuite");
+    let wanted = missing(&[&package]).is_some_and(|missing| !missing.is_empty());
+    if wanted && is_root().is_ok_and(|root| root) {
+        println!("installing {package}");
+        if let Err(failure) = install(&[&package]) {
+            println!("{package} could not be installed: {failure}");
+        }
+    }
 }
 
 /// The packages of `names` that are not installed; `None` if there is no dpkg to ask.

@@ -6,6 +6,7 @@ use std::process::Command;
 use clap::Args;
 
 use crate::failure::Result;
+use crate::failures::failures;
 use crate::step::{Outcome, Steps, succeeds};
 use crate::tally::{Tally, skips};
 use crate::watch::watched;
@@ -14,8 +15,6 @@ use crate::{build, fuzz, packages};
 
 /// The exit code with which a script says that it cannot run here.
 const SKIPPED: i32 = 77;
-/// How much of a failed run's output is shown; the rest is in its log.
-const SHOWN_LINES: usize = 300;
 
 /// Options of `cargo xtask test`.
 #[derive(Debug, Args)]
@@ -28,6 +27,7 @@ pub struct Test {
 /// Runs all tests; whether all passed.
 pub fn run(workspace: &Workspace, options: &Test) -> Result<bool> {
     packages::ensure(packages::TEST)?;
+    packages::offer_python_tests();
     let mut run = Run { workspace, steps: Steps::default(), tally: Tally::default(), skips: Vec::new() };
     for mut command in build::commands(workspace) {
         let name = format!("build {}", command.get_args().last().unwrap_or_default().to_string_lossy());
@@ -70,7 +70,7 @@ impl Run<'_> {
                     Outcome::Passed(tally.to_string())
                 } else {
                     let why = if code == Some(0) { "no test was found" } else { "failed" };
-                    Outcome::Failed(format!("{}\n{why}; all of it is in {}", end(&output), log.display()))
+                    Outcome::Failed(format!("{}\n{why}; all of it is in {}", failures(&output), log.display()))
                 }
             }
         });
@@ -116,10 +116,4 @@ fn loom(workspace: &Workspace) -> Command {
     let mut command = workspace.cargo(args);
     command.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", workspace.target("loom"));
     command
-}
-
-/// The end of a failed run's output. Nextest repeats all failures there.
-fn end(output: &str) -> String {
-    let lines: Vec<_> = output.lines().collect();
-    lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n")
 }

@@ -1,5 +1,6 @@
 //! What is recorded of a run: everything that the report and the summary show.
 
+pub mod kernel;
 pub mod poller;
 pub mod sites;
 pub mod timeline;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use tiermem::control::Snapshot;
 
 use crate::run::child::Ending;
+use kernel::Counts;
 use sites::Site;
 use timeline::Timeline;
 
@@ -25,6 +27,8 @@ pub struct ProcessRecord {
     pub last_read_ms: u64,
     /// Whether it had ended by the last reading; only then are its counters final.
     pub ended: bool,
+    /// Where its memory was, as the kernel counts it.
+    pub kernel: Counts,
 }
 
 /// How the readings were taken.
@@ -104,6 +108,12 @@ pub struct TierTotal {
 }
 
 impl RunRecord {
+    /// The process that the kernel found to hold most (of equals, the first), if any lived long enough to be counted.
+    pub fn largest(&self) -> Option<&ProcessRecord> {
+        let most = |p: &&ProcessRecord| p.kernel.most.as_ref().map(|r| r.data());
+        self.recorded.processes.iter().rev().filter(|p| p.kernel.most.is_some()).max_by_key(most)
+    }
+
     /// The command as a shell would take it.
     pub fn command_line(&self) -> String {
         self.command.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ")

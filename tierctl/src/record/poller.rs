@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tiermem::control::Snapshot;
 
+use super::kernel::{Counter, TierFile};
 use super::timeline::{Moment, Timeline};
 use super::{ProcessRecord, Recorded, Sampling};
 use crate::segments::{Attach, Reader, SegmentFile, in_dir, is_running};
@@ -24,6 +25,7 @@ const DETAILED_MAX: usize = 256;
 struct Open {
     read: Reader,
     inode: u64,
+    kernel: Counter,
     record: ProcessRecord,
 }
 
@@ -31,6 +33,7 @@ struct Open {
 pub struct Poller {
     dir: PathBuf,
     attach: Attach,
+    files: Vec<TierFile>,
     began: Instant,
     interval: Duration,
     last_round: Option<Instant>,
@@ -41,11 +44,12 @@ pub struct Poller {
 }
 
 impl Poller {
-    /// For the segments in `dir` of a run that begins now.
-    pub fn new(dir: PathBuf, attach: Attach) -> Self {
+    /// For the segments in `dir` of a run that begins now; `files` are those that tiers lie in.
+    pub fn new(dir: PathBuf, attach: Attach, files: Vec<TierFile>) -> Self {
         Self {
             dir,
             attach,
+            files,
             began: Instant::now(),
             interval: INTERVAL_FIRST,
             last_round: None,
@@ -107,7 +111,7 @@ impl Poller {
                 self.sampling.failures += 1;
                 continue;
             };
-            let fresh = Open { read, inode, record: ProcessRecord::default() };
+            let fresh = Open { read, inode, kernel: Counter::new(), record: ProcessRecord::default() };
             if let Some(before) = self.open.insert(pid, fresh) {
                 self.keep(ProcessRecord { ended: true, ..before.record });
             }
@@ -133,7 +137,14 @@ impl Poller {
             open.record.started_ms
         };
         let first_read_ms = if is_first || is_other { now_ms } else { open.record.first_read_ms };
-        let fresh = ProcessRecord { snapshot, started_ms, first_read_ms, last_read_ms: now_ms, ended };
+        if is_other {
+            open.kernel = Counter::new();
+        }
+        if !ended {
+            open.kernel.tick(pid, &self.files, now_ms);
+        }
+        let kernel = open.kernel.counts.clone();
+        let fresh = ProcessRecord { snapshot, started_ms, first_read_ms, last_read_ms: now_ms, ended, kernel };
         let before = std::mem::replace(&mut open.record, fresh);
         if is_other {
             self.keep(ProcessRecord { ended: true, ..before });
@@ -235,7 +246,7 @@ mod tests {
         let (file_a, file_b) = (file(&a), file(&b));
         fs::write(&file_a, "1 100").unwrap();
         fs::write(&file_b, "not ready").unwrap();
-        let mut poller = Poller::new(dir.path().to_path_buf(), attach);
+        let mut poller = Poller::new(dir.path().to_path_buf(), attach, Vec::new());
         poller.round();
         fs::write(&file_b, "5 30").unwrap();
         poller.round();
@@ -262,7 +273,7 @@ mod tests {
         let child = sleeper();
         let file = dir.path().join(child.id().to_string());
         fs::write(&file, "50 100").unwrap();
-        let mut poller = Poller::new(dir.path().to_path_buf(), attach);
+        let mut poller = Poller::new(dir.path().to_path_buf(), attach, Vec::new());
         poller.round();
         fs::write(&file, "1 7").unwrap();
         poller.round();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tiermem::control::{Event, EventKind, SizeClassUse, Snapshot, TierUse};
 
+use crate::record::kernel::{Counts, Residence, TierResidence};
 use crate::record::sites::Site;
 use crate::record::timeline::{Moment, Timeline};
 use crate::record::{ProcessRecord, Recorded, RunRecord, Sampling};
@@ -88,6 +89,11 @@ fn sites() -> Vec<Site> {
     ]
 }
 
+fn residence(at_ms: u64, anonymous: u64, copied: u64, slow: u64) -> Residence {
+    let tiers = vec![TierResidence { name: "slow".into(), resident: slow * MIB }];
+    Residence { at_ms, anonymous: anonymous * MIB, copied: copied * MIB, tiers, files: 6 * MIB }
+}
+
 /// A server whose memory outgrows DRAM: 14 seconds, two tiers.
 pub fn server() -> RunRecord {
     let mut timeline = Timeline::new();
@@ -129,7 +135,9 @@ pub fn server() -> RunRecord {
         events_total: 3_402_150,
         ..Snapshot::default()
     };
-    let process = ProcessRecord { snapshot, started_ms: 4, first_read_ms: 10, last_read_ms: 14_084, ended: true };
+    let kernel = Counts { most: Some(residence(9_700, 93, 31, 301)), last: Some(residence(13_900, 95, 40, 268)) };
+    let process =
+        ProcessRecord { snapshot, started_ms: 4, first_read_ms: 10, last_read_ms: 14_084, ended: true, kernel };
     RunRecord {
         command: ["/usr/bin/redis-server", "--port", "7777", "--save", "", "--appendonly", "no"]
             .map(String::from)

@@ -7,6 +7,7 @@
 pub mod example;
 mod head;
 mod html;
+mod kernel;
 mod scale;
 mod sites;
 mod sizes;
@@ -33,6 +34,7 @@ pub fn render(run: &RunRecord) -> String {
     } else {
         [
             head::tiers(&view),
+            kernel::section(&view),
             timeline::section(&view),
             sizes::section(&view),
             sites::section(&view),
@@ -93,6 +95,12 @@ fn method(view: &View<'_>) -> String {
         group_thousands(sampling.rounds),
         group_thousands(sampling.interval_ms_max),
     ));
+    notes.push(
+        "<b>The kernel’s count</b> is taken every second, less often where it would cost more than a fiftieth of the time, \
+         and only from processes that live long enough for one. It sees OS pages that were touched, the allocator counts \
+         bytes that it handed out."
+            .to_owned(),
+    );
     notes.push(
         "<b>Sites</b> are sampled: a site’s bytes are its samples, weighted by their distance. ± is one standard error \
          (1/√samples); about one figure in three is further off than that. Names come from the symbol tables of the \

@@ -64,7 +64,7 @@ fn pages_are_whole_and_need_nothing_else() {
 #[test]
 fn every_part_is_there() {
     let page = render(&example::server());
-    for part in ["tiers", "timeline", "sizes", "sites", "events"] {
+    for part in ["tiers", "kernel", "timeline", "sizes", "sites", "events"] {
         assert!(page.contains(&format!(r#"id="{part}""#)), "section {part} is missing");
     }
     assert!(!page.contains(r#"id="processes""#), "one process needs no table");
@@ -74,6 +74,9 @@ fn every_part_is_there() {
         "exit code 0",
         "--tier slow=dax-file:/dev/shm/slow,size=4G",
         "limit of dram 64 MiB",
+        "process 4242 (<code>redis-server</code>) was resident",
+        "file of slow",
+        "although the allocator placed it on the slower tier",
         "sdsnewlen",
         "dictAddRaw+0x7c (redis-server)",
         "libssl.so.3+0x1f3a0",

@@ -15,6 +15,7 @@ use tiermem_tiers::TierSpec;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::policy_file::{self, Limit};
+use crate::record::kernel;
 use crate::record::poller::Poller;
 use crate::record::sites::{self, Site};
 use crate::record::{Recorded, RunRecord, tier_totals};
@@ -105,9 +106,10 @@ impl Run {
 
         let stand_in = StandIn::prepare()?;
         let control = ControlDir::create()?;
-        let files = TierFiles::expect(&policy_file::specs(&policy)?);
+        let all_specs = policy_file::specs(&policy)?;
+        let files = TierFiles::expect(&all_specs);
         let mut command = self.child_command(&program, &library, &control, &specs, &limits);
-        let mut poller = Poller::new(control.path().to_path_buf(), segments::attach);
+        let mut poller = Poller::new(control.path().to_path_buf(), segments::attach, kernel::mapped_files(&all_specs));
         let started_unix_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
         let ending = stand_in.run(&mut command, || poller.tick())?;
         let duration = poller.began().elapsed();
