@@ -41,7 +41,8 @@ fn parse(bytes: &[u8]) -> ElfFile<'_, FileHeader64<Endianness>> {
 
 /// The libraries that the loader brings along.
 fn needed(bytes: &[u8]) -> BTreeSet<String> {
-    let libraries = parse(bytes).import_libraries().expect("a shared library has a dynamic section").map(|library| {
+    let file = parse(bytes);
+    let libraries = file.import_libraries().expect("a shared library has a dynamic section").map(|library| {
         let library = library.expect("its names can be read");
         String::from_utf8_lossy(library.name()).into_owned()
     });
