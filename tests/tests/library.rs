@@ -42,11 +42,11 @@ fn parse(bytes: &[u8]) -> ElfFile<'_, FileHeader64<Endianness>> {
 /// The libraries that the loader brings along.
 fn needed(bytes: &[u8]) -> BTreeSet<String> {
     let file = parse(bytes);
-    let libraries = file.import_libraries().expect("a shared library has a dynamic section").map(|library| {
-        let library = library.expect("its names can be read");
-        String::from_utf8_lossy(library.name()).into_owned()
-    });
-    libraries.collect()
+    let libraries = file.import_libraries().expect("a shared library has a dynamic section");
+    let name = |library: object::Result<object::ImportLibrary<'_>>| {
+        String::from_utf8_lossy(library.expect("its names can be read").name()).into_owned()
+    };
+    libraries.map(name).collect()
 }
 
 /// Every symbol that other objects can be bound to.

@@ -1,5 +1,6 @@
 //! Where a process's memory is, as the kernel counts it (proc_pid_smaps(5)): a second opinion beside the allocator's own
-//! figures, and the only one that knows the private copies that a fork leaves behind.
+//! figures, and the only one that knows the private copies that a fork leaves behind. It counts what the process has
+//! mapped: a fork takes a file's OS pages out of the map, and they count again once the program touches them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,9 +12,9 @@ use tiermem_tiers::{TierKind, TierSpec};
 /// Time before the first count of a process, so that programs that live for a blink are left in peace.
 const FIRST_AFTER: Duration = Duration::from_millis(200);
 /// Time between two counts of a process, at least.
-const INTERVAL: Duration = Duration::from_millis(1000);
+const INTERVAL: Duration = Duration::from_millis(500);
 /// Counting walks the process's page tables while it wants to change them: at most this part of the time goes to it.
-const SHARE_OF_TIME: u32 = 50;
+const SHARE_OF_TIME: u32 = 25;
 
 /// A tier whose memory shows in the kernel's figures as a file.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -94,7 +94,7 @@ fn split_bar(view: &View<'_>) -> String {
             Bytes(bytes),
         );
     }
-    format!(r#"<p class="hint">Where the memory was at the peak</p><div class="split">{parts}</div>"#)
+    format!(r#"<p class="hint">Where the allocator placed the memory, at the peak</p><div class="split">{parts}</div>"#)
 }
 
 fn card(index: usize, tier: &TierTotal) -> String {

@@ -24,7 +24,7 @@ pub fn section(view: &View<'_>) -> String {
     )
 }
 
-const COPIES: &str = r#"<p class="hint">Copies: a fork makes a tier’s file copy-on-write. What is written there afterwards is copied to anonymous memory, so it lies in DRAM although the allocator placed it on the slower tier.</p>"#;
+const COPIES: &str = r#"<p class="hint">Copies: a fork makes a tier’s file copy-on-write. What is written there afterwards is copied to anonymous memory, so it lies in DRAM although the allocator placed it on the slower tier. The rest of the file counts again once the program touches it.</p>"#;
 
 /// A tier's column. A tier of the command line that no process opened has no colour.
 fn head(view: &View<'_>, name: &str) -> String {

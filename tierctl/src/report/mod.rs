@@ -96,7 +96,7 @@ fn method(view: &View<'_>) -> String {
         group_thousands(sampling.interval_ms_max),
     ));
     notes.push(
-        "<b>The kernel’s count</b> is taken every second, less often where it would cost more than a fiftieth of the time, \
+        "<b>The kernel’s count</b> is taken twice a second, less often where it would cost more than a twenty-fifth of the time, \
          and only from processes that live long enough for one. It sees OS pages that were touched, the allocator counts \
          bytes that it handed out."
             .to_owned(),
