@@ -1,7 +1,8 @@
 //! Every function that a document names as `file.rs::function` exists in that file.
 //!
 //! A document that tells the course of the code by its functions is worth something only while they are there. The
-//! file may be given by the end of its path, as long as only one file ends so; a method as `file.rs::Type::method`.
+//! file may be given by the end of its path, as long as only one file ends so (tests and benchmarks apart, which must
+//! not make a document ambiguous); a method as `file.rs::Type::method`.
 
 use super::Finding;
 use super::rust::{has_word, is_word, lines};
@@ -9,6 +10,8 @@ use super::tree::{File, Tree};
 
 /// What stands between the file and the function.
 const MARK: &str = ".rs::";
+/// Folders whose files are not what documents tell of.
+const APART: [&str; 3] = ["tests", "benches", "fuzz"];
 
 pub fn check(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -32,8 +35,10 @@ fn references(line: &str) -> impl Iterator<Item = &str> {
 fn missing(tree: &Tree, name: &str) -> Option<String> {
     let (stem, path_in_file) = name.split_once(MARK)?;
     let path = format!("{stem}.rs");
-    let ends_so =
-        |file: &&File| file.path.strip_suffix(&path).is_some_and(|rest| rest.is_empty() || rest.ends_with('/'));
+    let ends_so = |file: &&File| {
+        let here = file.path.strip_suffix(&path).is_some_and(|rest| rest.is_empty() || rest.ends_with('/'));
+        here && !file.path.split('/').any(|part| APART.contains(&part))
+    };
     let found: Vec<&File> = tree.rust().filter(ends_so).collect();
     let [file] = found[..] else {
         return Some(match found.len() {
@@ -68,6 +73,7 @@ mod tests {
             ("a/src/heap.rs", heap),
             ("a/src/free.rs", "unsafe extern \"C\" fn free<T>() {}"),
             ("b/src/free.rs", "fn other() {}"),
+            ("a/tests/heap.rs", "fn gone() {}"),
             ("docs/a.md", text),
         ]);
         check(&tree).into_iter().map(|finding| finding.message).collect()
