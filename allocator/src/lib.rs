@@ -74,6 +74,12 @@ pub fn tier_of<T>(at: *const T) -> Option<TierId> {
     api::tier_of(at.cast()).map(TierId)
 }
 
+/// How often a request that `tier` should have served went to another one, because `tier` was full, over its limit or
+/// failed. Counted where the policy is asked: when a span is used up, or a block is large.
+pub fn fallbacks(tier: TierId) -> u64 {
+    tiers::slot(tier.0).fallbacks.load(tiermem_sys::sync::atomic::Ordering::Relaxed)
+}
+
 /// The next definition of a C symbol after the one in this library; null if there is none.
 #[cfg(not(loom))]
 pub fn next_symbol(name: &std::ffi::CStr) -> *const std::ffi::c_void {

@@ -50,13 +50,7 @@ pub fn is_ruled(class: SizeClass) -> bool {
 
 /// Serves a demand of `size` bytes from the first tier that can. Null if none can.
 pub fn allocate(heap: &'static Heap, demand: Demand, size: usize) -> *mut u8 {
-    let Some(plan) = plan() else {
-        return serve(heap, 0, demand, true).unwrap_or_else(|refusal| {
-            report_refusal(0, refusal, size);
-            heap.rouse();
-            serve(heap, 0, demand, false).unwrap_or_else(|_| out_of_memory(size))
-        });
-    };
+    let Some(plan) = plan() else { return allocate_on_dram(heap, demand, size) };
     let mut request = Request::new(size as u64, 0);
     request.hint = heap.hint().map(TierIndex);
     request.site = plan.has_site_rules().then(|| sites::rule_for(size as u64)).flatten();
@@ -66,7 +60,7 @@ pub fn allocate(heap: &'static Heap, demand: Demand, size: usize) -> *mut u8 {
     if let Some(tier) = best
         && let Ok(block) = serve(heap, tier.0, demand, false)
     {
-        settle(heap, plan, &request, tier);
+        settle(heap, plan, demand, &request, tier);
         return block;
     }
     request.grow = match demand {
@@ -85,6 +79,22 @@ pub fn allocate(heap: &'static Heap, demand: Demand, size: usize) -> *mut u8 {
         }
     }
     last_resort(heap, plan, demand, &request)
+}
+
+/// Before the process is configured, or where nothing was asked for: DRAM is all there is.
+fn allocate_on_dram(heap: &'static Heap, demand: Demand, size: usize) -> *mut u8 {
+    const DRAM: u8 = 0;
+    let block = serve(heap, DRAM, demand, true).unwrap_or_else(|refusal| {
+        report_refusal(DRAM, refusal, size);
+        heap.rouse();
+        serve(heap, DRAM, demand, false).unwrap_or_else(|_| out_of_memory(size))
+    });
+    if let Demand::Class(class) = demand
+        && !block.is_null()
+    {
+        heap.follow_strategy(class, DRAM);
+    }
+    block
 }
 
 /// Before the program gets a null pointer: takes in what idle heaps hold, makes use of the last free blocks of this one,
@@ -116,7 +126,7 @@ fn grow(heap: &'static Heap, plan: &Plan, demand: Demand, request: &Request, loa
                     tiers::slot(wanted.0).fallbacks.fetch_add(1, Ordering::Relaxed);
                     control::event(EventKind::Spilled, Some(wanted.0), size as u64);
                 }
-                settle(heap, plan, request, tier);
+                settle(heap, plan, demand, request, tier);
                 return block;
             }
             Err(refusal) => report_refusal(tier.0, refusal, size),
@@ -125,10 +135,15 @@ fn grow(heap: &'static Heap, plan: &Plan, demand: Demand, request: &Request, loa
     std::ptr::null_mut()
 }
 
-/// Makes the fast path go on with what the strategy chose.
-fn settle(heap: &Heap, plan: &Plan, request: &Request, tier: TierIndex) {
-    if request.hint.is_none() && request.site.is_none() && plan.size_rule(request.size).is_none() {
-        heap.set_strategy_tier(tier.0);
+/// Makes the fast path go on with what the strategy chose for this class. Other classes stay where they are: what they
+/// have left on another tier is used up first.
+fn settle(heap: &Heap, plan: &Plan, demand: Demand, request: &Request, tier: TierIndex) {
+    if let Demand::Class(class) = demand
+        && request.hint.is_none()
+        && request.site.is_none()
+        && plan.size_rule(request.size).is_none()
+    {
+        heap.follow_strategy(class, tier.0);
     }
 }
 

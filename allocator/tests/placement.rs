@@ -218,3 +218,27 @@ fn containers_live_in_their_tier() {
         drop(empty);
     });
 }
+
+/// Two classes with room on different tiers once made the thread change its tier, and take the slow path, at nearly
+/// every call: each of them counted as a fallback.
+#[test]
+fn classes_on_different_tiers_do_not_hinder_each_other() {
+    const ROUNDS: usize = 200_000;
+    let limit = "[tier.dram]\nlimit = \"4 MiB\"\n";
+    let policy = format!("version = 1\n{limit}{}", SLOW.trim_start_matches("version = 1\n"));
+    under_policy("classes_on_different_tiers_do_not_hinder_each_other", &policy, || {
+        let kept: Vec<*mut u8> = (0..ROUNDS)
+            .map(|_| {
+                let passing = api::allocate(32);
+                let kept = api::allocate(64);
+                free(passing);
+                kept
+            })
+            .collect();
+        let slow = tier("slow").expect("the tier").0;
+        assert_eq!(api::tier_of(kept[ROUNDS - 1]), Some(slow), "the limit was not reached");
+        let fallbacks = tiermem::fallbacks(TierId(0)) as usize;
+        assert!(fallbacks * 20 < ROUNDS, "{fallbacks} fallbacks in {ROUNDS} rounds");
+        kept.into_iter().for_each(free);
+    });
+}

@@ -32,9 +32,8 @@ impl TierHeap {
         class: SizeClass,
         may_grow: bool,
     ) -> Result<*mut Block, Refused> {
-        let bin = &self.bins[class.index()];
         loop {
-            let span = bin.current.get();
+            let span = self.view.get(class);
             let block = span.pop();
             if !block.is_null() {
                 return Ok(block);
@@ -45,7 +44,7 @@ impl TierHeap {
             if span.state() == State::Current {
                 span.sleep();
             }
-            let next = match bin.queue.pop_front() {
+            let next = match self.queues[class.index()].pop_front() {
                 Some(queued) => {
                     queued.set_state(State::Current);
                     queued
@@ -54,12 +53,12 @@ impl TierHeap {
                     Ok(new) => new,
                     Err(refusal) => {
                         // The span that fell asleep must not stay current: a free would otherwise not wake it.
-                        self.set_current(class, &crate::span::EMPTY);
+                        heap.set_current(self, class, &crate::span::EMPTY);
                         return Err(refusal);
                     }
                 },
             };
-            self.set_current(class, next);
+            heap.set_current(self, class, next);
         }
     }
 

@@ -1,8 +1,8 @@
 //! Freeing within a heap: what happens beyond the push onto a span's list.
 
-use super::{Bin, Heap};
+use super::Heap;
 use crate::geometry::UNIT_SIZE;
-use crate::span::{Block, Span, State};
+use crate::span::{Block, Span, SpanQueue, State};
 use crate::{arena, clock, stats, tiers};
 
 impl Heap {
@@ -21,18 +21,18 @@ impl Heap {
     /// Looks after a span whose `count` has come to 0: it wakes up, or is empty.
     #[cold]
     pub fn attend(&self, span: &'static Span) {
-        let Some(bin) = self.bin_of(span) else { return };
+        let Some(queue) = self.queue_of(span) else { return };
         match span.state() {
             State::Asleep => {
                 span.wake();
                 if span.used() == 0 {
                     release(span);
                 } else {
-                    bin.queue.push_back(span);
+                    queue.push_back(span);
                 }
             }
             State::Queued => {
-                bin.queue.remove(span);
+                queue.remove(span);
                 release(span);
             }
             // The current span stays, even empty: the next allocation of its class is likely near.
@@ -40,8 +40,8 @@ impl Heap {
         }
     }
 
-    fn bin_of(&self, span: &Span) -> Option<&'static Bin> {
-        Some(&self.tier(span.tier())?.bins[span.class().index()])
+    fn queue_of(&self, span: &Span) -> Option<&'static SpanQueue> {
+        Some(&self.tier(span.tier())?.queues[span.class().index()])
     }
 
     /// Frees what other threads have sent. True if there was anything.
@@ -78,10 +78,10 @@ impl Heap {
                 for span in arena::units_of(index).filter(|span| std::ptr::eq(span.owner(), self)) {
                     if span.state() == State::Asleep
                         && span.has_free()
-                        && let Some(bin) = self.bin_of(span)
+                        && let Some(queue) = self.queue_of(span)
                     {
                         span.wake();
-                        bin.queue.push_back(span);
+                        queue.push_back(span);
                     }
                 }
             });
@@ -93,9 +93,9 @@ impl Heap {
         for tier in 0..tiers::count() {
             let Some(tier_heap) = self.tier_if_used(tier) else { continue };
             for class in crate::size_class::SizeClass::all() {
-                let span = tier_heap.bins[class.index()].current.get();
+                let span = tier_heap.view.get(class);
                 if span.state() == State::Current && span.used() == 0 {
-                    tier_heap.set_current(class, &crate::span::EMPTY);
+                    self.set_current(tier_heap, class, &crate::span::EMPTY);
                     release(span);
                 }
             }

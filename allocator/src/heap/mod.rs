@@ -9,6 +9,7 @@ mod free;
 mod outbox;
 mod registry;
 pub mod tls;
+mod view;
 
 use std::cell::Cell;
 use std::ptr;
@@ -16,13 +17,14 @@ use std::ptr;
 use tiermem_sys::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use crate::inbox::{Inbox, Linked};
-use crate::size_class::{CLASS_COUNT, DIRECT_COUNT, SizeClass};
-use crate::span::{Block, Span, SpanCell, SpanQueue};
+use crate::size_class::{CLASS_COUNT, SizeClass};
+use crate::span::{Block, Span, SpanQueue};
 use crate::tiers::TIERS_MAX;
 
 pub use allocate::Demand;
 pub use outbox::Outbox;
 pub use registry::{attach, collect_idle, lease, lock_for_fork, unlock_after_fork};
+pub use view::View;
 
 impl Linked for Block {
     unsafe fn set_link(node: *mut Self, next: *mut Self) {
@@ -31,19 +33,12 @@ impl Linked for Block {
     }
 }
 
-/// The spans of one size class in a tier heap.
-#[repr(C)]
-pub struct Bin {
-    current: SpanCell,
-    queue: SpanQueue,
-}
-
 /// What a thread has of one tier.
-#[repr(C)]
 pub struct TierHeap {
-    /// By requested size in 16-byte steps: the current span of its class. At offset 0: the fast path's table.
-    direct: [SpanCell; DIRECT_COUNT],
-    bins: [Bin; CLASS_COUNT],
+    /// Its current spans.
+    view: View,
+    /// Its spans with free blocks that wait to become current.
+    queues: [SpanQueue; CLASS_COUNT],
     tier: u8,
 }
 
@@ -62,8 +57,9 @@ pub struct Heap {
     /// Tiers asked for by scope, innermost last.
     hints: [Cell<u8>; HINTS_MAX],
     hint_depth: Cell<u32>,
-    /// The tier that the strategy chose last.
-    strategy_tier: Cell<u8>,
+    /// What the thread allocates from without a hint: each class from the tier that the strategy chose for it last.
+    /// Names current spans of tier heaps only; see [`Heap::set_current`].
+    strategy: View,
     /// Whether the thread is walking its stack, which may allocate.
     pub in_site_code: Cell<bool>,
     /// The number of the heap, for statistics and for spreading.
@@ -84,39 +80,12 @@ pub static EMPTY_HEAP: Heap = Heap::new();
 /// The heap of a thread that ends and has given its heap back.
 pub static ENDED_HEAP: Heap = Heap::new();
 
-/// A tier heap that is always out of blocks.
-pub static EMPTY_TIER_HEAP: TierHeap = TierHeap::new(0);
+/// A view that is always out of blocks.
+pub static EMPTY_VIEW: View = View::new();
 
 impl TierHeap {
     const fn new(tier: u8) -> Self {
-        Self {
-            direct: [const { SpanCell::empty() }; DIRECT_COUNT],
-            bins: [const { Bin { current: SpanCell::empty(), queue: SpanQueue::new() } }; CLASS_COUNT],
-            tier,
-        }
-    }
-
-    /// The fast path of small requests: a block, or null.
-    #[inline(always)]
-    pub fn pop_small(&self, size: usize) -> *mut Block {
-        debug_assert!(size <= crate::size_class::SMALL_MAX);
-        self.direct[size.div_ceil(crate::size_class::ALIGNMENT_MIN)].get().pop()
-    }
-
-    /// Takes a block from the class's current span, or null.
-    #[inline]
-    pub fn pop(&self, class: SizeClass) -> *mut Block {
-        self.bins[class.index()].current.get().pop()
-    }
-
-    fn set_current(&self, class: SizeClass, span: &'static Span) {
-        self.bins[class.index()].current.set(span);
-        // Classes under a rule have no direct entry, so that each request is looked at. One from before the rule must
-        // go: it would lead to a span that is no longer this bin's, or not even of this class.
-        let direct = if crate::place::is_ruled(class) { &crate::span::EMPTY } else { span };
-        for entry in class.direct_entries() {
-            self.direct[entry].set(direct);
-        }
+        Self { view: View::new(), queues: [const { SpanQueue::new() }; CLASS_COUNT], tier }
     }
 }
 
@@ -128,7 +97,7 @@ impl Heap {
             tiers: [const { AtomicPtr::new(ptr::null_mut()) }; TIERS_MAX],
             hints: [const { Cell::new(0) }; HINTS_MAX],
             hint_depth: Cell::new(0),
-            strategy_tier: Cell::new(0),
+            strategy: View::new(),
             in_site_code: Cell::new(false),
             number: AtomicU32::new(0),
             pool_next: AtomicPtr::new(ptr::null_mut()),
@@ -155,7 +124,7 @@ impl Heap {
     }
 
     /// Asks for a tier until [`Heap::pop_hint`].
-    pub fn push_hint(&self, tier: u8) {
+    pub fn push_hint(&'static self, tier: u8) {
         let depth = self.hint_depth.get();
         if let Some(slot) = self.hints.get(depth as usize) {
             slot.set(tier);
@@ -165,27 +134,39 @@ impl Heap {
     }
 
     /// Ends the innermost [`Heap::push_hint`]. False if there is none.
-    pub fn pop_hint(&self) -> bool {
+    pub fn pop_hint(&'static self) -> bool {
         let Some(depth) = self.hint_depth.get().checked_sub(1) else { return false };
         self.hint_depth.set(depth);
         self.select();
         true
     }
 
-    /// Remembers what the strategy chose.
-    pub fn set_strategy_tier(&self, tier: u8) {
-        if self.strategy_tier.replace(tier) != tier || ptr::eq(tls::current(), &raw const EMPTY_TIER_HEAP) {
-            self.select();
+    /// Makes `span` the one that a tier heap of this heap serves `class` from.
+    fn set_current(&self, tier_heap: &TierHeap, class: SizeClass, span: &'static Span) {
+        let before = tier_heap.view.get(class);
+        tier_heap.view.set(class, span);
+        // The strategy's view must not go on naming a span that sleeps, waits or has been given back.
+        if !ptr::eq(before, &crate::span::EMPTY) && ptr::eq(self.strategy.get(class), before) {
+            self.strategy.set(class, span);
         }
     }
 
-    /// Makes the fast path use the hinted tier, or without a hint the strategy's.
-    fn select(&self) {
+    /// Has requests of `class` without a hint go to what the thread has of `tier`, until that is used up.
+    pub fn follow_strategy(&self, class: SizeClass, tier: u8) {
+        if let Some(tier_heap) = self.tier(tier) {
+            let span = tier_heap.view.get(class);
+            if !ptr::eq(self.strategy.get(class), span) {
+                self.strategy.set(class, span);
+            }
+        }
+    }
+
+    /// Makes the fast path use the hinted tier's spans, or without a hint the strategy's.
+    fn select(&'static self) {
         // A heap on loan to a thread that ends has no say in what that thread does next.
-        if ptr::eq(tls::heap(), self)
-            && let Some(tier_heap) = self.tier(self.hint().unwrap_or(self.strategy_tier.get()))
-        {
-            tls::set_current(tier_heap);
+        if ptr::eq(tls::heap(), self) {
+            let hinted = self.hint().and_then(|tier| self.tier(tier));
+            tls::set_current(hinted.map_or(&self.strategy, |tier_heap| &tier_heap.view));
         }
     }
 

@@ -42,13 +42,9 @@ fn attach_new() -> Option<&'static Heap> {
         return None;
     }
     let heap = take()?;
-    let Some(current) = heap.tier(0) else {
-        REGISTRY.lock().push(heap);
-        return None;
-    };
     // From here on allocation works in this thread, which the hook may need.
     tls::set_heap(heap);
-    tls::set_current(current);
+    tls::set_current(&heap.strategy);
     EXIT_HOOK.arm();
     fork::register();
     Some(heap)
@@ -68,7 +64,6 @@ fn take() -> Option<&'static Heap> {
         }
     };
     heap.hint_depth.set(0);
-    heap.strategy_tier.set(0);
     Some(heap)
 }
 

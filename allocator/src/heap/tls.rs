@@ -1,15 +1,15 @@
-//! The two words that every thread has: the tier heap it allocates from now, and its heap.
+//! The two words that every thread has: the view it allocates from now, and its heap.
 //!
 //! `thread_local!` in a shared library goes through `__tls_get_addr`, a call. These words are in static TLS
 //! instead (the initial-exec model), two instructions away; a program that loads the library late with `dlopen` needs
 //! 16 bytes of the loader's surplus for them, of which it keeps more than a kilobyte. They start out pointing to
 //! heaps that are always empty, so that the fast path needs no check for null.
 
-use super::{EMPTY_HEAP, EMPTY_TIER_HEAP, ENDED_HEAP, Heap, TierHeap};
+use super::{EMPTY_HEAP, EMPTY_VIEW, ENDED_HEAP, Heap, View};
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod words {
-    use super::{EMPTY_HEAP, EMPTY_TIER_HEAP};
+    use super::{EMPTY_HEAP, EMPTY_VIEW};
     use std::arch::{asm, global_asm};
 
     global_asm!(
@@ -20,10 +20,10 @@ mod words {
         ".type tiermem_thread_0_1, @object",
         ".size tiermem_thread_0_1, 16",
         "tiermem_thread_0_1:",
-        ".quad {tier_heap}",
+        ".quad {view}",
         ".quad {heap}",
         ".popsection",
-        tier_heap = sym EMPTY_TIER_HEAP,
+        view = sym EMPTY_VIEW,
         heap = sym EMPTY_HEAP,
     );
 
@@ -63,7 +63,7 @@ mod words {
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 mod words {
-    use super::{EMPTY_HEAP, EMPTY_TIER_HEAP};
+    use super::{EMPTY_HEAP, EMPTY_VIEW};
     use std::cell::Cell;
 
     thread_local! {
@@ -71,7 +71,7 @@ mod words {
     }
 
     pub fn get<const N: usize>() -> usize {
-        let empty = [(&raw const EMPTY_TIER_HEAP).addr(), (&raw const EMPTY_HEAP).addr()];
+        let empty = [(&raw const EMPTY_VIEW).addr(), (&raw const EMPTY_HEAP).addr()];
         match WORDS.with(|words| words[N / 8].get()) {
             0 => empty[N / 8],
             value => value,
@@ -83,10 +83,10 @@ mod words {
     }
 }
 
-/// The tier heap that this thread allocates from now.
+/// The view that this thread allocates from now.
 #[inline(always)]
-pub fn current() -> &'static TierHeap {
-    // SAFETY: the word always holds the address of a tier heap; those live for ever.
+pub fn current() -> &'static View {
+    // SAFETY: the word always holds the address of a view; those live for ever.
     unsafe { &*std::ptr::with_exposed_provenance(words::get::<0>()) }
 }
 
@@ -111,9 +111,9 @@ pub fn is_ending() -> bool {
     std::ptr::eq(heap(), &raw const ENDED_HEAP)
 }
 
-/// Makes the thread allocate from `tier_heap`.
-pub fn set_current(tier_heap: &'static TierHeap) {
-    words::set::<0>(std::ptr::from_ref(tier_heap).expose_provenance());
+/// Makes the thread allocate from `view`.
+pub fn set_current(view: &'static View) {
+    words::set::<0>(std::ptr::from_ref(view).expose_provenance());
 }
 
 /// Gives the thread a heap.
@@ -124,5 +124,5 @@ pub fn set_heap(heap: &'static Heap) {
 /// Takes the thread's heap away, for good.
 pub fn end() {
     words::set::<8>((&raw const ENDED_HEAP).expose_provenance());
-    words::set::<0>((&raw const EMPTY_TIER_HEAP).expose_provenance());
+    words::set::<0>((&raw const EMPTY_VIEW).expose_provenance());
 }
