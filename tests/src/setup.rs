@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
@@ -43,7 +45,8 @@ impl Setup {
     }
 }
 
-/// A file for a slow tier, alone in a directory of its own on `/dev/shm`.
+/// A file for a slow tier, alone in a directory of its own: on `/dev/shm`, or on the disk where that is small, as in
+/// containers.
 #[derive(Debug)]
 pub struct SlowFile {
     folder: TempDir,
@@ -53,14 +56,28 @@ impl SlowFile {
     /// A fresh one; the file itself is left to the allocator to make.
     #[expect(clippy::new_without_default, reason = "it makes a directory, which Default should not")]
     pub fn new() -> Self {
-        let folder = tempfile::Builder::new().prefix("tiermem-test-").tempdir_in("/dev/shm");
-        Self { folder: folder.expect("/dev/shm can be written") }
+        let place = roomy_place();
+        let folder = tempfile::Builder::new().prefix("tiermem-test-").tempdir_in(&place);
+        Self { folder: folder.unwrap_or_else(|error| panic!("{}: {error}", place.display())) }
     }
 
     /// Where it lies.
     pub fn path(&self) -> PathBuf {
         self.folder.path().join("slow")
     }
+}
+
+/// `/dev/shm` if the slow tiers of tests that run side by side fit in, else the directory for temporary files.
+fn roomy_place() -> PathBuf {
+    const SHARED_MEMORY: &str = "/dev/shm";
+    const ENOUGH: u64 = 2 << 30;
+    static ROOMY: OnceLock<bool> = OnceLock::new();
+    let roomy = ROOMY.get_or_init(|| {
+        let answer = Command::new("df").args(["--output=avail", "--block-size=1", SHARED_MEMORY]).output();
+        let answer = answer.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        answer.lines().find_map(|line| line.trim().parse::<u64>().ok()).is_some_and(|room| room >= ENOUGH)
+    });
+    if *roomy { SHARED_MEMORY.into() } else { std::env::temp_dir() }
 }
 
 /// The environment of one setup, and the files that it names.

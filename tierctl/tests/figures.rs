@@ -1,5 +1,5 @@
-//! `run`, `ps`, `stat` and the report with a real program under the real preload. Skipped where libtiermem.so is not
-//! built (`cargo build -p tiermem-preload`).
+//! `run`, `ps`, `stat` and the report with a real program under the real preload, the newest one of the debug and release
+//! builds. Skipped where there is neither (`cargo build --release -p tiermem-preload`).
 
 #![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
 
@@ -19,12 +19,14 @@ BEGIN {
 }"#;
 
 fn preload(test: &str) -> Option<PathBuf> {
-    let library = Path::new(TIERCTL).parent()?.join("libtiermem.so");
-    if library.exists() {
-        return Some(library);
+    let target = Path::new(TIERCTL).parent()?.parent()?;
+    let built = |path: &PathBuf| path.metadata().and_then(|data| data.modified()).ok();
+    let found = ["debug", "release"].map(|profile| target.join(profile).join("libtiermem.so"));
+    let newest = found.into_iter().filter(|path| built(path).is_some()).max_by_key(built);
+    if newest.is_none() {
+        eprintln!("SKIP {test}: there is no libtiermem.so in {}/debug or release", target.display());
     }
-    eprintln!("SKIP {test}: {} is not built", library.display());
-    None
+    newest
 }
 
 /// Starts awk under `tierctl run` and waits until it holds its memory. It ends when its input does.
