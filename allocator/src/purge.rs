@@ -1,4 +1,5 @@
-//! The purger: gives memory back that stayed free for a while, also when the program idles.
+//! The purger: gives memory back that stayed free for a while, and publishes the last figures, also when the program
+//! idles.
 //!
 //! A thread, because only a thread can act while the program sleeps; started when there is first something worth
 //! giving back, so that a small program never has it. It sleeps for good (on a futex) while nothing is dirty.
@@ -12,6 +13,9 @@ use crate::{clock, heap, tiers};
 
 /// The thread is not worth starting for less.
 const WORTHWHILE_BYTES: u64 = 1 << 20;
+
+/// Nor is it to publish the last figures of a process that holds less: what happened since the last publication is little.
+const WORTH_PUBLISHING_BYTES: u64 = 32 << 20;
 
 /// How long memory stays free before it is given back, milliseconds.
 static DECAY_MS: AtomicU32 = AtomicU32::new(500);
@@ -57,22 +61,32 @@ fn wake() {
     if returnable_bytes() < WORTHWHILE_BYTES && idle_extents() == 0 {
         return;
     }
+    wake_up();
+}
+
+#[cold]
+fn wake_up() {
     if STATE.compare_exchange(SLEEPING, AWAKE, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
         futex_wake_all(&STATE);
     }
 }
 
-/// Starts the thread if there is something for it. Called where the allocator holds no lock and is in no list.
+/// Starts the thread if there is something for it, or wakes it to publish. Called where the allocator holds no lock and is
+/// in no list.
 #[inline]
 pub fn start_if_wanted() {
-    if STATE.load(Ordering::Relaxed) == NOT_STARTED {
-        start();
+    // SeqCst: see `control::publish_if_due`, which comes before.
+    match STATE.load(Ordering::SeqCst) {
+        NOT_STARTED => start(),
+        SLEEPING if control::is_owed() => wake_up(),
+        _ => {}
     }
 }
 
 #[cold]
 fn start() {
-    if returnable_bytes() < WORTHWHILE_BYTES {
+    let figures_are_old = control::is_owed() && committed_bytes() >= WORTH_PUBLISHING_BYTES;
+    if returnable_bytes() < WORTHWHILE_BYTES && !figures_are_old {
         return;
     }
     // AcqRel: the winner's thread sees everything that came before.
@@ -95,8 +109,7 @@ extern "C" fn run() {
         purge_before(now.saturating_sub(decay));
         control::publish_if_due(now);
         ROUNDS.fetch_add(1, Ordering::Relaxed);
-        if returnable_bytes() == 0 && idle_extents() == 0 {
-            control::publish();
+        if returnable_bytes() == 0 && idle_extents() == 0 && !control::is_owed() {
             sleep_until_woken();
         }
     }
@@ -106,7 +119,7 @@ fn sleep_until_woken() {
     // Who frees after our look below takes the pool's lock after us, and so sees SLEEPING and wakes us.
     STATE.store(SLEEPING, Ordering::SeqCst);
     // A free between the look before and the store would not have woken us: look again.
-    if returnable_bytes() >= WORTHWHILE_BYTES {
+    if returnable_bytes() >= WORTHWHILE_BYTES || control::is_owed() {
         STATE.store(AWAKE, Ordering::SeqCst);
         return;
     }
@@ -142,6 +155,10 @@ fn purge_before(before: u32) -> u64 {
 
 fn returnable_bytes() -> u64 {
     tiers::all().iter().map(|slot| slot.pool.returnable_bytes()).sum()
+}
+
+fn committed_bytes() -> u64 {
+    tiers::all().iter().map(|slot| slot.pool.counters.committed.load(Ordering::Relaxed)).sum()
 }
 
 fn idle_extents() -> usize {

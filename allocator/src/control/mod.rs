@@ -11,6 +11,7 @@ mod snapshot;
 
 pub use attach::{AttachError, Attachment, control_dirs, default_dir};
 pub use publish::{
-    begin, end, event, lock_for_fork, publish, publish_if_due, restart_in_child, segment, set_policy, unlock_after_fork,
+    begin, end, event, is_owed, lock_for_fork, publish, publish_if_due, restart_in_child, segment, set_policy,
+    unlock_after_fork,
 };
 pub use snapshot::{Event, EventKind, Module, SiteUse, SizeClassUse, Snapshot, TierUse};

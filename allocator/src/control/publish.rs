@@ -21,6 +21,7 @@ const FOLD_MS: u32 = 1000;
 
 static SEGMENT: AtomicPtr<Segment> = AtomicPtr::new(std::ptr::null_mut());
 static NEXT_PUBLISH_MS: AtomicU32 = AtomicU32::new(0);
+static OWED: AtomicBool = AtomicBool::new(false);
 
 /// What the publisher needs room for; too large for a stack that may be a signal handler's or a small thread's.
 static SCRATCH: Lock<stats::TierCount> =
@@ -64,12 +65,25 @@ pub fn end() {
     }
 }
 
-/// Publishes if that was not done lately. Cheap otherwise: called from the slow path.
+/// Publishes if that was not done lately, and notes otherwise that it is [owed](is_owed). Cheap: called from the slow path.
 #[inline]
 pub fn publish_if_due(now_ms: u32) {
-    if now_ms >= NEXT_PUBLISH_MS.load(PLAIN) && segment().is_some() {
-        publish();
+    if segment().is_none() {
+        return;
     }
+    if now_ms >= NEXT_PUBLISH_MS.load(PLAIN) {
+        publish();
+    } else if !OWED.load(PLAIN) {
+        // SeqCst, as in `is_owed`: the purger says that it sleeps and then looks here, we set this and then look whether
+        // it sleeps; one of us sees the other.
+        OWED.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Whether something happened after the last publication. A program that now falls idle would leave old figures behind, so
+/// the purger settles it.
+pub fn is_owed() -> bool {
+    OWED.load(Ordering::SeqCst)
 }
 
 /// Writes the current figures.
@@ -80,6 +94,8 @@ pub fn publish() {
     let Some(mut scratch) = SCRATCH.try_lock() else { return };
     let started = clock::now_ms();
     NEXT_PUBLISH_MS.store(started + INTERVAL_MS, PLAIN);
+    // Before the figures are gathered: what happens meanwhile is owed again.
+    OWED.store(false, Ordering::SeqCst);
     flush_events(segment, started, true);
     let sequence = segment.header.sequence.load(PLAIN);
     segment.header.sequence.store(sequence | 1, PLAIN);
@@ -243,6 +259,7 @@ pub unsafe fn unlock_after_fork() {
 /// In a child: the segment is the parent's. Publishing stops until the child has its own.
 pub fn restart_in_child() {
     SEGMENT.store(std::ptr::null_mut(), PLAIN);
+    OWED.store(false, PLAIN);
     // SAFETY: called in the child, which has one thread, with the lock taken by `lock_for_fork`.
     unsafe { *RING.as_ptr() = 0 };
     PENDING.iter().flatten().for_each(|pending| pending.fold_until_ms.store(0, PLAIN));
