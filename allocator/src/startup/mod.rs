@@ -22,6 +22,9 @@ pub const LIMITS_VARIABLE: &str = "TIERMEM_LIMITS";
 /// whoever made the directory; and allocation sites are sampled.
 pub const CONTROL_VARIABLE: &str = "TIERMEM_CONTROL_DIR";
 
+/// Set once the user has been told what is wrong with the settings.
+const TOLD_VARIABLE: &str = "TIERMEM_TOLD";
+
 /// Sets the process up as its environment says. Called again, does nothing.
 ///
 /// `libtiermem.so` does this before `main`; a program that links the crate calls it first thing, to be placed,
@@ -38,12 +41,23 @@ pub fn start() {
     channel::open();
     control::event(EventKind::Started, None, 0);
     let outcome = configure::from_environment();
-    for complaint in &outcome.complaints {
-        eprintln!("tiermem: {complaint}");
-    }
+    tell(&outcome.complaints);
     control::set_policy(&outcome.policy_path, &outcome.complaints.join("\n"));
     sites::begin(watched);
     control::publish();
+}
+
+/// Says what is wrong on standard error, once for the process and those that it starts: they inherit the settings, and
+/// a script would otherwise be told by every program in it.
+fn tell(complaints: &[String]) {
+    if complaints.is_empty() || std::env::var_os(TOLD_VARIABLE).is_some() {
+        return;
+    }
+    for complaint in complaints {
+        eprintln!("tiermem: {complaint}");
+    }
+    // SAFETY: start-up runs before `main`, or as the first thing in it: no other thread reads the environment.
+    unsafe { std::env::set_var(TOLD_VARIABLE, "1") };
 }
 
 /// Publishes the last figures. `libtiermem.so` does this when the process exits.

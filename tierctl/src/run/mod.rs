@@ -5,3 +5,4 @@ pub mod control_dir;
 pub mod preload;
 pub mod program;
 pub mod tier_files;
+pub mod weights;

@@ -22,7 +22,7 @@ use crate::record::{Recorded, RunRecord, tier_totals};
 use crate::run::child::{Ending, StandIn};
 use crate::run::control_dir::ControlDir;
 use crate::run::tier_files::TierFiles;
-use crate::run::{preload, program};
+use crate::run::{preload, program, weights};
 use crate::{report, segments, summary, tier_spec};
 
 /// Shown below the options.
@@ -97,7 +97,7 @@ impl Run {
         let specs = self.tiers.iter().map(|t| tier_spec::parse(t).map(tier_spec::with_absolute_path));
         let specs = specs.collect::<Result<Vec<TierSpec>, _>>()?;
         let limits = self.limits.iter().map(|l| Limit::parse(l)).collect::<Result<Vec<_>, _>>()?;
-        let policy = self.check_policy(&specs, &limits)?;
+        let mut policy = self.check_policy(&specs, &limits)?;
         let library = preload::find(self.preload.as_deref())?;
         let program = self.find_program()?;
         if let Some(path) = &self.report {
@@ -109,12 +109,16 @@ impl Run {
         let all_specs = policy_file::specs(&policy)?;
         let files = TierFiles::expect(&all_specs);
         let mut command = self.child_command(&program, &library, &control, &specs, &limits);
+        let completed = weights::complete(&mut policy, &all_specs, control.path())?;
+        if let Some(file) = &completed {
+            command.env(preload::POLICY_VARIABLE, file.path());
+        }
         let mut poller = Poller::new(control.path().to_path_buf(), segments::attach, kernel::mapped_files(&all_specs));
         let started_unix_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
         let ending = stand_in.run(&mut command, || poller.tick())?;
         let duration = poller.began().elapsed();
         let recorded = poller.finish();
-        drop((files, control));
+        drop((files, completed, control));
 
         let sites = if self.report.is_some() { gather_sites(&recorded) } else { Vec::new() };
         let record = RunRecord {
