@@ -76,6 +76,7 @@ pub fn tier_of<T>(at: *const T) -> Option<TierId> {
 
 /// How often a request that `tier` should have served went to another one, because `tier` was full, over its limit or
 /// failed. Counted where the policy is asked: when a span is used up, or a block is large.
+#[cfg(not(loom))]
 pub fn fallbacks(tier: TierId) -> u64 {
     tiers::slot(tier.0).fallbacks.load(tiermem_sys::sync::atomic::Ordering::Relaxed)
 }
