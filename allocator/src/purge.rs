@@ -15,7 +15,7 @@ use crate::{clock, heap, tiers};
 const WORTHWHILE_BYTES: u64 = 1 << 20;
 
 /// Nor is it to publish the last figures of a process that holds less: what happened since the last publication is little.
-const WORTH_PUBLISHING_BYTES: u64 = 32 << 20;
+const WORTH_PUBLISHING_BYTES: u64 = 8 << 20;
 
 /// How long memory stays free before it is given back, milliseconds.
 static DECAY_MS: AtomicU32 = AtomicU32::new(500);

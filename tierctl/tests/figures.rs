@@ -46,6 +46,21 @@ fn json(output: &Output) -> serde_json::Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
+/// Waits until the program, which now idles, has published all that it holds, and gives its figures.
+fn settled(pid: &str) -> serde_json::Value {
+    const HELD: u64 = 60_000 * 200;
+    let start = std::time::Instant::now();
+    loop {
+        let seen = json(&tierctl(&["stat", pid]));
+        let live: u64 = seen["tiers"].as_array().unwrap().iter().filter_map(|tier| tier["live"].as_u64()).sum();
+        if live >= HELD {
+            return seen;
+        }
+        assert!(start.elapsed().as_secs() < 60, "an idle program never published its last figures: {seen:#}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
 fn tierctl(arguments: &[&str]) -> Output {
     Command::new(TIERCTL).args(arguments).output().unwrap()
 }
@@ -69,7 +84,7 @@ fn a_running_program_is_listed_watched_and_reported() {
     let entry = listed["processes"].as_array().unwrap().iter().find(is_it).expect("ps lists it");
     assert!(entry["command"].as_str().unwrap().contains("awk"));
 
-    let seen = json(&tierctl(&["stat", &pid]));
+    let seen = settled(&pid);
     let tiers = seen["tiers"].as_array().unwrap();
     let figure = |tier: usize, key: &str| tiers[tier][key].as_u64().unwrap();
     assert_eq!((&tiers[0]["name"], &tiers[1]["name"]), (&"dram".into(), &"more".into()));
@@ -117,6 +132,7 @@ fn a_killed_program_leaves_its_last_figures_and_no_files() {
     let environment = String::from_utf8(environment).unwrap();
     let control = environment.split('\0').find_map(|v| v.strip_prefix("TIERMEM_CONTROL_DIR=")).unwrap();
     assert!(Path::new(control).join(program_of(&child)).exists());
+    settled(&program_of(&child));
     assert!(Command::new("kill").args(["-KILL", &program_of(&child)]).status().unwrap().success());
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(137));
