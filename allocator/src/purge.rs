@@ -31,6 +31,8 @@ const AWAKE: u32 = 2;
 const SLEEPING: u32 = 3;
 /// It could not be started, or must not be: memory is given back by [`purge_now`] only.
 const OFF: u32 = 4;
+/// It is to end: no other thread has a heap.
+const ENDING: u32 = 5;
 
 static STATE: AtomicU32 = AtomicU32::new(NOT_STARTED);
 
@@ -101,10 +103,28 @@ fn start() {
     let _ = STATE.compare_exchange(STARTING, state, Ordering::AcqRel, Ordering::Relaxed);
 }
 
+/// Called when the last thread with a heap has given it back: the purger ends, too. Else it would keep a process alive whose
+/// `main` has left with `pthread_exit` and whose other threads are done. Whoever comes back to allocating starts it anew.
+pub fn end() {
+    let running = |state| matches!(state, AWAKE | SLEEPING).then_some(ENDING);
+    // AcqRel: as for every change of the state.
+    if STATE.fetch_update(Ordering::AcqRel, Ordering::Relaxed, running) == Ok(SLEEPING) {
+        futex_wake_all(&STATE);
+    }
+}
+
+/// Whether the thread is to end; it is not the purger from then on.
+fn has_ended() -> bool {
+    STATE.compare_exchange(ENDING, NOT_STARTED, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+}
+
 extern "C" fn run() {
-    loop {
+    while !has_ended() {
         let decay = DECAY_MS.load(Ordering::Relaxed);
         thread::sleep_ms((decay / 2).clamp(10, 1000));
+        if has_ended() {
+            return;
+        }
         let now = clock::now_ms();
         purge_before(now.saturating_sub(decay));
         control::publish_if_due(now);
@@ -117,10 +137,14 @@ extern "C" fn run() {
 
 fn sleep_until_woken() {
     // Who frees after our look below takes the pool's lock after us, and so sees SLEEPING and wakes us.
-    STATE.store(SLEEPING, Ordering::SeqCst);
+    let running = |state| matches!(state, STARTING | AWAKE).then_some(SLEEPING);
+    if STATE.fetch_update(Ordering::SeqCst, Ordering::Relaxed, running).is_err() {
+        return;
+    }
     // A free between the look before and the store would not have woken us: look again.
     if returnable_bytes() >= WORTHWHILE_BYTES || control::is_owed() {
-        STATE.store(AWAKE, Ordering::SeqCst);
+        // It fails where somebody has woken us or has us end.
+        let _ = STATE.compare_exchange(SLEEPING, AWAKE, Ordering::SeqCst, Ordering::Relaxed);
         return;
     }
     while STATE.load(Ordering::Acquire) == SLEEPING {

@@ -100,7 +100,7 @@ pub fn spawn_detached(name: &std::ffi::CStr, body: extern "C" fn()) -> Result<()
     // SAFETY: initialised above, not used again.
     unsafe { libc::pthread_attr_destroy(&raw mut attributes) };
     code(made)?;
-    // SAFETY: a live thread's id (it never ends by itself), and a C string. A name that is too long is not set.
+    // SAFETY: a live thread's id (see above), and a C string. A name that is too long is not set.
     unsafe { libc::pthread_setname_np(thread, name.as_ptr()) };
     Ok(())
 }

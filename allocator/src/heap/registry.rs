@@ -10,7 +10,7 @@ use tiermem_sys::sync::atomic::Ordering;
 use tiermem_sys::thread::ExitHook;
 
 use super::{Heap, tls};
-use crate::{fork, meta, tiers};
+use crate::{fork, meta, purge, tiers};
 
 /// Heaps without a thread, linked through `pool_next`; the last one in is the first one out, because it is warm.
 ///
@@ -112,6 +112,15 @@ fn detach() {
     heap.collect();
     tls::end();
     REGISTRY.lock().push(heap);
+    if nobody_has_one() {
+        purge::end();
+    }
+}
+
+/// Whether all heaps are without a thread. Not while [`collect_idle`] has one out, which therefore asks again.
+fn nobody_has_one() -> bool {
+    let registry = REGISTRY.lock();
+    registry.count == registry.made
 }
 
 /// Does the housekeeping of heaps that have no thread: takes in what was sent to them, gives empty spans back.
@@ -124,6 +133,9 @@ pub fn collect_idle() {
         heap.collect();
         heap.trim();
         REGISTRY.lock().push_last(heap);
+    }
+    if nobody_has_one() {
+        purge::end();
     }
 }
 
