@@ -4,7 +4,7 @@
 //! A thread, because only a thread can act while the program sleeps; started when there is first something worth
 //! giving back, so that a small program never has it. It sleeps for good (on a futex) while nothing is dirty.
 
-use tiermem_sys::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use tiermem_sys::sync::atomic::{AtomicU32, Ordering};
 use tiermem_sys::sync::{Lock, futex_wait, futex_wake_all};
 use tiermem_sys::thread;
 
@@ -39,9 +39,6 @@ static STATE: AtomicU32 = AtomicU32::new(NOT_STARTED);
 /// Held while memory is given back, so that only one thread does it at a time: what one has seen idle, nobody else gives
 /// back meanwhile.
 static GIVING_BACK: Lock<()> = Lock::new(());
-
-/// Rounds of the purger, for tests.
-static ROUNDS: AtomicU64 = AtomicU64::new(0);
 
 /// Sets how long memory stays free before it is given back.
 pub fn set_decay(ms: u32) {
@@ -128,7 +125,6 @@ extern "C" fn run() {
         let now = clock::now_ms();
         purge_before(now.saturating_sub(decay));
         control::publish_if_due(now);
-        ROUNDS.fetch_add(1, Ordering::Relaxed);
         if returnable_bytes() == 0 && idle_extents() == 0 && !control::is_owed() {
             sleep_until_woken();
         }

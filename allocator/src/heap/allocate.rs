@@ -18,9 +18,6 @@ pub enum Demand {
     Large(usize, usize),
 }
 
-/// Why a tier did not serve.
-pub type Refused = Refusal;
-
 /// Carving links about this many bytes of blocks at a time, so that a span's memory is touched only as it is used.
 const CARVE_BYTES: usize = 4096;
 
@@ -31,7 +28,7 @@ impl TierHeap {
         heap: &Heap,
         class: SizeClass,
         may_grow: bool,
-    ) -> Result<*mut Block, Refused> {
+    ) -> Result<*mut Block, Refusal> {
         loop {
             let span = self.view.get(class);
             let block = span.pop();
@@ -62,7 +59,7 @@ impl TierHeap {
         }
     }
 
-    fn new_span(&self, heap: &Heap, class: SizeClass, may_grow: bool) -> Result<&'static Span, Refused> {
+    fn new_span(&self, heap: &Heap, class: SizeClass, may_grow: bool) -> Result<&'static Span, Refusal> {
         let units = class.span_units();
         let run = tiers::pool(self.tier).take(units, UNIT_SIZE, may_grow, Provenance::Spans)?;
         let span = arena::record_of(run.start).ok_or(Refusal::AddressSpace)?;
