@@ -1,6 +1,6 @@
 //! Allocating and freeing: the fast paths, and where they hand over.
 
-use std::ptr;
+use std::ptr::{self, NonNull};
 
 use tiermem_sys::thread::KeepErrno;
 
@@ -17,33 +17,45 @@ pub const REQUEST_MAX: usize = isize::MAX as usize;
 /// block of its own.
 #[inline(always)]
 pub fn allocate(size: usize) -> *mut u8 {
-    if size <= SMALL_MAX {
-        let block = tls::current().pop_small(size);
-        if !block.is_null() {
-            return block.cast();
-        }
+    match allocate_fast(size) {
+        Some(block) => block.as_ptr(),
+        None => allocate_slow(size),
     }
-    allocate_slow(size)
 }
 
-#[cold]
+/// The fast path alone; `None` if the slow path is due.
+#[inline(always)]
+pub fn allocate_fast(size: usize) -> Option<NonNull<u8>> {
+    if size <= SMALL_MAX { tls::current().pop_small(size).map(NonNull::cast) } else { None }
+}
+
+/// What [`allocate`] does when its fast path cannot.
 #[inline(never)]
-fn allocate_slow(size: usize) -> *mut u8 {
+pub extern "C" fn allocate_slow(size: usize) -> *mut u8 {
     if size > SMALL_MAX
         && let Some(class) = SizeClass::of(size)
         && !place::is_ruled(class)
+        && let Some(block) = tls::current().pop(class)
     {
-        let block = tls::current().pop(class);
-        if !block.is_null() {
-            return block.cast();
-        }
+        return block.as_ptr().cast();
     }
     allocate_any(size, ALIGNMENT_MIN)
 }
 
 /// Allocates `size` bytes at a multiple of `align`, which is a power of two. Null if there is no memory.
 pub fn allocate_aligned(size: usize, align: usize) -> *mut u8 {
-    if align <= ALIGNMENT_MIN { allocate(size) } else { allocate_any(size, align) }
+    if align <= ALIGNMENT_MIN {
+        return allocate(size);
+    }
+    // Spans start at multiples of a unit, and so do not align blocks any better.
+    if align <= UNIT_SIZE
+        && let Some(class) = SizeClass::of_aligned(size, align)
+        && !place::is_ruled(class)
+        && let Some(block) = tls::current().pop(class)
+    {
+        return block.as_ptr().cast();
+    }
+    allocate_any(size, align)
 }
 
 /// What one slow path stands for at least: the run of blocks that it makes ready, bytes.
@@ -64,6 +76,7 @@ fn allocate_unhurried(size: usize, align: usize) -> *mut u8 {
         return ptr::null_mut();
     }
     let _errno = KeepErrno::new();
+    tls::current().refresh();
     let Some(lease) = heap::lease() else { return ptr::null_mut() };
     let heap = lease.heap();
     heap.outbox().send_all();
@@ -104,24 +117,22 @@ pub fn allocate_zeroed(size: usize, align: usize) -> *mut u8 {
 /// `at` is null, or was allocated here and is not used any more.
 #[inline(always)]
 pub unsafe fn free(at: *mut u8) {
-    if let Some(record) = arena::record_of(at.addr()) {
-        if record.owner() == tls::heap() {
-            // SAFETY: the record says that the block is of a span of this thread's heap; it is the caller's to free.
-            if unsafe { record.push(at.cast::<Block>()) } {
-                free_attend(record);
-            }
-            return;
+    let Some(record) = arena::record_of(at.addr()) else { return free_elsewhere(at) };
+    if record.owner() == tls::key() {
+        // SAFETY: the record says that the block is of a span of this thread's heap; it is the caller's to free.
+        if unsafe { record.push(at.cast::<Block>()) } {
+            free_attend(record);
         }
-        // SAFETY: passed on to the caller.
-        unsafe { free_slow(at, record) };
-    } else if !at.is_null() {
-        foreign(at);
+        return;
     }
+    // SAFETY: passed on to the caller.
+    unsafe { free_slow(at, record) };
 }
 
+/// A free that brought a span's `frees_left` to 0.
 #[cold]
 #[inline(never)]
-fn free_attend(span: &'static Span) {
+pub extern "C" fn free_attend(span: &'static Span) {
     if let Some(heap) = tls::attached() {
         let _errno = KeepErrno::new();
         heap.attend(span);
@@ -130,8 +141,11 @@ fn free_attend(span: &'static Span) {
 }
 
 /// Frees what the fast path could not: blocks of other threads, of multi-unit spans, and large ones.
+///
+/// # Safety
+/// As for [`free`]; `record` is that of the block's unit.
 #[inline(never)]
-unsafe fn free_slow(at: *mut u8, record: &'static Span) {
+pub unsafe extern "C" fn free_slow(at: *mut u8, record: &'static Span) {
     let Some(span) = arena::span_of(at.addr()) else { return foreign(at) };
     let block = at.cast::<Block>();
     if span.state() == State::Large {
@@ -162,6 +176,15 @@ unsafe fn free_slow(at: *mut u8, record: &'static Span) {
 
 /// Larger blocks are sent home at once.
 const OUTBOX_BLOCK_MAX: usize = 8 << 10;
+
+/// Frees an address outside the arena: null, or one that was never allocated here.
+#[cold]
+#[inline(never)]
+pub extern "C" fn free_elsewhere(at: *mut u8) {
+    if !at.is_null() {
+        foreign(at);
+    }
+}
 
 /// Something was freed that was never allocated here: the program's error, or a block from before the library was
 /// loaded. It is left alone, and counted.

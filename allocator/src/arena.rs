@@ -53,15 +53,18 @@ pub struct ExtentRecord {
 const _: () = assert!(size_of::<ExtentRecord>() == 64);
 
 /// Where the arena lies. In one place, so that the fast path finds all of it through one address.
-struct Position {
+#[repr(C)]
+pub struct Position {
     base: AtomicUsize,
     len: AtomicUsize,
     spans: AtomicUsize,
     extents: AtomicUsize,
 }
 
+const _: () = assert!(std::mem::offset_of!(Position, len) == 8 && std::mem::offset_of!(Position, spans) == 16);
+
 /// All zero (nothing is inside) until the arena is made; then never changed.
-static POSITION: Position = Position {
+pub static POSITION: Position = Position {
     base: AtomicUsize::new(0),
     len: AtomicUsize::new(0),
     spans: AtomicUsize::new(0),

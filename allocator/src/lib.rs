@@ -22,6 +22,9 @@ pub mod control;
 #[cfg(not(loom))]
 pub mod errno;
 #[cfg(not(loom))]
+#[doc(hidden)]
+pub mod fast;
+#[cfg(not(loom))]
 mod fork;
 #[cfg(not(loom))]
 mod geometry;

@@ -137,7 +137,7 @@ fn grow(heap: &'static Heap, plan: &Plan, demand: Demand, request: &Request, loa
 
 /// Makes the fast path go on with what the strategy chose for this class. Other classes stay where they are: what they
 /// have left on another tier is used up first.
-fn settle(heap: &Heap, plan: &Plan, demand: Demand, request: &Request, tier: TierIndex) {
+fn settle(heap: &'static Heap, plan: &Plan, demand: Demand, request: &Request, tier: TierIndex) {
     if let Demand::Class(class) = demand
         && request.hint.is_none()
         && request.site.is_none()

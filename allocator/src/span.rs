@@ -3,92 +3,46 @@
 //! Metadata is out of line: one [`Span`] per unit in a table of its own in DRAM, found from an address by arithmetic.
 //! A program that overruns a block cannot reach it, and looking it up never touches a slow tier.
 
+mod block;
 mod lists;
+mod state;
 
-use std::ptr;
+use std::mem::offset_of;
+use std::ptr::{self, NonNull};
 
-use tiermem_sys::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use tiermem_sys::sync::atomic::{
+    AtomicI32, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+};
 
 use crate::heap::Heap;
 use crate::size_class::SizeClass;
+use block::{block_at, link_to_neighbour};
 
+pub use block::Block;
 pub use lists::{SpanCell, SpanQueue};
-
-/// A free block: its first word links to the next free one.
-#[repr(C)]
-pub struct Block {
-    next: *mut Block,
-}
-
-impl Block {
-    /// Reads the link.
-    ///
-    /// # Safety
-    /// `block` is a free block that the caller owns.
-    #[inline(always)]
-    pub unsafe fn next(block: *mut Self) -> *mut Self {
-        // SAFETY: passed on to the caller; blocks are aligned to 16 bytes and hold at least as many.
-        unsafe { (*block).next }
-    }
-
-    /// Writes the link.
-    ///
-    /// # Safety
-    /// `block` is a free block that the caller owns.
-    #[inline(always)]
-    pub unsafe fn set_next(block: *mut Self, next: *mut Self) {
-        // SAFETY: as for `next`.
-        unsafe { (*block).next = next }
-    }
-}
-
-/// What a unit's [`Span`] record says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum State {
-    /// Not in use (all-zero metadata): an address in such a unit was never handed out, or has been given back.
-    Unused = 0,
-    /// Part of a span that starts `units_back` units earlier.
-    Interior = 1,
-    /// A span from which its bin allocates now.
-    Current = 2,
-    /// A span with free blocks, waiting in its bin's queue.
-    Queued = 3,
-    /// A span without (enough) free blocks, in no list. Frees wake it.
-    Asleep = 4,
-    /// One large block.
-    Large = 5,
-}
-
-impl State {
-    const fn from_u8(value: u8) -> Self {
-        match value {
-            1 => Self::Interior,
-            2 => Self::Current,
-            3 => Self::Queued,
-            4 => Self::Asleep,
-            5 => Self::Large,
-            _ => Self::Unused,
-        }
-    }
-}
+pub use state::State;
 
 /// Metadata of a span, in the record of its first unit.
 ///
 /// ```text
 ///  0 free ─────────► block ► block ► …   allocate: pop, free: push (owner thread only)
-///  8 owner          the heap whose thread may do so; anyone may read it while holding a block of the span
-/// 16 count          blocks in use minus `bias`; a free that brings it to 0 takes the slow path
-/// 20 block_size     bytes
-/// 24 allocations    blocks ever handed out by this span
-/// 32 bias           0, or, asleep, the number of used blocks at which the span wakes
-/// 36 capacity, 40 carved (blocks that have been linked into `free` so far; the rest is untouched memory)
-/// 44 units, 46 class, 47 tier, 48 state, 50 units_back
-/// 56 next, 64 prev  links in the bin's queue
-/// 72 start          address of the first block
-/// 80 size           Large only: bytes from `start` that the program may use
-/// 88 zeroed         Large only: 1 if the memory is known to be zero when handed out
+///  8 owner           the heap whose thread may do so; anyone may read it while holding a block of the span
+/// 16 allocs_left     allocations until the slow path is due; `free` holds at least as many blocks. A pop that finds 0
+///                    makes it negative and takes nothing
+/// 20 frees_left      frees until the owner must look at the span; the free that brings it to 0 takes the slow path
+/// 24 balance         blocks in use = balance + frees_left - max(allocs_left, 0), all modulo 2³²
+/// 28 block_size      bytes
+/// 32 allocations     blocks ever handed out = allocations - max(allocs_left, 0), modulo 2⁶⁴
+/// 40 capacity, 44 carved (blocks that have been linked into `free` so far; the rest is untouched memory)
+/// 48 units, 50 class, 51 tier, 52 state, 56 units_back
+/// 64 next, 72 prev   links in the bin's queue
+/// 80 start           address of the first block
+/// 88 size            Large only: bytes from `start` that the program may use
+/// 96 zeroed          Large only: 1 if the memory is known to be zero when handed out
 /// ```
+///
+/// The two countdowns are all that the fast paths count. What they say together is exact at any moment; see
+/// [`Span::used`]. As `allocs_left` bounds what may be popped, the fast path needs no check for the end of the list.
 ///
 /// Fields are atomics so that statistics may be read by any thread; except for `owner`, only the owner's thread (or,
 /// for a span in no heap, the holder of its pool's lock) writes them, so plain loads and stores (`Relaxed`) suffice:
@@ -98,10 +52,11 @@ impl State {
 pub struct Span {
     free: AtomicPtr<Block>,
     owner: AtomicPtr<Heap>,
-    count: AtomicU32,
+    allocs_left: AtomicI32,
+    frees_left: AtomicU32,
+    balance: AtomicU32,
     block_size: AtomicU32,
     allocations: AtomicU64,
-    bias: AtomicU32,
     capacity: AtomicU32,
     carved: AtomicU32,
     units: AtomicU16,
@@ -121,18 +76,38 @@ const _: () = assert!(size_of::<Span>() == 128);
 /// Plain load and store; see [`Span`] for why nothing stronger is needed.
 const PLAIN: Ordering = Ordering::Relaxed;
 
-/// A span that is always out of blocks: what the direct tables point to where a class has no span yet.
-pub static EMPTY: Span = Span::unused();
+/// `frees_left` of a span that need not be looked at however many of its blocks are freed.
+const NEVER: u32 = u32::MAX;
+
+/// What an [empty](Span::empty) span has to give: so far below zero that no number of threads brings it round to something.
+const NOTHING: i32 = i32::MIN / 2;
+
+/// The empty span of tables that have none of their own yet.
+pub static EMPTY: Span = Span::empty();
 
 impl Span {
+    /// What the fast paths in [`fast`](crate::fast) have as numbers.
+    pub const ASSERT_LAYOUT: () = {
+        assert!(offset_of!(Span, free) == 0 && offset_of!(Span, owner) == 8);
+        assert!(offset_of!(Span, allocs_left) == 16 && offset_of!(Span, frees_left) == 20);
+        assert!(Block::LINK_OFFSET == 0);
+    };
+
+    /// A span that is always out of blocks: where tables lead that have no span for a class. Each attempt to pop from it
+    /// counts it further down; [`Span::refresh`] puts it back.
+    pub const fn empty() -> Self {
+        Self { allocs_left: AtomicI32::new(NOTHING), ..Self::unused() }
+    }
+
     const fn unused() -> Self {
         Self {
             free: AtomicPtr::new(ptr::null_mut()),
             owner: AtomicPtr::new(ptr::null_mut()),
-            count: AtomicU32::new(0),
+            allocs_left: AtomicI32::new(0),
+            frees_left: AtomicU32::new(0),
+            balance: AtomicU32::new(0),
             block_size: AtomicU32::new(0),
             allocations: AtomicU64::new(0),
-            bias: AtomicU32::new(0),
             capacity: AtomicU32::new(0),
             carved: AtomicU32::new(0),
             units: AtomicU16::new(0),
@@ -150,20 +125,22 @@ impl Span {
 
     // ---- the fast path ----
 
-    /// Takes a block off the free list; null if there is none.
+    /// Takes a block off the free list; `None` when the slow path is due.
     #[inline(always)]
-    pub fn pop(&self) -> *mut Block {
-        let block = self.free.load(PLAIN);
-        if !block.is_null() {
-            // SAFETY: blocks on the free list are free, and the list is the calling owner's.
-            self.free.store(unsafe { Block::next(block) }, PLAIN);
-            self.count.store(self.count.load(PLAIN).wrapping_add(1), PLAIN);
-            self.allocations.store(self.allocations.load(PLAIN).wrapping_add(1), PLAIN);
+    pub fn pop(&self) -> Option<NonNull<Block>> {
+        let left = self.allocs_left.load(PLAIN).wrapping_sub(1);
+        self.allocs_left.store(left, PLAIN);
+        if left < 0 {
+            return None;
         }
-        block
+        // SAFETY: the list holds at least `allocs_left` blocks, and that was not 0.
+        let block = unsafe { NonNull::new_unchecked(self.free.load(PLAIN)) };
+        // SAFETY: blocks on the free list are free, and the list is the calling owner's.
+        self.free.store(unsafe { Block::next(block.as_ptr()) }, PLAIN);
+        Some(block)
     }
 
-    /// Puts a block back on the free list. True if the span then needs its owner's attention: see `count`.
+    /// Puts a block back on the free list. True if the span then needs its owner's attention: see `frees_left`.
     ///
     /// # Safety
     /// The caller owns the span, and `block` is a block of it that is in use and that nobody uses any more.
@@ -173,9 +150,9 @@ impl Span {
         // SAFETY: the block is the caller's from here on.
         unsafe { Block::set_next(block, self.free.load(PLAIN)) };
         self.free.store(block, PLAIN);
-        let count = self.count.load(PLAIN).wrapping_sub(1);
-        self.count.store(count, PLAIN);
-        count == 0
+        let left = self.frees_left.load(PLAIN).wrapping_sub(1);
+        self.frees_left.store(left, PLAIN);
+        left == 0
     }
 
     /// The heap whose thread may allocate from and free to this span.
@@ -189,10 +166,11 @@ impl Span {
     /// Makes this the record of a span of `class` with no block carved yet.
     pub fn begin(&self, class: SizeClass, tier: u8, start: usize, owner: *mut Heap) {
         self.free.store(ptr::null_mut(), PLAIN);
-        self.count.store(0, PLAIN);
+        self.allocs_left.store(0, PLAIN);
+        self.frees_left.store(NEVER, PLAIN);
+        self.balance.store(NEVER.wrapping_neg(), PLAIN);
         self.block_size.store(class.block_size() as u32, PLAIN);
         self.allocations.store(0, PLAIN);
-        self.bias.store(0, PLAIN);
         self.capacity.store(class.span_capacity() as u32, PLAIN);
         self.carved.store(0, PLAIN);
         self.units.store(class.span_units() as u16, PLAIN);
@@ -229,9 +207,10 @@ impl Span {
         self.set_state(State::Unused);
     }
 
-    /// Links up to `at_most` more blocks into the empty free list. False if all are carved already.
+    /// Links up to `at_most` more blocks into the free list, before those that are there. False if all are carved
+    /// already.
     ///
-    /// The list is in address order, so that a program walks memory upwards.
+    /// They are linked in address order, so that a program walks memory upwards.
     pub fn carve(&self, at_most: usize) -> bool {
         let carved = self.carved.load(PLAIN) as usize;
         let count = at_most.min(self.capacity() - carved);
@@ -239,40 +218,92 @@ impl Span {
             return false;
         }
         let size = self.block_size();
-        let first = self.start() + carved * size;
-        for i in 0..count {
-            let next = if i + 1 < count { first + (i + 1) * size } else { 0 };
-            // SAFETY: an uncarved block lies inside the span's committed memory and nobody else knows of it.
-            unsafe { Block::set_next(ptr::with_exposed_provenance_mut(first + i * size), block_at(next)) };
+        let first = block_at(self.start() + carved * size);
+        let mut block = first;
+        // By fours: a program that fills and empties spans all the time does little else here.
+        for _ in 0..(count - 1) / 4 {
+            for _ in 0..4 {
+                // SAFETY: an uncarved block lies inside the span's committed memory and nobody else knows of it.
+                block = unsafe { link_to_neighbour(block, size) };
+            }
         }
-        self.free.store(block_at(first), PLAIN);
+        for _ in 0..(count - 1) % 4 {
+            // SAFETY: as above.
+            block = unsafe { link_to_neighbour(block, size) };
+        }
+        // SAFETY: as above.
+        unsafe { Block::set_next(block, self.free.load(PLAIN)) };
+        self.free.store(first, PLAIN);
         self.carved.store((carved + count) as u32, PLAIN);
         true
     }
 
-    /// Puts the span to sleep: it has no free block. It wakes when `threshold` blocks have been freed.
+    /// Lets up to `count` blocks of the free list be popped before the slow path is due again.
+    pub fn grant(&self, count: usize) {
+        let count = count.min(self.free_blocks()) as i32;
+        let change = count.wrapping_sub(self.allocs_left());
+        self.balance.store(self.balance.load(PLAIN).wrapping_add(change as u32), PLAIN);
+        self.allocations.store(self.allocations.load(PLAIN).wrapping_add(change as u64), PLAIN);
+        self.allocs_left.store(count, PLAIN);
+    }
+
+    /// Has the owner look at the span after `count` more frees.
+    fn attend_after(&self, count: u32) {
+        let change = count.wrapping_sub(self.frees_left.load(PLAIN));
+        self.balance.store(self.balance.load(PLAIN).wrapping_sub(change), PLAIN);
+        self.frees_left.store(count, PLAIN);
+    }
+
+    /// Makes the span its bin's current one; how many blocks are freed to it does not matter meanwhile.
+    pub fn make_current(&self) {
+        self.attend_after(NEVER);
+        self.set_state(State::Current);
+    }
+
+    /// Puts the span to sleep: it has too few free blocks to be worth allocating from. It wakes when some more have been
+    /// freed. Returns how many blocks it had leave to give out.
     pub fn sleep(&self) {
-        let used = self.count.load(PLAIN);
-        // An eighth of the blocks, so that a woken span serves a run of allocations and not a single one.
-        let threshold = (self.capacity() as u32 / 8).max(1);
-        let wake_at = used.saturating_sub(threshold);
-        self.bias.store(wake_at, PLAIN);
-        self.count.store(used - wake_at, PLAIN);
+        self.grant(0);
+        self.attend_after((self.used() as u32).min(self.worthwhile()).max(1));
         self.set_state(State::Asleep);
     }
 
-    /// Ends the sleep: `count` counts all used blocks again.
+    /// Ends the sleep; the owner looks again when the last block has been freed.
     pub fn wake(&self) {
-        self.count.store(self.used() as u32, PLAIN);
-        self.bias.store(0, PLAIN);
+        self.attend_after(self.used() as u32);
         self.set_state(State::Queued);
+    }
+
+    /// Free blocks for which a span is worth waking: an eighth, so that it serves a run of allocations and not a single
+    /// one.
+    fn worthwhile(&self) -> u32 {
+        (self.capacity.load(PLAIN) / 8).max(1)
+    }
+
+    /// Puts an [empty](Span::empty) span back where failed attempts have moved it from.
+    #[inline]
+    pub fn refresh(&self) {
+        // Only now and then: [`EMPTY`] is every thread's.
+        if self.allocs_left.load(PLAIN) < NOTHING - (1 << 16) {
+            self.allocs_left.store(NOTHING, PLAIN);
+        }
     }
 
     // ---- what the record says ----
 
+    fn allocs_left(&self) -> i32 {
+        self.allocs_left.load(PLAIN).max(0)
+    }
+
     /// Blocks that are not on the free list or uncarved: held by the program or on their way in an inbox or outbox.
     pub fn used(&self) -> usize {
-        self.count.load(PLAIN).wrapping_add(self.bias.load(PLAIN)) as usize
+        let frees_left = self.frees_left.load(PLAIN);
+        self.balance.load(PLAIN).wrapping_add(frees_left).wrapping_sub(self.allocs_left() as u32) as usize
+    }
+
+    /// Blocks on the free list.
+    pub fn free_blocks(&self) -> usize {
+        (self.carved.load(PLAIN) as usize).saturating_sub(self.used())
     }
 
     /// Whether there is a block on the free list.
@@ -293,7 +324,7 @@ impl Span {
 
     /// Blocks handed out since the span began.
     pub fn allocations(&self) -> u64 {
-        self.allocations.load(PLAIN)
+        self.allocations.load(PLAIN).wrapping_sub(self.allocs_left() as u64)
     }
 
     /// Its size class. Meaningless for large blocks.
@@ -344,8 +375,4 @@ impl Span {
     pub fn units_back(&self) -> usize {
         self.units_back.load(PLAIN) as usize
     }
-}
-
-fn block_at(address: usize) -> *mut Block {
-    ptr::with_exposed_provenance_mut(address)
 }

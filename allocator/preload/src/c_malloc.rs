@@ -16,18 +16,12 @@ fn no_memory() -> Ptr {
     ptr::null_mut()
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn malloc(size: usize) -> Ptr {
-    api::allocate(size).cast()
-}
-
-/// # Safety
-/// As free(3).
-#[unsafe(no_mangle)]
-unsafe extern "C" fn free(at: Ptr) {
-    // SAFETY: passed on to the caller.
-    unsafe { api::free(at.cast()) }
-}
+tiermem::define_malloc!(malloc, api::allocate_slow);
+tiermem::define_free!(free);
+tiermem::define_free!(cfree);
+// C23: the size and the alignment that follow are the ones asked for.
+tiermem::define_free!(free_sized);
+tiermem::define_free!(free_aligned_sized);
 
 #[unsafe(no_mangle)]
 extern "C" fn calloc(count: usize, size: usize) -> Ptr {
@@ -132,30 +126,4 @@ unsafe extern "C" fn malloc_usable_size(at: Ptr) -> usize {
 extern "C" fn malloc_trim(pad: usize) -> c_int {
     let _ = pad;
     c_int::from(tiermem::purge::purge_now() > 0)
-}
-
-/// # Safety
-/// As free(3).
-#[unsafe(no_mangle)]
-unsafe extern "C" fn cfree(at: Ptr) {
-    // SAFETY: passed on to the caller.
-    unsafe { api::free(at.cast()) }
-}
-
-/// # Safety
-/// As free(3), and the size is the one asked for (C23).
-#[unsafe(no_mangle)]
-unsafe extern "C" fn free_sized(at: Ptr, size: usize) {
-    let _ = size;
-    // SAFETY: passed on to the caller.
-    unsafe { api::free(at.cast()) }
-}
-
-/// # Safety
-/// As free(3), and alignment and size are the ones asked for (C23).
-#[unsafe(no_mangle)]
-unsafe extern "C" fn free_aligned_sized(at: Ptr, align: usize, size: usize) {
-    let _ = (align, size);
-    // SAFETY: passed on to the caller.
-    unsafe { api::free(at.cast()) }
 }

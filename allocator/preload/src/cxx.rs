@@ -14,6 +14,11 @@ extern "C" fn new_or_null(size: usize) -> Ptr {
     api::allocate(size).cast()
 }
 
+/// Allocates where the fast path could not.
+extern "C" fn new_slow(size: usize) -> Ptr {
+    api::allocate_slow(size).cast()
+}
+
 extern "C" fn new_aligned_or_null(size: usize, align: usize) -> Ptr {
     if align.is_power_of_two() { api::allocate_aligned(size, align).cast() } else { std::ptr::null_mut() }
 }
@@ -28,7 +33,7 @@ extern "C" fn next_definition(name: *const c_char) -> *const c_void {
 
 #[cfg(target_arch = "x86_64")]
 mod throwing {
-    use super::{Ptr, new_aligned_or_null, new_or_null, next_definition};
+    use super::{Ptr, new_aligned_or_null, new_slow, next_definition};
 
     static NEW: [u8; 6] = *b"_Znwm\0";
     static NEW_ARRAY: [u8; 6] = *b"_Znam\0";
@@ -41,6 +46,14 @@ mod throwing {
             #[unsafe(naked)]
             #[unsafe(no_mangle)]
             unsafe extern "C" fn $name(size: usize, align: usize) -> Ptr {
+                throwing_body!($text, $allocate)
+            }
+        };
+    }
+
+    /// Allocates or throws: the whole of a function, which has no frame yet.
+    macro_rules! throwing_body {
+        ($text:path, $allocate:path) => {
                 std::arch::naked_asm!(
                     "push rdi",
                     "push rsi",
@@ -70,12 +83,23 @@ mod throwing {
                     next = sym next_definition,
                     text = sym $text,
                 )
+        };
+    }
+
+    /// The slow path of an `operator new` without alignment.
+    macro_rules! define_slow {
+        ($name:ident, $text:path) => {
+            #[unsafe(naked)]
+            unsafe extern "C" fn $name(size: usize) -> Ptr {
+                throwing_body!($text, new_slow)
             }
         };
     }
 
-    define!(_Znwm, NEW, new_or_null);
-    define!(_Znam, NEW_ARRAY, new_or_null);
+    define_slow!(new_or_throw, NEW);
+    define_slow!(new_array_or_throw, NEW_ARRAY);
+    tiermem::define_malloc!(_Znwm, new_or_throw);
+    tiermem::define_malloc!(_Znam, new_array_or_throw);
     define!(_ZnwmSt11align_val_t, NEW_ALIGNED, new_aligned_or_null);
     define!(_ZnamSt11align_val_t, NEW_ARRAY_ALIGNED, new_aligned_or_null);
 }
@@ -103,31 +127,23 @@ macro_rules! new_aligned_nothrow {
 }
 
 macro_rules! delete {
-    ($($name:ident($($extra:ident),*)),+ $(,)?) => {$(
-        /// # Safety
-        /// As `operator delete`.
-        #[unsafe(no_mangle)]
-        unsafe extern "C" fn $name(at: Ptr $(, $extra: usize)*) {
-            $(let _ = $extra;)*
-            // SAFETY: passed on to the caller.
-            unsafe { api::free(at.cast()) }
-        }
-    )+};
+    ($($name:ident),+ $(,)?) => {$(tiermem::define_free!($name);)+};
 }
 
 new_nothrow!(_ZnwmRKSt9nothrow_t, _ZnamRKSt9nothrow_t);
 new_aligned_nothrow!(_ZnwmSt11align_val_tRKSt9nothrow_t, _ZnamSt11align_val_tRKSt9nothrow_t);
+// Size, alignment and tag, where they follow the block, say nothing that its address does not.
 delete!(
-    _ZdlPv(),
-    _ZdaPv(),
-    _ZdlPvm(size),
-    _ZdaPvm(size),
-    _ZdlPvRKSt9nothrow_t(tag),
-    _ZdaPvRKSt9nothrow_t(tag),
-    _ZdlPvSt11align_val_t(align),
-    _ZdaPvSt11align_val_t(align),
-    _ZdlPvmSt11align_val_t(size, align),
-    _ZdaPvmSt11align_val_t(size, align),
-    _ZdlPvSt11align_val_tRKSt9nothrow_t(align, tag),
-    _ZdaPvSt11align_val_tRKSt9nothrow_t(align, tag),
+    _ZdlPv,
+    _ZdaPv,
+    _ZdlPvm,
+    _ZdaPvm,
+    _ZdlPvRKSt9nothrow_t,
+    _ZdaPvRKSt9nothrow_t,
+    _ZdlPvSt11align_val_t,
+    _ZdaPvSt11align_val_t,
+    _ZdlPvmSt11align_val_t,
+    _ZdaPvmSt11align_val_t,
+    _ZdlPvSt11align_val_tRKSt9nothrow_t,
+    _ZdaPvSt11align_val_tRKSt9nothrow_t,
 );

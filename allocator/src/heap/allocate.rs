@@ -25,37 +25,36 @@ impl TierHeap {
     /// Takes a block of `class`, from what the thread has of the tier or from a new span.
     pub(crate) fn allocate(
         &'static self,
-        heap: &Heap,
+        heap: &'static Heap,
         class: SizeClass,
         may_grow: bool,
     ) -> Result<*mut Block, Refusal> {
         loop {
             let span = self.view.get(class);
-            let block = span.pop();
-            if !block.is_null() {
-                return Ok(block);
-            }
-            if span.carve((CARVE_BYTES / class.block_size()).max(1)) {
-                continue;
+            if let Some(block) = span.pop() {
+                return Ok(block.as_ptr());
             }
             if span.state() == State::Current {
+                if refill(span, class) {
+                    continue;
+                }
                 span.sleep();
             }
             let next = match self.queues[class.index()].pop_front() {
                 Some(queued) => {
-                    queued.set_state(State::Current);
+                    queued.make_current();
                     queued
                 }
                 None => match self.new_span(heap, class, may_grow) {
                     Ok(new) => new,
                     Err(refusal) => {
                         // The span that fell asleep must not stay current: a free would otherwise not wake it.
-                        heap.set_current(self, class, &crate::span::EMPTY);
+                        heap.set_current(self, class, None);
                         return Err(refusal);
                     }
                 },
             };
-            heap.set_current(self, class, next);
+            heap.set_current(self, class, Some(next));
         }
     }
 
@@ -71,4 +70,17 @@ impl TierHeap {
         span.begin(class, self.tier, run.start, std::ptr::from_ref(heap).cast_mut());
         Ok(span)
     }
+}
+
+/// Lets the current span give out more of its blocks. False if it has too few.
+fn refill(span: &Span, class: SizeClass) -> bool {
+    let few = class.span_capacity() / 16;
+    if span.free_blocks() <= few
+        && !span.carve((CARVE_BYTES / class.block_size()).max(1))
+        && span.free_blocks() < few.max(1)
+    {
+        return false;
+    }
+    span.grant(usize::MAX);
+    true
 }

@@ -18,7 +18,7 @@ impl Heap {
         }
     }
 
-    /// Looks after a span whose `count` has come to 0: it wakes up, or is empty.
+    /// Looks after a span whose `frees_left` has come to 0: it wakes up, or is empty.
     #[cold]
     pub fn attend(&self, span: &'static Span) {
         let Some(queue) = self.queue_of(span) else { return };
@@ -36,6 +36,7 @@ impl Heap {
                 release(span);
             }
             // The current span stays, even empty: the next allocation of its class is likely near.
+            State::Current => span.make_current(),
             _ => {}
         }
     }
@@ -71,7 +72,7 @@ impl Heap {
 
     /// Before an allocation fails: makes use of the few free blocks in sleeping spans, and gives the empty current spans
     /// back. Looks at every span of the process.
-    pub fn rouse(&self) {
+    pub fn rouse(&'static self) {
         self.trim();
         for slot in tiers::all() {
             slot.pool.for_each_extent(|index| {
@@ -81,6 +82,8 @@ impl Heap {
                         && let Some(queue) = self.queue_of(span)
                     {
                         span.wake();
+                        // However few they are.
+                        span.grant(usize::MAX);
                         queue.push_back(span);
                     }
                 }
@@ -89,13 +92,13 @@ impl Heap {
     }
 
     /// Gives the empty current spans back.
-    pub fn trim(&self) {
+    pub fn trim(&'static self) {
         for tier in 0..tiers::count() {
             let Some(tier_heap) = self.tier_if_used(tier) else { continue };
             for class in crate::size_class::SizeClass::all() {
                 let span = tier_heap.view.get(class);
                 if span.state() == State::Current && span.used() == 0 {
-                    self.set_current(tier_heap, class, &crate::span::EMPTY);
+                    self.set_current(tier_heap, class, None);
                     release(span);
                 }
             }

@@ -113,6 +113,7 @@ impl Heap {
             return Some(there);
         }
         let made = crate::meta::place(TierHeap::new(tier))?;
+        made.view.begin();
         slot.store(ptr::from_ref(made).cast_mut(), Ordering::Relaxed);
         Some(made)
     }
@@ -142,21 +143,21 @@ impl Heap {
     }
 
     /// Makes `span` the one that a tier heap of this heap serves `class` from.
-    fn set_current(&self, tier_heap: &TierHeap, class: SizeClass, span: &'static Span) {
+    fn set_current(&'static self, tier_heap: &'static TierHeap, class: SizeClass, span: Option<&'static Span>) {
         let before = tier_heap.view.get(class);
         tier_heap.view.set(class, span);
         // The strategy's view must not go on naming a span that sleeps, waits or has been given back.
-        if !ptr::eq(before, &crate::span::EMPTY) && ptr::eq(self.strategy.get(class), before) {
+        if ptr::eq(self.strategy.get(class), before) {
             self.strategy.set(class, span);
         }
     }
 
     /// Has requests of `class` without a hint go to what the thread has of `tier`, until that is used up.
-    pub fn follow_strategy(&self, class: SizeClass, tier: u8) {
+    pub fn follow_strategy(&'static self, class: SizeClass, tier: u8) {
         if let Some(tier_heap) = self.tier(tier) {
             let span = tier_heap.view.get(class);
             if !ptr::eq(self.strategy.get(class), span) {
-                self.strategy.set(class, span);
+                self.strategy.set(class, Some(span));
             }
         }
     }

@@ -57,6 +57,7 @@ fn take() -> Option<&'static Heap> {
         Some(heap) => heap,
         None => {
             let made = meta::place(Heap::new())?;
+            made.strategy.begin();
             let mut registry = REGISTRY.lock();
             registry.made += 1;
             made.number.store(registry.made, Ordering::Relaxed);

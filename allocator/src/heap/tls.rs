@@ -1,13 +1,13 @@
-//! The two words that every thread has: the view it allocates from now, and its heap.
+//! The three words that every thread has: the view it allocates from now, the key with which it frees, and its heap.
 //!
 //! `thread_local!` in a shared library goes through `__tls_get_addr`, a call. These words are in static TLS
 //! instead (the initial-exec model), two instructions away; a program that loads the library late with `dlopen` needs
-//! 16 bytes of the loader's surplus for them, of which it keeps more than a kilobyte. They start out pointing to
+//! 24 bytes of the loader's surplus for them, of which it keeps more than a kilobyte. They start out pointing to
 //! heaps that are always empty, so that the fast path needs no check for null.
 
 use super::{EMPTY_HEAP, EMPTY_VIEW, ENDED_HEAP, Heap, View};
 
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[cfg(all(target_arch = "x86_64", target_os = "linux", not(feature = "dynamic-tls")))]
 mod words {
     use super::{EMPTY_HEAP, EMPTY_VIEW};
     use std::arch::{asm, global_asm};
@@ -18,20 +18,21 @@ mod words {
         ".hidden tiermem_thread_0_1",
         ".globl tiermem_thread_0_1",
         ".type tiermem_thread_0_1, @object",
-        ".size tiermem_thread_0_1, 16",
+        ".size tiermem_thread_0_1, 24",
         "tiermem_thread_0_1:",
         ".quad {view}",
+        ".quad {heap}",
         ".quad {heap}",
         ".popsection",
         view = sym EMPTY_VIEW,
         heap = sym EMPTY_HEAP,
     );
 
-    /// Reads the word at byte `N` of the thread's pair.
+    /// Reads the thread's word at byte `N`.
     #[inline(always)]
     pub fn get<const N: usize>() -> usize {
         let value: usize;
-        // SAFETY: the symbol is defined above, in the thread's static TLS block, and is 16 bytes long.
+        // SAFETY: the symbol is defined above, in the thread's static TLS block, and is 24 bytes long.
         unsafe {
             asm!(
                 "mov {v}, qword ptr [rip + tiermem_thread_0_1@GOTTPOFF]",
@@ -44,7 +45,7 @@ mod words {
         value
     }
 
-    /// Writes the word at byte `N` of the thread's pair.
+    /// Writes the thread's word at byte `N`.
     #[inline]
     pub fn set<const N: usize>(value: usize) {
         // SAFETY: as for `get`; the words are this thread's own.
@@ -61,19 +62,19 @@ mod words {
     }
 }
 
-#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux", not(feature = "dynamic-tls"))))]
 mod words {
     use super::{EMPTY_HEAP, EMPTY_VIEW};
     use std::cell::Cell;
 
     thread_local! {
-        static WORDS: [Cell<usize>; 2] = const { [Cell::new(0), Cell::new(0)] };
+        static WORDS: [Cell<usize>; 3] = const { [Cell::new(0), Cell::new(0), Cell::new(0)] };
     }
 
     pub fn get<const N: usize>() -> usize {
-        let empty = [(&raw const EMPTY_VIEW).addr(), (&raw const EMPTY_HEAP).addr()];
         match WORDS.with(|words| words[N / 8].get()) {
-            0 => empty[N / 8],
+            0 if N == 0 => (&raw const EMPTY_VIEW).expose_provenance(),
+            0 => (&raw const EMPTY_HEAP).expose_provenance(),
             value => value,
         }
     }
@@ -90,10 +91,17 @@ pub fn current() -> &'static View {
     unsafe { &*std::ptr::with_exposed_provenance(words::get::<0>()) }
 }
 
+/// What the owner of a span is compared with: the thread's heap if it may free to its own spans without looking, else
+/// something that owns no span.
+#[inline(always)]
+pub fn key() -> *mut Heap {
+    std::ptr::with_exposed_provenance_mut(words::get::<8>())
+}
+
 /// This thread's heap, or the address of [`EMPTY_HEAP`] or [`ENDED_HEAP`].
 #[inline(always)]
 pub fn heap() -> *mut Heap {
-    std::ptr::with_exposed_provenance_mut(words::get::<8>())
+    std::ptr::with_exposed_provenance_mut(words::get::<16>())
 }
 
 /// This thread's heap, if it has one.
@@ -118,11 +126,14 @@ pub fn set_current(view: &'static View) {
 
 /// Gives the thread a heap.
 pub fn set_heap(heap: &'static Heap) {
-    words::set::<8>(std::ptr::from_ref(heap).expose_provenance());
+    let heap = std::ptr::from_ref(heap).expose_provenance();
+    words::set::<8>(heap);
+    words::set::<16>(heap);
 }
 
 /// Takes the thread's heap away, for good.
 pub fn end() {
     words::set::<8>((&raw const ENDED_HEAP).expose_provenance());
+    words::set::<16>((&raw const ENDED_HEAP).expose_provenance());
     words::set::<0>((&raw const EMPTY_VIEW).expose_provenance());
 }

@@ -1,8 +1,10 @@
 //! Views: which span serves a request, by size class.
 
+use std::ptr::NonNull;
+
 use crate::place;
 use crate::size_class::{ALIGNMENT_MIN, CLASS_COUNT, DIRECT_COUNT, SMALL_MAX, SizeClass};
-use crate::span::{Block, EMPTY, Span, SpanCell};
+use crate::span::{Block, Span, SpanCell};
 
 /// The spans that a thread allocates from, one per size class.
 ///
@@ -13,6 +15,8 @@ pub struct View {
     /// By requested size in 16-byte steps: the span of its class. At offset 0: the fast path's table.
     direct: [SpanCell; DIRECT_COUNT],
     by_class: [SpanCell; CLASS_COUNT],
+    /// Serves what no span serves, by having nothing. The view's own, because each attempt writes to it.
+    empty: Span,
 }
 
 impl View {
@@ -21,19 +25,31 @@ impl View {
         Self {
             direct: [const { SpanCell::empty() }; DIRECT_COUNT],
             by_class: [const { SpanCell::empty() }; CLASS_COUNT],
+            empty: Span::empty(),
         }
     }
 
-    /// The fast path of small requests: a block, or null.
+    /// Has every class lead to this view's own empty span. To be called once, where the view lives from now on.
+    pub(super) fn begin(&'static self) {
+        self.direct.iter().chain(&self.by_class).for_each(|entry| entry.set(&self.empty));
+    }
+
+    /// Puts the empty span back where failed attempts have moved it from. For the slow path.
+    #[inline]
+    pub fn refresh(&self) {
+        self.empty.refresh();
+    }
+
+    /// The fast path of small requests: a block, or `None` when the slow path is due.
     #[inline(always)]
-    pub fn pop_small(&self, size: usize) -> *mut Block {
+    pub fn pop_small(&self, size: usize) -> Option<NonNull<Block>> {
         debug_assert!(size <= SMALL_MAX);
         self.direct[size.div_ceil(ALIGNMENT_MIN)].get().pop()
     }
 
-    /// Takes a block from the class's span, or null.
+    /// Takes a block from the class's span; `None` when the slow path is due.
     #[inline]
-    pub fn pop(&self, class: SizeClass) -> *mut Block {
+    pub fn pop(&self, class: SizeClass) -> Option<NonNull<Block>> {
         self.get(class).pop()
     }
 
@@ -43,12 +59,13 @@ impl View {
         self.by_class[class.index()].get()
     }
 
-    /// Has the class served from `span`.
-    pub(super) fn set(&self, class: SizeClass, span: &'static Span) {
+    /// Has the class served from `span`; by nothing if that is `None`.
+    pub(super) fn set(&'static self, class: SizeClass, span: Option<&'static Span>) {
+        let span = span.unwrap_or(&self.empty);
         self.by_class[class.index()].set(span);
         // Classes under a rule have no direct entry, so that each request is looked at. One from before the rule must
         // go: it would lead to a span that is no longer this view's, or not even of this class.
-        let direct = if place::is_ruled(class) { &EMPTY } else { span };
+        let direct = if place::is_ruled(class) { &self.empty } else { span };
         for entry in class.direct_entries() {
             self.direct[entry].set(direct);
         }
