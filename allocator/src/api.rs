@@ -6,6 +6,7 @@ use tiermem_sys::thread::KeepErrno;
 
 use crate::geometry::UNIT_SIZE;
 use crate::heap::{self, Demand, tls};
+use crate::pool::Fit;
 use crate::size_class::{ALIGNMENT_MIN, CLASS_MAX, SMALL_MAX, SizeClass};
 use crate::span::{Block, Span, State};
 use crate::{arena, clock, control, errno, large, place, purge, sites, startup};
@@ -61,17 +62,21 @@ pub fn allocate_aligned(size: usize, align: usize) -> *mut u8 {
 /// What one slow path stands for at least: the run of blocks that it makes ready, bytes.
 const SLOW_PATH_BYTES: usize = 4096;
 
+fn allocate_any(size: usize, align: usize) -> *mut u8 {
+    allocate_fitting(size, align, Fit::Tight)
+}
+
 /// The slow path: with the stack and the registers to do whatever is due.
 #[inline(never)]
-fn allocate_any(size: usize, align: usize) -> *mut u8 {
-    let block = allocate_unhurried(size, align);
+fn allocate_fitting(size: usize, align: usize, fit: Fit) -> *mut u8 {
+    let block = allocate_unhurried(size, align, fit);
     if block.is_null() {
         errno::set(errno::ENOMEM);
     }
     block
 }
 
-fn allocate_unhurried(size: usize, align: usize) -> *mut u8 {
+fn allocate_unhurried(size: usize, align: usize, fit: Fit) -> *mut u8 {
     if align > REQUEST_MAX || size > REQUEST_MAX - align {
         return ptr::null_mut();
     }
@@ -84,7 +89,7 @@ fn allocate_unhurried(size: usize, align: usize) -> *mut u8 {
     let demand = match SizeClass::of_aligned(size, align) {
         // Spans start at multiples of a unit, and so do not align blocks any better.
         Some(class) if align <= UNIT_SIZE => Demand::Class(class),
-        _ => Demand::Large(size, align),
+        _ => Demand::Large(size, align, fit),
     };
     let block = place::allocate(heap, demand, size);
     if !block.is_null() {
@@ -220,7 +225,7 @@ pub unsafe fn reallocate(at: *mut u8, size: usize, align: usize) -> *mut u8 {
     };
     let held = match span.state() {
         State::Large => {
-            if size > CLASS_MAX && large::resize(span, size) {
+            if size > CLASS_MAX && (large::resize(span, size) || grow_in_place(span, size)) {
                 return at;
             }
             // All of it: the program may have asked how much it is, and used it.
@@ -232,7 +237,12 @@ pub unsafe fn reallocate(at: *mut u8, size: usize, align: usize) -> *mut u8 {
     if span.state() != State::Large && size <= held && size >= held / 2 {
         return at;
     }
-    let new = allocate_aligned(size, align);
+    // What has grown once is likely to grow again.
+    let new = if size > held.max(CLASS_MAX) {
+        allocate_fitting(size, align.max(ALIGNMENT_MIN), Fit::Roomy)
+    } else {
+        allocate_aligned(size, align)
+    };
     if !new.is_null() {
         // SAFETY: both blocks hold that many bytes, and a new block overlaps no other.
         unsafe { ptr::copy_nonoverlapping(at, new, size.min(held)) };
@@ -240,6 +250,15 @@ pub unsafe fn reallocate(at: *mut u8, size: usize, align: usize) -> *mut u8 {
         unsafe { free(at) };
     }
     new
+}
+
+/// Lets a large block grow where it is, if the policy would place the larger one there as well.
+fn grow_in_place(span: &'static Span, size: usize) -> bool {
+    let _errno = KeepErrno::new();
+    size <= REQUEST_MAX
+        && size > span.size()
+        && heap::attach().is_some_and(|heap| place::may_stay(heap, span.tier(), size, size - span.size()))
+        && large::grow(span, size)
 }
 
 /// The tier of a block's memory.

@@ -189,6 +189,19 @@ impl Space {
         None
     }
 
+    /// Takes the `count` places from `index` on, if they are all free.
+    pub fn take_at(&mut self, index: usize, count: usize) -> bool {
+        let Some(end) = index.checked_add(count).filter(|&end| end <= self.count) else { return false };
+        if (index..end).any(|i| self.is_taken(i)) || self.grow_tables(end - 1).is_none() {
+            return false;
+        }
+        self.mark(index, count, true);
+        if index <= self.first_free {
+            self.first_free = end;
+        }
+        true
+    }
+
     /// Gives places back, in which nothing is mapped any more but an inaccessible reservation.
     pub fn give_back(&mut self, index: usize, count: usize) {
         if !self.reserved {

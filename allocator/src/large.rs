@@ -3,14 +3,14 @@
 use tiermem_tiers::Provenance;
 
 use crate::geometry::{EXTENT_SIZE, UNIT_SIZE};
-use crate::pool::Refusal;
+use crate::pool::{Fit, Refusal};
 use crate::span::Span;
 use crate::{arena, clock, stats, tiers};
 
 /// Takes a large block of `size` bytes at a multiple of `align` from a tier.
-pub fn allocate(tier: u8, size: usize, align: usize, may_grow: bool) -> Result<*mut u8, Refusal> {
+pub fn allocate(tier: u8, size: usize, align: usize, may_grow: bool, fit: Fit) -> Result<*mut u8, Refusal> {
     let units = units_of(size).ok_or(Refusal::AddressSpace)?;
-    let run = tiers::pool(tier).take(units, align, may_grow, Provenance::Large)?;
+    let run = tiers::pool(tier).take(units, align, may_grow, fit, Provenance::Large)?;
     let Some(record) = arena::record_of(run.start) else { return Err(Refusal::AddressSpace) };
     record.begin_large(tier, run.start, size, run.zeroed);
     stats::count_large(tier);
@@ -31,22 +31,32 @@ pub fn free(record: &'static Span) {
     crate::purge::note_freed();
 }
 
-/// Changes a large block's size in place, if its units allow it: it may shrink by less than half, and grow within
-/// its last unit.
+/// Changes a large block's size within the units that it has; those that it no longer needs go back. False if it has too
+/// few, or would lose so much that a smaller block is better.
 pub fn resize(record: &'static Span, size: usize) -> bool {
     let Some(units) = units_of(size) else { return false };
     let held = units_of(record.size()).unwrap_or(0);
-    if units == held {
-        record.set_size(size);
-        return true;
+    if units > held || units <= held / 2 {
+        return false;
     }
-    if units < held && units > held / 2 {
-        record.set_size(size);
+    record.set_size(size);
+    if units < held {
         let tail = record.start() + units * UNIT_SIZE;
         tiers::pool(record.tier()).give_back(tail, held - units, clock::now_ms());
-        return true;
+        crate::purge::note_freed();
     }
-    false
+    true
+}
+
+/// Lets a large block grow into what is free behind it, or into new extents there.
+pub fn grow(record: &'static Span, size: usize) -> bool {
+    let Some(units) = units_of(size) else { return false };
+    let held = units_of(record.size()).unwrap_or(0);
+    let grown = units > held && tiers::pool(record.tier()).extend(record.start(), held, units - held);
+    if grown {
+        record.set_size(size);
+    }
+    grown
 }
 
 /// Units for `size` bytes.

@@ -65,7 +65,7 @@ pub fn allocate(heap: &'static Heap, demand: Demand, size: usize) -> *mut u8 {
     }
     request.grow = match demand {
         Demand::Class(_) => EXTENT_SIZE as u64,
-        Demand::Large(size, _) => large::growth(size) as u64,
+        Demand::Large(size, ..) => large::growth(size) as u64,
     };
     let block = grow(heap, plan, demand, &request, &loads);
     if !block.is_null() {
@@ -79,6 +79,16 @@ pub fn allocate(heap: &'static Heap, demand: Demand, size: usize) -> *mut u8 {
         }
     }
     last_resort(heap, plan, demand, &request)
+}
+
+/// Whether a block of `tier` that grows to `size` bytes, by `more`, would be placed there again: then it may grow where it
+/// is.
+pub fn may_stay(heap: &Heap, tier: u8, size: usize, more: usize) -> bool {
+    let Some(plan) = plan() else { return true };
+    let mut request = Request::new(size as u64, more as u64);
+    request.hint = heap.hint().map(TierIndex);
+    request.site = plan.has_site_rules().then(|| sites::rule_for(size as u64)).flatten();
+    plan.choose(&request, &loads()).preferred() == Some(TierIndex(tier))
 }
 
 /// Before the process is configured, or where nothing was asked for: DRAM is all there is.
@@ -153,7 +163,7 @@ fn serve(heap: &'static Heap, tier: u8, demand: Demand, may_grow: bool) -> Resul
             let tier_heap = heap.tier(tier).ok_or(Refusal::AddressSpace)?;
             tier_heap.allocate(heap, class, may_grow).map(<*mut _>::cast)
         }
-        Demand::Large(size, align) => large::allocate(tier, size, align, may_grow),
+        Demand::Large(size, align, fit) => large::allocate(tier, size, align, may_grow, fit),
     }
 }
 

@@ -89,7 +89,9 @@ fn what_can_only_be_mapped_shared_is_copied_in_the_child() {
     let provider: &'static AlwaysShared = Box::leak(Box::new(AlwaysShared { tier, file }));
     // SAFETY: no other test adds this tier.
     unsafe { tiers::add(TIER, name, TierKind::Devdax, Some(provider)) };
-    let run = tiers::pool(TIER.0).take(UNITS_PER_EXTENT, UNIT_SIZE, true, Provenance::Tool).expect("an extent");
+    let run = tiers::pool(TIER.0)
+        .take(UNITS_PER_EXTENT, UNIT_SIZE, true, crate::pool::Fit::Tight, Provenance::Tool)
+        .expect("an extent");
     let word = std::ptr::with_exposed_provenance::<AtomicU32>(run.start);
     // SAFETY: the run is ours, mapped and zeroed.
     let word = unsafe { &*word };

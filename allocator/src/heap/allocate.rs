@@ -4,7 +4,7 @@ use tiermem_tiers::Provenance;
 
 use super::{Heap, TierHeap};
 use crate::geometry::UNIT_SIZE;
-use crate::pool::Refusal;
+use crate::pool::{Fit, Refusal};
 use crate::size_class::SizeClass;
 use crate::span::{Block, Span, State};
 use crate::{arena, tiers};
@@ -14,8 +14,8 @@ use crate::{arena, tiers};
 pub enum Demand {
     /// A block of a class.
     Class(SizeClass),
-    /// A large block: bytes, alignment.
-    Large(usize, usize),
+    /// A large block: bytes, alignment, and whether it is likely to grow.
+    Large(usize, usize, Fit),
 }
 
 /// Carving links about this many bytes of blocks at a time, so that a span's memory is touched only as it is used.
@@ -60,7 +60,7 @@ impl TierHeap {
 
     fn new_span(&self, heap: &Heap, class: SizeClass, may_grow: bool) -> Result<&'static Span, Refusal> {
         let units = class.span_units();
-        let run = tiers::pool(self.tier).take(units, UNIT_SIZE, may_grow, Provenance::Spans)?;
+        let run = tiers::pool(self.tier).take(units, UNIT_SIZE, may_grow, Fit::Tight, Provenance::Spans)?;
         let span = arena::record_of(run.start).ok_or(Refusal::AddressSpace)?;
         for back in 1..units {
             if let Some(record) = arena::record_of(run.start + back * UNIT_SIZE) {

@@ -16,6 +16,18 @@ pub(super) const ALL: u32 = u32::MAX;
 /// How many fully free extents are looked at for a run of neighbours, at most.
 const NEIGHBOURS_SEEN_MAX: usize = 64;
 
+/// How many extents with dirty units are remembered.
+const RECENT: usize = 8;
+
+/// How tight a run shall lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    /// In the extent where it leaves the least.
+    Tight,
+    /// With room to grow, if there is some.
+    Roomy,
+}
+
 /// The lists of one pool.
 ///
 /// `heads[r]` is the first extent (index + 1; 0 for none) whose longest free run has `r` units; `heads[0]` lists the
@@ -25,11 +37,14 @@ pub(crate) struct Lists {
     present: u64,
     dirty_units: usize,
     idle_extents: usize,
+    /// Extents (index + 1; 0 for none) in which units were freed last, the latest first: where memory that is resident
+    /// already is looked for. An entry may be out of date.
+    recent: [u32; RECENT],
 }
 
 impl Lists {
     pub(super) const fn new() -> Self {
-        Self { heads: [0; UNITS_PER_EXTENT + 1], present: 0, dirty_units: 0, idle_extents: 0 }
+        Self { heads: [0; UNITS_PER_EXTENT + 1], present: 0, dirty_units: 0, idle_extents: 0, recent: [0; RECENT] }
     }
 
     pub(super) const fn dirty_units(&self) -> usize {
@@ -41,17 +56,58 @@ impl Lists {
         self.idle_extents
     }
 
-    /// Takes a run of `units` (at most one extent's) from the extent where it fits tightest.
-    pub(super) fn take_run(&mut self, units: usize) -> Option<Run> {
+    /// Takes a run of `units` (at most one extent's). Units whose memory is resident still come first, because others
+    /// would add to what the process holds and cost a page fault for each OS page.
+    pub(super) fn take_run(&mut self, units: usize, fit: Fit, tier: TierId) -> Option<Run> {
+        let room = if fit == Fit::Roomy { (units * 2).min(UNITS_PER_EXTENT) } else { units };
+        let (index, first) = self
+            .find_dirty(room, tier)
+            .or_else(|| if room > units { self.find_dirty(units, tier) } else { None })
+            .or_else(|| self.find_tightest(room))
+            .or_else(|| self.find_tightest(units))?;
+        let zeroed = self.take_units(index, mask(first, units));
+        Some(Run { start: arena::address_of(index).expose_provenance() + (first << UNIT_SHIFT), zeroed })
+    }
+
+    /// A run of dirty units in an extent where some were freed lately: the extent, and the first unit.
+    fn find_dirty(&self, units: usize, tier: TierId) -> Option<(usize, usize)> {
+        if self.dirty_units < units {
+            return None;
+        }
+        self.recent.iter().find_map(|entry| {
+            let index = entry.checked_sub(1)? as usize;
+            let record = arena::extent(index);
+            // An extent that the pool has given up may be another pool's by now.
+            let dirty = if record.tier.load(PLAIN) == tier.0 + 1 { record.dirty.load(PLAIN) } else { 0 };
+            Some((index, first_run(dirty, units)?))
+        })
+    }
+
+    /// A run in the extent where it fits tightest.
+    fn find_tightest(&self, units: usize) -> Option<(usize, usize)> {
         let fitting = self.present >> units << units;
         if fitting == 0 {
             return None;
         }
         let index = self.heads[fitting.trailing_zeros() as usize].checked_sub(1)? as usize;
-        let record = arena::extent(index);
-        let first = first_run(record.free.load(PLAIN), units)?;
-        let zeroed = self.take_units(index, mask(first, units));
-        Some(Run { start: arena::address_of(index).expose_provenance() + (first << UNIT_SHIFT), zeroed })
+        Some((index, first_run(arena::extent(index).free.load(PLAIN), units)?))
+    }
+
+    /// Takes the `units` units from `start` on, if they are all free and of this pool. `start` may be a place that no
+    /// pool holds.
+    pub(super) fn take_at(&mut self, start: usize, units: usize, tier: TierId) -> bool {
+        let pieces = || pieces(start, units);
+        let free = |(index, piece): (usize, u32)| {
+            arena::extent_if_known(index)
+                .is_some_and(|record| record.tier.load(PLAIN) == tier.0 + 1 && record.free.load(PLAIN) & piece == piece)
+        };
+        if !pieces().all(free) {
+            return false;
+        }
+        for (index, piece) in pieces() {
+            self.take_units(index, piece);
+        }
+        true
     }
 
     /// Takes `units` units from the start of neighbouring, fully free extents, the first at a multiple of `align` bytes.
@@ -94,20 +150,23 @@ impl Lists {
 
     /// Frees `units` units from `start` on, which may cross extents.
     pub(super) fn free_units(&mut self, start: usize, units: usize, now: u32) {
-        let mut index = arena::index_of(start);
-        let mut first = (start & (EXTENT_SIZE - 1)) >> UNIT_SHIFT;
-        let mut left = units;
-        while left > 0 {
-            let here = left.min(UNITS_PER_EXTENT - first);
-            let freed = mask(first, here);
+        for (index, freed) in pieces(start, units) {
             self.relist(index, |record| {
                 record.free.store(record.free.load(PLAIN) | freed, PLAIN);
                 record.dirty.store(record.dirty.load(PLAIN) | freed, PLAIN);
                 record.freed_at.store(now, PLAIN);
             });
-            self.dirty_units += here;
-            (index, first, left) = (index + 1, 0, left - here);
+            self.dirty_units += freed.count_ones() as usize;
+            self.remember(index);
         }
+    }
+
+    /// Makes the extent the first one of those remembered.
+    fn remember(&mut self, index: usize) {
+        let entry = index as u32 + 1;
+        let at = self.recent.iter().position(|&other| other == entry).unwrap_or(RECENT - 1);
+        self.recent.copy_within(0..at, 1);
+        self.recent[0] = entry;
     }
 
     /// Of a run that was taken for purging, gives it back as clean.
@@ -223,6 +282,17 @@ impl Lists {
         }
         self.idle_extents -= usize::from(run == UNITS_PER_EXTENT);
     }
+}
+
+/// The units from `start` on, extent by extent: its index, and which of its units.
+fn pieces(start: usize, units: usize) -> impl Iterator<Item = (usize, u32)> {
+    let index = arena::index_of(start);
+    let offset = (start & (EXTENT_SIZE - 1)) >> UNIT_SHIFT;
+    (0..(offset + units).div_ceil(UNITS_PER_EXTENT)).map(move |i| {
+        let first = if i == 0 { offset } else { 0 };
+        let end = (offset + units - i * UNITS_PER_EXTENT).min(UNITS_PER_EXTENT);
+        (index + i, mask(first, end - first))
+    })
 }
 
 /// Whether the place at `index` holds a fully free extent of `tier` (as in the record), whose pool's lock the caller has.

@@ -21,6 +21,8 @@ use crate::clock;
 use crate::geometry::{EXTENT_SHIFT, EXTENT_SIZE, UNIT_SHIFT, UNIT_SIZE, UNITS_PER_EXTENT};
 use list::Lists;
 
+pub use list::Fit;
+
 /// A run of units for the taker to use.
 #[derive(Clone, Copy, Debug)]
 pub struct Run {
@@ -114,10 +116,10 @@ impl Pool {
     ///
     /// # Errors
     /// See [`Refusal`].
-    pub fn take(&self, units: usize, align: usize, may_grow: bool, why: Provenance) -> Result<Run, Refusal> {
+    pub fn take(&self, units: usize, align: usize, may_grow: bool, fit: Fit, why: Provenance) -> Result<Run, Refusal> {
         let mut lists = self.lists.lock();
         let in_one = units <= UNITS_PER_EXTENT && align <= UNIT_SIZE;
-        let held = if in_one { lists.take_run(units) } else { lists.take_extents(units, align) };
+        let held = if in_one { lists.take_run(units, fit, self.tier) } else { lists.take_extents(units, align) };
         if let Some(run) = held {
             return Ok(run);
         }
@@ -126,6 +128,40 @@ impl Pool {
         }
         let first = self.grow(&mut lists, units.div_ceil(UNITS_PER_EXTENT), align, why)?;
         Ok(lists.take_front(first, units))
+    }
+
+    /// Takes the `more` units that follow the `units` units from `start` on, which the caller holds. False if one of them
+    /// is in use, or is not to be had.
+    pub fn extend(&self, start: usize, units: usize, more: usize) -> bool {
+        let mut lists = self.lists.lock();
+        let end = start + (units << UNIT_SHIFT);
+        if lists.take_at(end, more, self.tier) {
+            return true;
+        }
+        // The rest of the last extent must be free, and the places behind it be nobody's.
+        let rest = (end.next_multiple_of(EXTENT_SIZE) - end) >> UNIT_SHIFT;
+        if more <= rest || !self.reserve_behind(&mut lists, end + (rest << UNIT_SHIFT), more - rest) {
+            return false;
+        }
+        // What was reserved in vain is a free extent now, like any other.
+        lists.take_at(end, more, self.tier)
+    }
+
+    /// Takes new extents from the tier at this very address, for `units` units.
+    fn reserve_behind(&self, lists: &mut Lists, at: usize, units: usize) -> bool {
+        let (first, count) = (arena::index_of(at), units.div_ceil(UNITS_PER_EXTENT));
+        let bytes = (count as u64) << EXTENT_SHIFT;
+        let committed = self.counters.committed.load(Ordering::Relaxed);
+        if committed.saturating_add(bytes) > self.counters.limit.load(Ordering::Relaxed)
+            || !SPACE.lock().take_at(first, count)
+        {
+            return false;
+        }
+        let reserved = self.reserve(lists, first, count, Provenance::Large).is_ok();
+        if !reserved {
+            SPACE.lock().give_back(first, count);
+        }
+        reserved
     }
 
     /// Takes new extents from the tier and puts them into the lists. Returns the first one's index.

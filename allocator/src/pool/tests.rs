@@ -6,6 +6,7 @@ use tiermem_sys::map::{self, Placement};
 use tiermem_sys::sync::atomic::AtomicUsize;
 use tiermem_tiers::{Access, ForkPlan, Health, Provider, Tier, TierKind, TierName, Usage};
 
+use super::Fit;
 use super::*;
 
 const TIER: TierId = TierId(6);
@@ -97,7 +98,7 @@ fn committed(pool: &Pool) -> usize {
 }
 
 fn take(pool: &Pool, extents: usize) -> Result<Run, Refusal> {
-    pool.take(extents * UNITS_PER_EXTENT, UNIT_SIZE, true, Provenance::Large)
+    pool.take(extents * UNITS_PER_EXTENT, UNIT_SIZE, true, Fit::Tight, Provenance::Large)
 }
 
 /// Extents that were had before one failed were subtracted from a figure that they had never been added to. Where it fell
@@ -146,10 +147,11 @@ fn what_a_large_block_leaves_over_stays_dirty() {
     let (pool, _) = pool(4, 4);
     let run = take(pool, 2).expect("two extents");
     pool.give_back(run.start, 2 * UNITS_PER_EXTENT, clock::now_ms());
-    let again = pool.take(UNITS_PER_EXTENT + 5, UNIT_SIZE, false, Provenance::Large).expect("the same again");
+    let again =
+        pool.take(UNITS_PER_EXTENT + 5, UNIT_SIZE, false, Fit::Tight, Provenance::Large).expect("the same again");
     assert_eq!((again.start, again.zeroed), (run.start, false));
     assert_eq!(pool.lists.lock().dirty_units(), UNITS_PER_EXTENT - 5);
-    assert!(!pool.take(4, UNIT_SIZE, false, Provenance::Large).expect("of the rest").zeroed);
+    assert!(!pool.take(4, UNIT_SIZE, false, Fit::Tight, Provenance::Large).expect("of the rest").zeroed);
 }
 
 /// The purger stayed awake for good beside a tier that takes back whole extents only, while one was partly free.
