@@ -46,6 +46,8 @@ pub struct ExtentRecord {
     pub copied_in_child: AtomicBool,
     /// Tier number + 1; 0 while no pool holds the extent.
     pub tier: AtomicU8,
+    /// What is known of a huge OS page behind the extent; see [`Backed`](crate::pool::huge::Backed).
+    pub huge: AtomicU8,
     /// The pool's list that it is in: its longest run of free units; 0 for none.
     pub run: AtomicU8,
 }

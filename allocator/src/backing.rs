@@ -8,6 +8,17 @@ use tiermem_sys::sync::atomic::{AtomicBool, Ordering};
 use tiermem_tiers::{Addressable, Bytes, Error, ErrorKind, Extent, Provenance};
 
 use crate::arena::Claim;
+use crate::control::{self, EventKind};
+use crate::pool::huge::{self, HugePages};
+
+/// What a tier has given.
+#[derive(Clone, Copy, Debug)]
+pub struct Reserved {
+    /// Where it lies in the tier, bytes.
+    pub offset: u64,
+    /// Whether it comes from the kernel's reserve of huge pages.
+    pub huge: bool,
+}
 
 /// Where extents come from.
 pub struct Backing {
@@ -54,23 +65,30 @@ impl Backing {
         self.provider().is_none_or(Addressable::can_purge)
     }
 
-    /// Maps `len` bytes of the tier at the claimed place. Returns the offset in the tier.
+    /// Maps `len` bytes of the tier at the claimed place.
     ///
     /// # Errors
     /// As the provider says.
-    pub fn reserve(&self, claim: Claim, len: Bytes, why: Provenance) -> Result<u64, Error> {
+    pub fn reserve(&self, claim: Claim, len: Bytes, why: Provenance) -> Result<Reserved, Error> {
         match self.provider() {
             Some(provider) => {
                 // SAFETY: the place is a reservation that the arena owns, or is claimed exclusively.
                 let extent = unsafe { provider.reserve_at(claim.at, len, claim.exclusive, why) }?;
-                Ok(extent.offset())
+                Ok(Reserved { offset: extent.offset(), huge: false })
             }
             None => {
                 let placement = if claim.exclusive { Placement::Exclusive } else { Placement::Replace };
+                if huge::mode() == HugePages::Reserved {
+                    // SAFETY: as above. A reservation stays what it was if this fails.
+                    if unsafe { map::reserved_huge_at(claim.at, len.0 as usize, placement) }.is_ok() {
+                        return Ok(Reserved { offset: Self::ANONYMOUS, huge: true });
+                    }
+                    control::event(EventKind::Full, Some(0), len.0);
+                }
                 // SAFETY: as above.
                 unsafe { map::anonymous_at(claim.at, len.0 as usize, placement) }
                     .map_err(|errno| Error::new(ErrorKind::Full { wanted: len }).with_os_code(errno as i32))?;
-                Ok(Self::ANONYMOUS)
+                Ok(Reserved { offset: Self::ANONYMOUS, huge: false })
             }
         }
     }

@@ -9,6 +9,7 @@ use tiermem_sys::sync::{Lock, futex_wait, futex_wake_all};
 use tiermem_sys::thread;
 
 use crate::control::{self, EventKind};
+use crate::pool::huge;
 use crate::{clock, heap, tiers};
 
 /// The thread is not worth starting for less.
@@ -123,7 +124,7 @@ extern "C" fn run() {
             return;
         }
         let now = clock::now_ms();
-        purge_before(now.saturating_sub(decay));
+        purge_before(now.saturating_sub(decay), now.saturating_sub(decay.saturating_mul(huge::PATIENCE)));
         control::publish_if_due(now);
         if returnable_bytes() == 0 && idle_extents() == 0 && !control::is_owed() {
             sleep_until_woken();
@@ -155,16 +156,17 @@ pub fn purge_now() -> u64 {
         heap.collect();
         heap.trim();
     }
-    purge_before(u32::MAX)
+    purge_before(u32::MAX, u32::MAX)
 }
 
-/// Gives back what has been free since before `before`. Returns the number of bytes.
-fn purge_before(before: u32) -> u64 {
+/// Gives back what has been free since before `before`, and parts of huge OS pages that have been since before `patient`.
+/// Returns the number of bytes.
+fn purge_before(before: u32, patient: u32) -> u64 {
     let _alone = GIVING_BACK.lock();
     heap::collect_idle();
     let mut returned = 0;
     for (tier, slot) in tiers::all().iter().enumerate() {
-        let bytes = slot.pool.purge(before);
+        let bytes = slot.pool.purge(before, patient);
         if bytes > 0 {
             control::event(EventKind::Returned, Some(tier as u8), bytes);
         }

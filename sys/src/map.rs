@@ -120,6 +120,19 @@ pub unsafe fn anonymous_at(at: NonNull<u8>, len: usize, placement: Placement) ->
     unsafe { mmap(at.as_ptr(), len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) }.map(drop)
 }
 
+/// Maps zeroed memory at `at` from the kernel's reserve of 2 MiB huge pages, which the mapping then has for sure.
+///
+/// # Errors
+/// `ENOMEM` if the reserve has too few left, `EINVAL` where there are no such pages; as [`anonymous_at`].
+///
+/// # Safety
+/// As [`anonymous_at`].
+pub unsafe fn reserved_huge_at(at: NonNull<u8>, len: usize, placement: Placement) -> Result<()> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_HUGETLB | libc::MAP_HUGE_2MB | placement.flag();
+    // SAFETY: passed on to the caller.
+    unsafe { mmap(at.as_ptr(), len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) }.map(drop)
+}
+
 /// Maps a file from byte `offset` of it at `at`.
 ///
 /// # Errors

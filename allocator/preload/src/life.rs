@@ -16,6 +16,7 @@ extern "C" fn begin() {
     let (start, end) = own_code();
     sites::set_own_range(start, end);
     startup::start();
+    startup::forget_code(start, end);
 }
 
 extern "C" fn end() {

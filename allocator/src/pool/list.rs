@@ -3,7 +3,7 @@
 use tiermem_sys::sync::atomic::Ordering;
 use tiermem_tiers::TierId;
 
-use super::Run;
+use super::{Run, huge};
 use crate::arena::{self, ExtentRecord};
 use crate::geometry::{EXTENT_SIZE, UNIT_SHIFT, UNITS_PER_EXTENT};
 
@@ -69,18 +69,21 @@ impl Lists {
         Some(Run { start: arena::address_of(index).expose_provenance() + (first << UNIT_SHIFT), zeroed })
     }
 
-    /// A run of dirty units in an extent where some were freed lately: the extent, and the first unit.
+    /// A run of dirty units among the extents where some were freed lately, where it leaves the least: the extent, and the
+    /// first unit.
     fn find_dirty(&self, units: usize, tier: TierId) -> Option<(usize, usize)> {
         if self.dirty_units < units {
             return None;
         }
-        self.recent.iter().find_map(|entry| {
+        let runs = self.recent.iter().filter_map(|entry| {
             let index = entry.checked_sub(1)? as usize;
             let record = arena::extent(index);
             // An extent that the pool has given up may be another pool's by now.
             let dirty = if record.tier.load(PLAIN) == tier.0 + 1 { record.dirty.load(PLAIN) } else { 0 };
-            Some((index, first_run(dirty, units)?))
-        })
+            let (first, length) = tightest_run(dirty, units)?;
+            Some((length, index, first))
+        });
+        runs.min_by_key(|&(length, ..)| length).map(|(_, index, first)| (index, first))
     }
 
     /// A run in the extent where it fits tightest.
@@ -90,7 +93,8 @@ impl Lists {
             return None;
         }
         let index = self.heads[fitting.trailing_zeros() as usize].checked_sub(1)? as usize;
-        Some((index, first_run(arena::extent(index).free.load(PLAIN), units)?))
+        let (first, _) = tightest_run(arena::extent(index).free.load(PLAIN), units)?;
+        Some((index, first))
     }
 
     /// Takes the `units` units from `start` on, if they are all free and of this pool. `start` may be a place that no
@@ -199,6 +203,7 @@ impl Lists {
         record.tier.store(0, PLAIN);
         record.free.store(0, PLAIN);
         record.dirty.store(0, PLAIN);
+        record.huge.store(huge::Backed::Ordinary as u8, PLAIN);
         record.offset.load(PLAIN)
     }
 
@@ -214,8 +219,9 @@ impl Lists {
     }
 
     /// Fills `found` with extents that have something to give back and had no unit freed since `before`: free extents,
-    /// and, if parts can be purged, extents with dirty free units. Returns how many there are, at most its length.
-    pub(super) fn find_idle(&self, before: u32, parts: bool, found: &mut [usize]) -> usize {
+    /// and, if parts can be purged, extents with dirty free units; few ones of a huge page only if none was freed since
+    /// `patient`. Returns how many there are, at most its length.
+    pub(super) fn find_idle(&self, before: u32, patient: u32, parts: bool, found: &mut [usize]) -> usize {
         let mut count = 0;
         for head in &self.heads[1..] {
             let mut at = *head;
@@ -225,7 +231,8 @@ impl Lists {
                 }
                 let record = arena::extent(index as usize);
                 let free = record.free.load(PLAIN) == ALL;
-                if record.freed_at.load(PLAIN) < before && (free || parts && record.dirty.load(PLAIN) != 0) {
+                let waits = huge::keeps_parts(record, patient);
+                if record.freed_at.load(PLAIN) < before && (free || parts && record.dirty.load(PLAIN) != 0 && !waits) {
                     found[count] = index as usize;
                     count += 1;
                 }
@@ -309,16 +316,18 @@ pub(super) fn mask(first: usize, count: usize) -> u32 {
     if count >= UNITS_PER_EXTENT { ALL } else { ((1 << count) - 1) << first }
 }
 
-/// Where the first run of `count` set bits starts.
-fn first_run(bits: u32, count: usize) -> Option<usize> {
-    let mut starts = bits;
-    let mut have = 1;
-    while have < count && starts != 0 {
-        let step = have.min(count - have);
-        starts &= starts >> step;
-        have += step;
+/// The shortest run of at least `count` set bits, the first one of its length: where it starts, and its length.
+fn tightest_run(mut bits: u32, count: usize) -> Option<(usize, usize)> {
+    let mut best: Option<(usize, usize)> = None;
+    while bits != 0 {
+        let first = bits.trailing_zeros() as usize;
+        let length = (bits >> first).trailing_ones() as usize;
+        if length >= count && best.is_none_or(|(_, least)| length < least) {
+            best = Some((first, length));
+        }
+        bits &= !mask(first, length);
     }
-    (starts != 0).then_some(starts.trailing_zeros() as usize)
+    best
 }
 
 /// The length of the longest run of set bits.
@@ -354,7 +363,8 @@ mod tests {
         fn runs_match_a_plain_search(bits: u32, count in 1usize..=32) {
             let runs = runs_of(bits);
             prop_assert_eq!(longest_run(bits), runs.iter().map(|r| r.1).max().unwrap_or(0));
-            prop_assert_eq!(first_run(bits, count), runs.iter().find(|r| r.1 >= count).map(|r| r.0));
+            let tightest = runs.iter().filter(|r| r.1 >= count).min_by_key(|r| r.1).copied();
+            prop_assert_eq!(tightest_run(bits, count), tightest);
         }
     }
 

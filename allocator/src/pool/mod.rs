@@ -4,6 +4,7 @@
 //! run is found in a few steps and full extents are never looked at. Freed units keep their memory for a while
 //! (`dirty`), because most are wanted again soon; the [purger](crate::purge) gives back what stayed free.
 
+pub mod huge;
 mod list;
 mod purge;
 #[cfg(test)]
@@ -213,9 +214,15 @@ impl Pool {
 
     fn reserve(&self, lists: &mut Lists, start: usize, count: usize, why: Provenance) -> Result<(), Error> {
         let claim = SPACE.lock().claim(start).ok_or(Error::new(ErrorKind::OutOfRange))?;
-        let offset = self.backing.reserve(claim, Bytes((count as u64) << EXTENT_SHIFT), why)?;
+        let reserved = self.backing.reserve(claim, Bytes((count as u64) << EXTENT_SHIFT), why)?;
+        let ask = self.backing.can_purge() && huge::wanted(self.counters.committed.load(Ordering::Relaxed), why);
         for i in 0..count {
-            lists.adopt(start + i, self.tier, offset + ((i as u64) << EXTENT_SHIFT));
+            if reserved.huge {
+                huge::note_reserved(start + i);
+            } else if ask {
+                huge::ask(start + i);
+            }
+            lists.adopt(start + i, self.tier, reserved.offset + ((i as u64) << EXTENT_SHIFT));
         }
         let bytes = (count as u64) << EXTENT_SHIFT;
         let committed = self.counters.committed.fetch_add(bytes, Ordering::Relaxed) + bytes;

@@ -6,6 +6,7 @@ use tiermem_sys::map::{self, Advice};
 use tiermem_sys::sync::atomic::Ordering;
 
 use super::Pool;
+use super::huge::{self, Backed};
 use super::list::{Lists, mask};
 use crate::arena;
 use crate::geometry::{EXTENT_SIZE, UNIT_SHIFT};
@@ -14,17 +15,17 @@ use crate::geometry::{EXTENT_SIZE, UNIT_SHIFT};
 const BATCH: usize = 64;
 
 impl Pool {
-    /// Gives back what has been free since before `before` (milliseconds, as `now` of [`Pool::give_back`]). Returns
-    /// the number of bytes.
+    /// Gives back what has been free since before `before` (milliseconds, as `now` of [`Pool::give_back`]), and parts of
+    /// huge OS pages that have been since before `patient`. Returns the number of bytes.
     ///
     /// No allocation waits while the OS takes parts of an extent back: the units count as taken meanwhile, and the
     /// lock is free.
-    pub fn purge(&self, before: u32) -> u64 {
+    pub fn purge(&self, before: u32, patient: u32) -> u64 {
         let mut batch = [0; BATCH];
         let mut returned = 0;
         let parts = self.backing.can_purge();
         loop {
-            let count = self.lists.lock().find_idle(before, parts, &mut batch);
+            let count = self.lists.lock().find_idle(before, patient, parts, &mut batch);
             for &index in &batch[..count] {
                 returned += self.purge_extent(index, parts);
             }
@@ -46,11 +47,12 @@ impl Pool {
             // A file's extent is resident as a whole, anonymous memory as far as it was touched.
             return if parts { u64::from(dirty.count_ones()) << UNIT_SHIFT } else { EXTENT_SIZE as u64 };
         }
-        if !parts {
+        if !parts || huge::backed(arena::extent(index)) == Backed::Reserved {
             return 0;
         }
         let units = lists.take_dirty(index);
         drop(lists);
+        huge::give_up(index);
         let returned = purge_units(index, units);
         self.lists.lock().give_back_clean(index, units);
         returned

@@ -122,7 +122,7 @@ fn a_tier_that_has_no_room_recovers_when_there_is_some() {
     assert!(matches!(take(pool, 1), Err(Refusal::Tier(_))));
     assert!(pool.counters.is_unavailable());
     pool.give_back(run.start, 2 * UNITS_PER_EXTENT, clock::now_ms());
-    assert_eq!(pool.purge(u32::MAX), 2 << EXTENT_SHIFT);
+    assert_eq!(pool.purge(u32::MAX, u32::MAX), 2 << EXTENT_SHIFT);
     assert_eq!(committed(pool), 0);
     assert!(!pool.counters.is_unavailable(), "what was given back can be had again");
     take(pool, 1).expect("room again");

@@ -7,8 +7,9 @@ use tiermem_placement::Policy;
 use tiermem_sys::sync::atomic::Ordering;
 use tiermem_tiers::{Addressable, Bytes, TierId, TierKind, TierName, TierSpec, provider};
 
-use super::{LIMITS_VARIABLE, POLICY_VARIABLE, TIERS_VARIABLE};
+use super::{HUGE_VARIABLE, LIMITS_VARIABLE, POLICY_VARIABLE, TIERS_VARIABLE};
 use crate::control::{self, EventKind};
+use crate::pool::huge::{self, HugePages};
 use crate::{place, purge, sites, tiers};
 
 /// What came of it.
@@ -41,6 +42,7 @@ fn list(name: &str) -> Vec<String> {
 /// Reads the environment and puts what it asks for in force.
 pub fn from_environment() -> Outcome {
     let mut outcome = Outcome::default();
+    huge_pages(&mut outcome);
     let path = variable(POLICY_VARIABLE);
     let (specs, limits) = (list(TIERS_VARIABLE), list(LIMITS_VARIABLE));
     if path.is_none() && specs.is_empty() && limits.is_empty() {
@@ -66,6 +68,21 @@ pub fn from_environment() -> Outcome {
     }
     install(&policy, &mut outcome);
     outcome
+}
+
+/// Reads how DRAM is to be backed.
+fn huge_pages(outcome: &mut Outcome) {
+    let Some(text) = variable(HUGE_VARIABLE) else { return };
+    match HugePages::parse(&text) {
+        Some(HugePages::Reserved) if !huge::reserve_has_some() => outcome.complain(format_args!(
+            "{HUGE_VARIABLE}=hugetlb: the kernel has no free 2 MiB pages; reserve some (as root: `sysctl vm.nr_hugepages=N`); \
+             ordinary pages are used instead"
+        )),
+        Some(mode) => huge::set_mode(mode),
+        None => outcome.complain(format_args!(
+            "{HUGE_VARIABLE}: `{text}` is none of auto, never, always, hugetlb; it stays on auto"
+        )),
+    }
 }
 
 fn read_policy(path: &str) -> Result<Policy, String> {

@@ -5,6 +5,9 @@
 mod channel;
 mod configure;
 
+use std::ptr::NonNull;
+
+use tiermem_sys::map::{self, Advice};
 use tiermem_sys::sync::atomic::{AtomicBool, Ordering};
 
 use crate::control::{self, EventKind};
@@ -18,6 +21,8 @@ pub const POLICY_VARIABLE: &str = "TIERMEM_POLICY";
 pub const TIERS_VARIABLE: &str = "TIERMEM_TIERS";
 /// Limits: `TIER=SIZE;…`.
 pub const LIMITS_VARIABLE: &str = "TIERMEM_LIMITS";
+/// When extents of DRAM are backed by huge OS pages: `auto`, `never`, `always` or `hugetlb`.
+pub const HUGE_VARIABLE: &str = "TIERMEM_HUGE";
 /// Directory for the control segment, instead of `/dev/shm/tiermem-UID`. The segment then outlives the process, for
 /// whoever made the directory; and allocation sites are sampled.
 pub const CONTROL_VARIABLE: &str = "TIERMEM_CONTROL_DIR";
@@ -58,6 +63,18 @@ fn tell(complaints: &[String]) {
     }
     // SAFETY: start-up runs before `main`, or as the first thing in it: no other thread reads the environment.
     unsafe { std::env::set_var(TOLD_VARIABLE, "1") };
+}
+
+/// Unmaps the library's own code and constants, of which starting has brought in far more than allocating needs; what is
+/// needed comes back from the page cache.
+///
+/// Each process has the library, and whoever looks at its resident size would see half a megabyte of ours. `start` and
+/// `end` are the addresses of the library's first byte and of the end of its code.
+pub fn forget_code(start: usize, end: usize) {
+    if let Some(at) = NonNull::new(std::ptr::with_exposed_provenance_mut(start)) {
+        // SAFETY: read-only mappings of a file: what is dropped is read again. Failing only costs memory.
+        let _ = unsafe { map::advise(at, end.saturating_sub(start), Advice::DontNeed) };
+    }
 }
 
 /// Publishes the last figures. `libtiermem.so` does this when the process exits.
