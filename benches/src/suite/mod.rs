@@ -1,5 +1,6 @@
 //! The runner: every allocator on every cell, interleaved, with spread, and with crashes shown.
 
+pub mod callgrind;
 pub mod cells;
 pub mod child;
 pub mod instructions;

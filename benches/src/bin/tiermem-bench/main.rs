@@ -70,6 +70,9 @@ struct Allocators {
 struct Instructions {
     #[command(flatten)]
     shared: Shared,
+    /// Only these orders.
+    #[arg(long, value_delimiter = ',')]
+    orders: Vec<String>,
     /// Fail if ours is more than 2 % over the figures in this file.
     #[arg(long)]
     gate: Option<PathBuf>,
@@ -170,7 +173,8 @@ fn instructions(options: &Instructions) -> Outcome {
     let folders = Folders::find()?;
     let scratch = tempfile::tempdir()?;
     let field = field(&options.shared, &folders, &scratch.path().join("slow-tier"))?;
-    let counted = instructions::count(&field.rivals, &folders.release.join("tiermem-workload"), scratch.path())?;
+    let (orders, workload) = (instructions::orders(&options.orders)?, folders.release.join("tiermem-workload"));
+    let counted = instructions::count(&field.rivals, &orders, options.gate.is_none(), &workload, scratch.path())?;
     let report = instructions::markdown(&counted);
     println!("{report}");
     write(&options.shared.out, "instructions.json", &serde_json::to_string_pretty(&counted)?)?;
@@ -178,14 +182,20 @@ fn instructions(options: &Instructions) -> Outcome {
     let Some(gate) = &options.gate else { return Ok(ExitCode::SUCCESS) };
     let ours = counted.rivals.iter().find(|(name, _)| name == OURS).map(|(_, figures)| figures);
     let ours = ours.ok_or(format!("the gate needs `{OURS}` among the allocators"))?;
+    let figures = serde_json::to_string_pretty(ours)? + "\n";
+    write(&options.shared.out, "gate-counted.json", &figures)?;
     if options.update {
-        std::fs::write(gate, serde_json::to_string_pretty(ours)? + "\n")?;
+        std::fs::write(gate, figures)?;
         eprintln!("wrote {}", gate.display());
         return Ok(ExitCode::SUCCESS);
     }
     let text = std::fs::read_to_string(gate)
         .map_err(|error| format!("{}: {error}; write it with --update", gate.display()))?;
-    let broken = instructions::gate(ours, &serde_json::from_str(&text)?);
+    let allowed = serde_json::from_str(&text)?;
+    for line in instructions::stale(ours, &allowed) {
+        eprintln!("gate: {line}; bring {} up to date with --update", gate.display());
+    }
+    let broken = instructions::gate(&counted.orders, ours, &allowed);
     broken.iter().for_each(|line| eprintln!("gate: {line}"));
     Ok(if broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
