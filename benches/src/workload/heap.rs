@@ -77,6 +77,11 @@ impl Block {
         self.bytes
     }
 
+    /// Address of its first byte.
+    pub fn address(&self) -> usize {
+        self.start.addr().get()
+    }
+
     /// Writes one word in each OS page, so that all of the block is resident.
     pub fn touch(&mut self) {
         for offset in (OS_PAGE_BYTES..self.bytes.saturating_sub(8)).step_by(OS_PAGE_BYTES) {
