@@ -4,10 +4,9 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::failure::Result;
-use crate::packages;
-use crate::step::{Outcome, Steps, captured, succeeds};
-use crate::tidy;
+use crate::step::{Outcome, Steps, succeeds};
 use crate::workspace::Workspace;
+use crate::{packages, tidy, tools};
 
 /// The spell checker's release, a Python wheel that holds one native program.
 const TYPOS: &str = "typos==1.52.0";
@@ -40,22 +39,10 @@ fn typos_program(workspace: &Workspace) -> std::result::Result<PathBuf, String> 
     if Command::new("typos").arg("--version").output().is_ok_and(|output| output.status.success()) {
         return Ok("typos".into());
     }
-    let venv = workspace.target("tools");
-    let program = venv.join("bin/typos");
+    let program = tools::program(workspace, "typos");
     if program.exists() {
         return Ok(program);
     }
-    let make = || captured(workspace.command("python3").args(["-m", "venv"]).arg(&venv)).0;
-    // Debian has it in a package of its own.
-    let made = make() || (packages::ensure(&["python3-venv"]).is_ok() && make());
-    if !made {
-        return Err("no spelling checked: install typos, or python3 with its venv module".to_owned());
-    }
-    let pip = ["install", "--quiet", "--disable-pip-version-check", TYPOS];
-    let (installed, _) = captured(workspace.command(venv.join("bin/pip")).args(pip));
-    if installed && program.exists() {
-        Ok(program)
-    } else {
-        Err(format!("no spelling checked: pip could not install {TYPOS} (no network?)"))
-    }
+    tools::install(workspace, TYPOS, None).map_err(|why| format!("no spelling checked: {why}; or install typos"))?;
+    Ok(program)
 }

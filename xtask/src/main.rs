@@ -1,17 +1,20 @@
 //! Project chores. `cargo xtask check` judges the sources, `cargo xtask test` runs everything that can be run here,
-//! `cargo xtask demo` shows the main job on a real program.
+//! `cargo xtask demo` shows the main job on a real program, `cargo xtask bench` measures against peers.
 
+mod bench;
 mod build;
 mod check;
 mod demo;
 mod failure;
 mod failures;
 mod fuzz;
+mod gate;
 mod packages;
 mod step;
 mod tally;
 mod test;
 mod tidy;
+mod tools;
 mod watch;
 mod workspace;
 
@@ -31,6 +34,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Chore {
+    /// Measure against peers: installs and builds what is needed, then hands everything on to `tiermem-bench`.
+    Bench(bench::Bench),
     /// Judge the sources: fmt, clippy, tidy, rustdoc, typos.
     Check,
     /// Run a real program with its memory on two tiers, check it and show where its memory was.
@@ -56,6 +61,7 @@ fn main() -> ExitCode {
 /// Whether all is well.
 fn run(chore: &Chore, workspace: &Workspace) -> Result<bool> {
     match chore {
+        Chore::Bench(options) => bench::run(workspace, options),
         Chore::Check => check::run(workspace),
         Chore::Demo(options) => demo::run(workspace, options),
         Chore::Test(options) => test::run(workspace, options),

@@ -30,6 +30,25 @@ pub const TEST: &[&str] = &[
     "pocl-opencl-icd",
 ];
 
+/// What the benchmarks run: a C++ compiler for the rivals that are built here, those that Debian has, callgrind, and real
+/// programs.
+pub const BENCH: &[&str] = &[
+    "libhwloc-dev",
+    "libudev-dev",
+    "pkg-config",
+    "gcc",
+    "g++",
+    "make",
+    "libjemalloc2",
+    "libtcmalloc-minimal4",
+    "libmimalloc2.0",
+    "valgrind",
+    "redis-server",
+    "sqlite3",
+    "python3",
+    "ghostscript",
+];
+
 /// Makes sure that the Debian packages `names` are installed.
 ///
 /// On a system without dpkg it says what is needed and goes on: a missing one then shows where it is used.

@@ -11,7 +11,7 @@ use crate::step::{Outcome, Steps, succeeds};
 use crate::tally::{Tally, skips};
 use crate::watch::watched;
 use crate::workspace::Workspace;
-use crate::{build, fuzz, packages};
+use crate::{build, fuzz, gate, packages};
 
 /// The exit code with which a script says that it cannot run here.
 const SKIPPED: i32 = 77;
@@ -19,7 +19,8 @@ const SKIPPED: i32 = 77;
 /// Options of `cargo xtask test`.
 #[derive(Debug, Args)]
 pub struct Test {
-    /// Leave out what needs builds of its own: doc tests, loom, AddressSanitizer, fuzzing.
+    /// Leave out what needs builds of its own: doc tests, loom, AddressSanitizer, the gate on instruction counts,
+    /// fuzzing.
     #[arg(long)]
     quick: bool,
 }
@@ -38,10 +39,9 @@ pub fn run(workspace: &Workspace, options: &Test) -> Result<bool> {
         run.tests("doc tests", &mut workspace.cargo(["test", "--workspace", "--doc", "--", "--show-output"]));
         run.tests("loom", &mut loom(workspace));
         run.tests("asan", workspace.command("xtask/scripts/asan.sh").arg(workspace.target("asan")));
+        run.step("instruction gate", || gate::run(workspace));
         for target in fuzz::targets(workspace)? {
-            let failed = run.steps.failed();
-            run.steps.run(&format!("fuzz {target}"), || fuzz::smoke(workspace, &target));
-            run.tally.passed += usize::from(run.steps.failed() == failed);
+            run.step(&format!("fuzz {target}"), || fuzz::smoke(workspace, &target));
         }
     }
     Ok(run.conclude())
@@ -76,6 +76,13 @@ impl Run<'_> {
         });
         self.tally += tally;
         self.skips.extend(skips_here);
+    }
+
+    /// Runs a step that counts as one test.
+    fn step(&mut self, name: &str, step: impl FnOnce() -> Outcome) {
+        let (failed, skipped) = (self.steps.failed(), self.steps.skipped());
+        self.steps.run(name, step);
+        self.tally.passed += usize::from((self.steps.failed(), self.steps.skipped()) == (failed, skipped));
     }
 
     fn log(&self, name: &str) -> PathBuf {

@@ -13,9 +13,16 @@ fn main() -> ExitCode {
         std::process::abort();
     }));
     let mut arguments = std::env::args().skip(1).peekable();
-    if arguments.peek().is_some_and(|name| name == "tier-count") {
-        println!("{}", workload::tier_count());
-        return ExitCode::SUCCESS;
+    match arguments.peek().map(String::as_str) {
+        Some("tier-count") => {
+            println!("{}", workload::tier_count());
+            return ExitCode::SUCCESS;
+        }
+        Some("harden-mode") => {
+            println!("{}", workload::harden_mode().map_or("unknown".to_owned(), |mode| mode.to_string()));
+            return ExitCode::SUCCESS;
+        }
+        _ => {}
     }
     let Some(workload) = arguments.next().and_then(|name| workload::find(&name)) else {
         eprintln!("usage: tiermem-workload NAME [name=value …]\n");

@@ -2,16 +2,13 @@
 
 use std::fmt::Write as _;
 
+use super::cells::Kind;
 use super::child::Measured;
 use super::measure::{Results, Row, describe};
+use super::reported;
 use super::rivals::OURS;
 use super::summary::{Figure, compare, losses, mean};
-
-/// A loss above this ratio breaks the target for single cells.
-const LOSS_TARGET: f64 = 1.10;
-const RETURN_CELL: &str = "memory-return";
-/// When the memory-return target is read.
-const RETURN_AT_MS: u64 = 2_000;
+use super::targets::{self, LOSS_TARGET};
 
 /// The whole report, with ratios to `baseline`.
 pub fn report(results: &Results, baseline: &str) -> String {
@@ -29,9 +26,10 @@ pub fn report(results: &Results, baseline: &str) -> String {
         let _ = writeln!(text, "### {title}, relative to {baseline}\n");
         table(&mut text, results, baseline, figure);
     }
-    returned(&mut text, results);
+    text.push_str(&reported::tables(results));
+    text.push_str(&targets::table(results, baseline));
     lost(&mut text, results);
-    failures(&mut text, results);
+    absences(&mut text, results);
     text
 }
 
@@ -44,7 +42,7 @@ fn table(text: &mut String, results: &Results, baseline: &str, figure: Figure) {
     let _ =
         writeln!(text, "| | {baseline}, {} | {} |", if figure == Figure::Rss { "MiB" } else { "s" }, names.join(" | "));
     let _ = writeln!(text, "|---|---|{}", "---|".repeat(names.len()));
-    for row in &results.rows {
+    for row in results.work() {
         let absolute = compare(row, baseline, baseline, figure).map_or("–".to_owned(), |base| match figure {
             Figure::Rss => format!("{:.1}", base.absolute.median / 1048576.0),
             _ => format!("{:.2}", base.absolute.median),
@@ -58,14 +56,14 @@ fn table(text: &mut String, results: &Results, baseline: &str, figure: Figure) {
     type Choice = (&'static str, fn(&Row) -> bool);
     let choices: [Choice; 3] = [
         ("**geometric mean**", |_| true),
-        ("**multi-threaded**", |row| row.multi_threaded),
-        ("**single-threaded**", |row| !row.multi_threaded),
+        ("**multi-threaded**", |row| row.kind == Kind::Multi),
+        ("**single-threaded**", |row| row.kind == Kind::Single),
     ];
     for (title, wanted) in choices {
         let _ = write!(text, "| {title} | |");
         for name in &names {
             let mean = mean(results, name, baseline, figure, wanted);
-            let compared = results.rows.iter().filter(|row| wanted(row)).count();
+            let compared = results.work().filter(|row| wanted(row)).count();
             // A mean over fewer cells than the others' is not comparable; say so.
             let short =
                 if mean.cells < compared { format!(" ({} of {compared} cells)", mean.cells) } else { String::new() };
@@ -76,34 +74,13 @@ fn table(text: &mut String, results: &Results, baseline: &str, figure: Figure) {
     text.push('\n');
 }
 
-fn entry(row: &Row, name: &str, baseline: &str, figure: Figure) -> String {
+/// The ratio of `name` to `baseline` in a row, or why there is none.
+pub(super) fn entry(row: &Row, name: &str, baseline: &str, figure: Figure) -> String {
     match compare(row, name, baseline, figure) {
         Some(compared) => format!("{:.2} ± {:.2}", compared.ratio.median, compared.ratio.mad),
         None if row.series.get(name).is_some_and(|series| series.failure().is_some()) => "**failed**".to_owned(),
         None => "–".to_owned(),
     }
-}
-
-/// How much of the peak is still resident after the program freed everything and idled.
-fn returned(text: &mut String, results: &Results) {
-    let Some(row) = results.rows.iter().find(|row| row.cell == RETURN_CELL) else { return };
-    let _ = writeln!(text, "### Memory return: everything freed, then idle\n");
-    let _ = writeln!(
-        text,
-        "| | peak, MiB | just freed | after {} s | share of peak |\n|---|---|---|---|---|",
-        RETURN_AT_MS / 1000
-    );
-    for name in names(results) {
-        let Some(report) = row.series.get(name).and_then(|series| series.reports.last()) else { continue };
-        let mebibytes = |value: &serde_json::Value| value.as_f64().unwrap_or_default() / 1048576.0;
-        let late = report["idle"].as_array().and_then(|samples| {
-            samples.iter().find(|sample| sample["at_ms"].as_u64().is_some_and(|at_ms| at_ms >= RETURN_AT_MS))
-        });
-        let (peak, freed) = (mebibytes(&report["peak_bytes"]), mebibytes(&report["freed_bytes"]));
-        let Some(late) = late.map(|sample| mebibytes(&sample["resident_bytes"])) else { continue };
-        let _ = writeln!(text, "| {name} | {peak:.0} | {freed:.0} | {late:.0} | {:.1} % |", 100.0 * late / peak);
-    }
-    text.push('\n');
 }
 
 fn lost(text: &mut String, results: &Results) {
@@ -130,7 +107,8 @@ fn lost(text: &mut String, results: &Results) {
     }
 }
 
-fn failures(text: &mut String, results: &Results) {
+/// Who failed where, who could not take part, and where everyone comes from.
+pub(super) fn absences(text: &mut String, results: &Results) {
     let failed = results.rows.iter().flat_map(|row| {
         row.series.iter().filter_map(move |(name, series)| Some((row.cell.as_str(), name.as_str(), series.failure()?)))
     });
@@ -174,7 +152,7 @@ mod tests {
         let rival = |name: &str| Rival { name: name.into(), origin: String::new(), preload: None, environment: vec![] };
         let row = Row {
             cell: "kv".into(),
-            multi_threaded: false,
+            kind: Kind::Single,
             series: BTreeMap::from([
                 ("base".into(), run(Outcome::Finished)),
                 ("crashing".into(), run(Outcome::Signalled(6))),

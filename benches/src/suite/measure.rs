@@ -6,9 +6,10 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::cells::{Cell, Run};
+use super::cells::{Cell, Kind, Run};
 use super::child::{Measured, Outcome};
 use super::rivals::{Absent, Rival};
+use super::statistics::Spread;
 
 /// All runs of one allocator on one cell, in the order of the rounds.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -37,8 +38,8 @@ impl Series {
 pub struct Row {
     /// The cell's name.
     pub cell: String,
-    /// Whether several threads allocate.
-    pub multi_threaded: bool,
+    /// What its figures are for.
+    pub kind: Kind,
     /// By allocator.
     pub series: BTreeMap<String, Series>,
 }
@@ -60,10 +61,26 @@ pub struct Results {
     pub rows: Vec<Row>,
 }
 
+impl Results {
+    /// The rows whose CPU time and memory are compared: all but the questions.
+    pub fn work(&self) -> impl DoubleEndedIterator<Item = &Row> {
+        self.rows.iter().filter(|row| row.kind != Kind::Question)
+    }
+
+    /// What `rival` reported under `key` in the runs of `cell`.
+    pub fn reported(&self, cell: &str, rival: &str, key: &str) -> Option<Spread> {
+        let series = self.rows.iter().find(|row| row.cell == cell)?.series.get(rival)?;
+        if series.failure().is_some() {
+            return None;
+        }
+        let values: Vec<f64> = series.reports.iter().filter_map(|report| report[key].as_f64()).collect();
+        Spread::of(&values)
+    }
+}
+
 /// Empty rows for the cells.
 pub fn rows(cells: &[Cell]) -> Vec<Row> {
-    let row =
-        |cell: &Cell| Row { cell: cell.name.clone(), multi_threaded: cell.multi_threaded, series: BTreeMap::new() };
+    let row = |cell: &Cell| Row { cell: cell.name.clone(), kind: cell.kind, series: BTreeMap::new() };
     cells.iter().map(row).collect()
 }
 
@@ -76,7 +93,7 @@ pub fn round(
     workload: &Path,
     scratch: &Path,
 ) -> std::io::Result<()> {
-    for (cell, row) in cells.iter().zip(rows) {
+    for (cell, row) in cells.iter().zip(rows).filter(|(cell, _)| round < cell.rounds_max) {
         let mut expected = None;
         for turn in 0..rivals.len() {
             // Another first in each round, so that nobody always follows the same neighbour's heat.
@@ -137,6 +154,13 @@ pub fn machine() -> String {
     let release = read("/proc/sys/kernel/osrelease");
     let kernel: String = release.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
     format!("{processors} processors{virtual_machine}, {:.0} GiB, Linux {kernel}", kibibytes / 1048576.0)
+}
+
+/// The system's setting for transparent huge pages, such as `madvise`.
+pub fn transparent_huge_pages() -> String {
+    let text = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled").unwrap_or_default();
+    let chosen = text.split('[').nth(1).and_then(|rest| rest.split(']').next());
+    chosen.unwrap_or("not supported by this kernel").to_owned()
 }
 
 #[cfg(test)]

@@ -31,11 +31,10 @@ const OUR_COLOUR: RGBColor = RGBColor(213, 30, 20);
 
 /// Draws `figure` of all cells into `path`.
 pub fn draw(results: &Results, baseline: &str, figure: Figure, path: &Path) -> Result<(), Box<dyn Error>> {
-    let cells: Vec<&str> = results.rows.iter().rev().map(|row| row.cell.as_str()).collect();
+    let cells: Vec<&str> = results.work().rev().map(|row| row.cell.as_str()).collect();
     let rivals: Vec<&str> = results.rivals.iter().map(|rival| rival.name.as_str()).collect();
     let compared: Vec<(usize, usize, Compared)> = results
-        .rows
-        .iter()
+        .work()
         .rev()
         .enumerate()
         .flat_map(|(height, row)| {

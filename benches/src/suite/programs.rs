@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::cells::{Cell, Work};
+use super::cells::{Cell, Kind, Work};
 use super::redis::Redis;
 use super::rivals::Absent;
 
@@ -54,11 +54,11 @@ pub fn find(folder: &Path, quick: bool) -> std::io::Result<(Vec<Cell>, Vec<Absen
         // By default Python serves small objects from its own pools, and malloc would hardly be seen.
         let environment =
             if name == "python" { vec![("PYTHONMALLOC", "malloc"), ("PYTHONHASHSEED", "0")] } else { vec![] };
-        cells.push(Cell::program(name, false, Work::Program(Program { path, arguments, environment })));
+        cells.push(Cell::new(name, Kind::Single, Work::Program(Program { path, arguments, environment })));
     }
     match executable("redis-server") {
         Some(server) => {
-            cells.push(Cell::program("redis", false, Work::Redis(Redis::new(server, 1_600_000 / shrink))));
+            cells.push(Cell::new("redis", Kind::Single, Work::Redis(Redis::new(server, 1_600_000 / shrink))));
         }
         None => missing.push(Absent { name: "redis".to_owned(), why: "`redis-server` is not installed".to_owned() }),
     }

@@ -75,7 +75,7 @@ pub fn compare(row: &Row, rival: &str, baseline: &str, figure: Figure) -> Option
 
 /// Geometric mean of the ratios of `rival` over the rows that `wanted` picks.
 pub fn mean(results: &Results, rival: &str, baseline: &str, figure: Figure, wanted: impl Fn(&Row) -> bool) -> Mean {
-    let rows = results.rows.iter().filter(|row| wanted(row));
+    let rows = results.work().filter(|row| wanted(row));
     let ratios: Vec<f64> = rows.filter_map(|row| Some(compare(row, rival, baseline, figure)?.ratio.median)).collect();
     Mean { rival: rival.to_owned(), ratio: geometric_mean(&ratios), cells: ratios.len() }
 }
@@ -86,8 +86,7 @@ pub fn losses(results: &Results, ours: &str, allies: &[&str], figure: Figure) ->
         Some(Spread::of(&row.series.get(name)?.figures(|run| figure.of(run))?)?.min)
     };
     let mut losses: Vec<Loss> = results
-        .rows
-        .iter()
+        .work()
         .filter_map(|row| {
             let mine = least(row, ours)?;
             let others = row.series.keys().filter(|name| *name != ours && !allies.contains(&name.as_str()));
@@ -105,6 +104,7 @@ pub fn losses(results: &Results, ours: &str, allies: &[&str], figure: Figure) ->
 mod tests {
     use std::collections::BTreeMap;
 
+    use super::super::cells::Kind;
     use super::super::child::Outcome;
     use super::super::measure::Series;
     use super::*;
@@ -124,7 +124,7 @@ mod tests {
     fn results() -> Results {
         let row = |cell: &str, base: &[f64], ours: &[f64]| Row {
             cell: cell.into(),
-            multi_threaded: cell == "a",
+            kind: if cell == "a" { Kind::Multi } else { Kind::Single },
             series: BTreeMap::from([("base".into(), series(base)), ("ours".into(), series(ours))]),
         };
         let rows = vec![row("a", &[1.0, 2.0], &[0.5, 1.0]), row("b", &[1.0, 1.0], &[2.0, 2.2])];

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::returning::resident_bytes;
+use super::process::resident_bytes;
 use super::{Block, Parameters, Random};
 
 /// Mean sizes of the phases: up, down, and across, none a power of two.

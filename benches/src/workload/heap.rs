@@ -20,9 +20,9 @@ const TAIL_FROM_BYTES: usize = BLOCK_BYTES_MIN + 1;
 unsafe extern "C" {
     pub(super) fn malloc(size: usize) -> *mut c_void;
     pub(super) fn free(block: *mut c_void);
-    fn calloc(count: usize, size: usize) -> *mut c_void;
-    fn realloc(block: *mut c_void, size: usize) -> *mut c_void;
-    fn aligned_alloc(align: usize, size: usize) -> *mut c_void;
+    pub(super) fn calloc(count: usize, size: usize) -> *mut c_void;
+    pub(super) fn realloc(block: *mut c_void, size: usize) -> *mut c_void;
+    pub(super) fn aligned_alloc(align: usize, size: usize) -> *mut c_void;
 }
 
 /// One block from the C heap; freed, after a check of its contents, when dropped.
@@ -75,6 +75,11 @@ impl Block {
     /// Size asked for, in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Address of its first byte.
+    pub fn address(&self) -> usize {
+        self.start.addr().get()
     }
 
     /// Writes one word in each OS page, so that all of the block is resident.

@@ -7,23 +7,33 @@ mod arena;
 mod fragmentation;
 mod graph;
 mod heap;
+mod hinted;
+mod idling;
 mod kv;
+mod live;
 mod pairs;
 mod parameters;
 mod preloaded;
+mod process;
 mod queues;
 mod random;
 mod returning;
 mod server;
 mod sharing;
+mod shifting;
 mod sizes;
 mod threads;
+mod working_set;
 
 pub use heap::{BLOCK_BYTES_MIN, Block, OS_PAGE_BYTES};
 pub use parameters::{Parameters, UnknownParameter};
-pub use preloaded::tier_count;
+pub use preloaded::{harden_mode, tier_count};
+pub use process::peak_resident_bytes;
 pub use random::Random;
-pub use returning::peak_resident_bytes;
+
+/// Key of a report in which a workload gives the CPU time, in seconds, of the part that counts, where that is not all of
+/// the process's.
+pub const MEASURED_CPU_S: &str = "measured_cpu_s";
 
 /// One workload: its name, what it does, and the function that does it.
 pub struct Workload {
@@ -57,7 +67,13 @@ pub const WORKLOADS: &[Workload] = workloads! {
     "kv", kv::run, "a large table of live values, replaced with a skewed popularity";
     "thread-churn", threads::run, "threads that start, allocate, and exit, leaving half to be freed by others";
     "memory-return", returning::run, "allocate much, free all, idle: how much stays resident";
-    "pairs", pairs::run, "malloc and free in LIFO, FIFO or random order, for instruction counts";
+    "live-churn", live::run, "bare malloc and free of random ones of many live blocks";
+    "working-set", working_set::run, "random walks over a gigabyte and more of small blocks";
+    "thread-cycle", threads::cycle, "threads that start, allocate a little, free it and exit";
+    "shifting", shifting::run, "sizes shift while some blocks live on, in runs or one by one, with time to give back";
+    "idle-cost", idling::run, "CPU time in the background while the program idles, holding much and having freed it";
+    "hinted", hinted::run, "requests of several blocks, each under a hint for one of two tiers, or under none";
+    "pairs", pairs::run, "bare calls in fixed orders, for instruction counts";
 };
 
 /// The workload of that name.
@@ -72,7 +88,7 @@ mod tests {
     #[test]
     fn every_workload_runs_small_and_reports() {
         for workload in WORKLOADS {
-            let arguments = ["threads=2", "ops=2000", "live=300", "idle_ms=0"].map(String::from);
+            let arguments = ["threads=2", "ops=2000", "live=30", "idle_ms=0"].map(String::from);
             let parameters = Parameters::parse(arguments.into_iter()).expect("well-formed");
             let report = (workload.run)(&parameters);
             assert!(report.is_object(), "{}", workload.name);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::process::resident_bytes;
 use super::{Block, Parameters};
 
 const BYTES: usize = 120;
@@ -38,37 +39,4 @@ pub fn run(parameters: &Parameters) -> Value {
         "before_bytes": before, "peak_bytes": own(peak), "freed_bytes": own(freed), "idle": samples,
         "table_bytes_subtracted": table,
     })
-}
-
-/// This process's resident memory. Reads `/proc/self/statm` without allocating from the C heap.
-pub fn resident_bytes() -> usize {
-    use std::io::Read as _;
-    let mut text = [0u8; 128];
-    let read = std::fs::File::open("/proc/self/statm").and_then(|mut file| file.read(&mut text));
-    let length = read.expect("/proc/self/statm is readable on Linux");
-    let os_pages = text[..length].split(|byte| *byte == b' ').nth(1).and_then(|field| std::str::from_utf8(field).ok());
-    os_pages.and_then(|field| field.parse::<usize>().ok()).expect("statm's second field is a number")
-        * super::OS_PAGE_BYTES
-}
-
-/// The most memory that this process had resident since it was executed (`VmHWM`).
-pub fn peak_resident_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("/proc/self/status is readable on Linux");
-    let field = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the kernel reports VmHWM");
-    let kibibytes: u64 = field.trim().trim_end_matches(" kB").parse().expect("VmHWM is a number of kB");
-    kibibytes << 10
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn resident_size_sees_a_touched_block() {
-        let before = resident_bytes();
-        let mut block = Block::new(64 << 20);
-        block.touch();
-        let grown = resident_bytes() - before;
-        assert!(grown > 60 << 20, "{grown}");
-    }
 }

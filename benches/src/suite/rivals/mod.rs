@@ -1,18 +1,25 @@
 //! Who takes part: libraries that are preloaded, where they come from, and how they are built.
 
+mod build;
+mod parties;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde::Serialize;
 
-/// Folders in which distributions keep shared libraries.
-const LIBRARY_FOLDERS: [&str; 5] =
-    ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/lib64", "/usr/lib"];
+pub use build::build;
+pub use parties::{Party, find};
+
 /// The rival that ratios refer to.
 pub const BASELINE: &str = "mimalloc3";
+const NOT_BUILT: &str = "not built; run without --no-build";
 /// Our library with one tier.
 pub const OURS: &str = "tiermem";
-const OURS_TWO_TIERS: &str = "tiermem-2tier";
+/// Our library with two tiers.
+pub const OURS_TWO_TIERS: &str = "tiermem-2tier";
+/// Our library in its hardened and its strong mode.
+pub const OURS_HARDENED: [&str; 2] = ["tiermem-hardened", "tiermem-strong"];
 
 /// One allocator in the comparison.
 #[derive(Clone, Debug, Serialize)]
@@ -46,6 +53,9 @@ pub struct Field {
 }
 
 impl Rival {
+    /// The loader's variable.
+    pub const PRELOAD: &str = "LD_PRELOAD";
+
     /// Reads `NAME=PATH[,VARIABLE=VALUE…]`: any further library under the same measure.
     pub fn parse(text: &str) -> Result<Self, String> {
         let usage = || format!("`{text}`: expected NAME=PATH[,VARIABLE=VALUE…]");
@@ -65,8 +75,8 @@ impl Rival {
     pub fn apply<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         match &self.preload {
-            Some(library) => command.env("LD_PRELOAD", library),
-            None => command.env_remove("LD_PRELOAD"),
+            Some(library) => command.env(Self::PRELOAD, library),
+            None => command.env_remove(Self::PRELOAD),
         }
     }
 }
@@ -90,65 +100,6 @@ impl Folders {
     }
 }
 
-/// Builds the workload program, our library and, unless none of them is wanted, the rivals.
-pub fn build(folders: &Folders, with_rivals: bool) -> Vec<Absent> {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let target = folders.release.parent().unwrap_or(Path::new("."));
-    let mut failed = Vec::new();
-    let mut cargo = |folder: &Path, target: &Path, packages: &[&str]| {
-        for package in packages {
-            let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-            command.current_dir(folder).args(["build", "--quiet", "--release", "--package", package]);
-            // A build that a preloaded allocator serves would measure nothing and might break.
-            let built = command.env("CARGO_TARGET_DIR", target).env_remove("LD_PRELOAD").status();
-            if !built.as_ref().is_ok_and(|status| status.success()) {
-                let why = format!("`cargo build --release --package {package}` in {} failed", folder.display());
-                failed.push(Absent { name: (*package).to_owned(), why });
-            }
-        }
-    };
-    cargo(here, target, &["tiermem-benches", "tiermem-preload"]);
-    if with_rivals {
-        let packages = ["rival-mimalloc", "rival-snmalloc", "rival-jemalloc", "rival-rpmalloc", "rival-rusty-alloc"];
-        cargo(&here.join("rivals"), &folders.rivals_target, &packages);
-    }
-    failed
-}
-
-/// Finds everyone. `second_tier` is the file that backs our slow tier.
-pub fn find(folders: &Folders, second_tier: &Path) -> Field {
-    let mut field = Field::default();
-    let system =
-        |file: &str| LIBRARY_FOLDERS.iter().map(|folder| Path::new(folder).join(file)).find(|path| path.exists());
-    // libc itself is preloaded, so that a program linked with another allocator (Debian's redis) is on glibc too.
-    field.add("glibc", "the C library", system("libc.so.6"), "no libc.so.6 in the usual folders");
-    for (name, origin, file, package) in [
-        ("jemalloc-deb", "Debian's jemalloc 5.3", "libjemalloc.so.2", "libjemalloc2"),
-        ("tcmalloc", "Debian's gperftools", "libtcmalloc_minimal.so.4", "libtcmalloc-minimal4"),
-        ("mimalloc2", "Debian's mimalloc 2.0", "libmimalloc.so.2", "libmimalloc2.0"),
-    ] {
-        field.add(name, origin, system(file), &format!("no {file}; `apt-get install {package}`"));
-    }
-    for (name, origin, file) in [
-        (BASELINE, "crate libmimalloc-sys 0.1.49 (mimalloc 3.3.2)", "librival_mimalloc.so"),
-        ("snmalloc", "crate snmalloc-sys 0.7.6", "librival_snmalloc.so"),
-        ("jemalloc", "crate tikv-jemalloc-sys 0.7.1 (jemalloc 5.3.1)", "librival_jemalloc.so"),
-        ("rpmalloc", "crate rpmalloc-sys 0.2.3 (rpmalloc 1.4)", "librival_rpmalloc.so"),
-        ("rusty_alloc", "crate rusty_alloc 2.4.0", "librival_rusty_alloc.so"),
-    ] {
-        let library = folders.rivals_target.join("release").join(file);
-        field.add(name, origin, Some(library), "not built; run without --no-build");
-    }
-    let ours = folders.release.join("libtiermem.so");
-    field.add(OURS, "this project, one tier", Some(ours.clone()), "not built; run without --no-build");
-    field.add(OURS_TWO_TIERS, "this project, DRAM and a DAX file", Some(ours), "not built; run without --no-build");
-    if let Some(two) = field.rivals.iter_mut().find(|rival| rival.name == OURS_TWO_TIERS) {
-        let tiers = format!("slow=dax-file:{},size=4G", second_tier.display());
-        two.environment = vec![("TIERMEM_TIERS".into(), tiers), ("TIERMEM_LIMITS".into(), "dram=64M".into())];
-    }
-    field
-}
-
 impl Field {
     fn add(&mut self, name: &str, origin: &str, library: Option<PathBuf>, if_missing: &str) {
         match library.filter(|path| path.exists()) {
@@ -162,17 +113,33 @@ impl Field {
         }
     }
 
-    /// Drops the rival with two tiers unless the library really works with two.
-    pub fn check_tiers(&mut self, workload: &Path) {
-        let Some(at) = self.rivals.iter().position(|rival| rival.name == OURS_TWO_TIERS) else { return };
-        let output = self.rivals[at].apply(Command::new(workload).arg("tier-count")).output();
-        let (count, said) = output.map_or((String::new(), String::new()), |output| {
-            let text = |bytes| String::from_utf8_lossy(bytes).trim().to_owned();
-            (text(&output.stdout), text(&output.stderr))
-        });
-        if count != "2" {
-            let name = self.rivals.remove(at).name;
-            self.absent.push(Absent { name, why: format!("the library reports `{count}` tiers instead of 2 {said}") });
+    fn add_with(&mut self, name: &str, origin: &str, library: &Path, environment: &[(&str, &str)]) {
+        self.add(name, origin, Some(library.to_owned()), NOT_BUILT);
+        if let Some(rival) = self.rivals.iter_mut().find(|rival| rival.name == name) {
+            rival.environment =
+                environment.iter().map(|(name, value)| (String::from(*name), String::from(*value))).collect();
+        }
+    }
+
+    /// Drops our library's variants unless it really does what the variant's name says: a library that fell back to one
+    /// tier, or that does not know the hardened mode, would look good.
+    pub fn check_ours(&mut self, workload: &Path) {
+        let [hardened, strong] = OURS_HARDENED;
+        for (name, question, wanted) in
+            [(OURS_TWO_TIERS, "tier-count", "2"), (hardened, "harden-mode", "1"), (strong, "harden-mode", "2")]
+        {
+            let Some(at) = self.rivals.iter().position(|rival| rival.name == name) else { continue };
+            let output = self.rivals[at].apply(Command::new(workload).arg(question)).output();
+            let (answer, said) = output.map_or((String::new(), String::new()), |output| {
+                let text = |bytes| String::from_utf8_lossy(bytes).trim().to_owned();
+                (text(&output.stdout), text(&output.stderr))
+            });
+            if answer != wanted {
+                let name = self.rivals.remove(at).name;
+                let why =
+                    format!("asked for its {question}, the library answers `{answer}` instead of {wanted} {said}");
+                self.absent.push(Absent { name, why: why.trim_end().to_owned() });
+            }
         }
     }
 
