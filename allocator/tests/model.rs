@@ -4,13 +4,14 @@
 
 mod checker;
 mod child;
+mod contents;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tiermem_sys::sync::atomic::{AtomicUsize, Ordering};
 
-use checker::{Model, Real, Step, Subject};
-use child::{in_child, is_child};
+use checker::{Change, Model, Real, Step, Subject};
+use child::{in_child, is_child, scale};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -34,16 +35,64 @@ fn alignments() -> impl Strategy<Value = usize> {
     prop_oneof![8 => Just(16), 2 => (0u32..=22).prop_map(|shift| 1 << shift)]
 }
 
+fn changes() -> impl Strategy<Value = Change> {
+    proptest::sample::select(
+        &[
+            Change::OneMore,
+            Change::OneLess,
+            Change::AnEighthMore,
+            Change::Double,
+            Change::ThreeQuarters,
+            Change::JustUnderHalf,
+            Change::ToTheUnit,
+            Change::ToTheExtent,
+            Change::PastTheExtent,
+        ][..],
+    )
+}
+
+/// What programs do with all kinds of blocks.
 fn steps(count: usize) -> impl Strategy<Value = Vec<Step>> {
+    const MAX: usize = 8 << 20;
     let step = prop_oneof![
         40 => (sizes(), alignments(), any::<bool>())
             .prop_map(|(size, align, zeroed)| Step::Allocate { size, align, zeroed }),
         12 => (any::<usize>(), sizes()).prop_map(|(which, size)| Step::Reallocate { which, size }),
+        6 => (any::<usize>(), changes()).prop_map(|(which, change)| Step::Resize { which, change, max: MAX }),
+        4 => any::<usize>().prop_map(|which| Step::UseAll { which }),
         24 => any::<usize>().prop_map(|which| Step::Free { which }),
         10 => any::<usize>().prop_map(|which| Step::HandOver { which }),
         10 => Just(Step::Receive),
         3 => any::<u8>().prop_map(Step::PushHint),
         3 => Just(Step::PopHint),
+        1 => Just(Step::Purge),
+    ];
+    proptest::collection::vec(step, count)
+}
+
+/// Large blocks, few at a time, that change their sizes again and again: where blocks grow, shrink and move.
+fn large_steps(count: usize) -> impl Strategy<Value = Vec<Step>> {
+    const MAX: usize = 24 << 20;
+    let size = || {
+        prop_oneof![
+            4 => 100_000usize..=300_000,
+            4 => 300_000usize..=4 << 20,
+            1 => (4usize << 20)..=12 << 20,
+            2 => proptest::sample::select(&[128 << 10, (128 << 10) + 1, 192 << 10, 2 << 20, (2 << 20) + 1, 4 << 20][..]),
+        ]
+    };
+    let step = prop_oneof![
+        22 => (size(), alignments(), any::<bool>())
+            .prop_map(|(size, align, zeroed)| Step::Allocate { size, align, zeroed }),
+        8 => (any::<usize>(), size()).prop_map(|(which, size)| Step::Reallocate { which, size }),
+        40 => (any::<usize>(), changes()).prop_map(|(which, change)| Step::Resize { which, change, max: MAX }),
+        5 => any::<usize>().prop_map(|which| Step::UseAll { which }),
+        20 => any::<usize>().prop_map(|which| Step::Free { which }),
+        4 => any::<usize>().prop_map(|which| Step::HandOver { which }),
+        4 => Just(Step::Receive),
+        3 => any::<u8>().prop_map(Step::PushHint),
+        3 => Just(Step::PopHint),
+        3 => Just(Step::Purge),
     ];
     proptest::collection::vec(step, count)
 }
@@ -80,7 +129,16 @@ fn figures(directory: &Path, fits: impl Fn(&Snapshot) -> bool) -> Snapshot {
     }
 }
 
-fn check_in_child(name: &str, env: &[(&str, &str)], tiers: usize) {
+/// What a test wants to hear of.
+#[derive(Clone, Copy, PartialEq)]
+enum Memory {
+    /// There is enough for everything.
+    Enough,
+    /// Now and then a request must be refused.
+    Short,
+}
+
+fn check_in_child(name: &str, env: &[(&str, &str)], tiers: usize, memory: Memory) {
     let directory = std::env::temp_dir().join(format!("tiermem-{name}-{}", std::process::id()));
     if !is_child(name) {
         std::fs::create_dir_all(&directory).expect("a directory for the control segment");
@@ -90,15 +148,18 @@ fn check_in_child(name: &str, env: &[(&str, &str)], tiers: usize) {
     in_child(name, &env, || {
         tiermem::start();
         assert_eq!(tiermem::tier_count(), tiers);
-        let model = Model::default();
-        let programs = proptest::collection::vec(steps(150), THREADS);
-        let alone = steps(300).prop_map(|steps| vec![steps]);
-        for outcome in [
-            runner(40).run(&alone, |p| play(&model, &Real, &p).map_err(TestCaseError::fail)),
-            runner(40).run(&programs, |p| play(&model, &Real, &p).map_err(TestCaseError::fail)),
-        ] {
-            outcome.unwrap_or_else(|failure| panic!("{failure}"));
-        }
+        let model = Model::new(memory == Memory::Short);
+        let run = |cases: u32, programs: BoxedStrategy<Vec<Vec<Step>>>| {
+            let played =
+                runner(cases * scale()).run(&programs, |p| play(&model, &Real, &p).map_err(TestCaseError::fail));
+            played.unwrap_or_else(|failure| panic!("{failure}"));
+        };
+        run(40, steps(300).prop_map(|steps| vec![steps]).boxed());
+        run(40, proptest::collection::vec(steps(150), THREADS).boxed());
+        run(40, large_steps(120).prop_map(|steps| vec![steps]).boxed());
+        run(20, proptest::collection::vec(large_steps(60), THREADS).boxed());
+        let refused = model.refused.load(Ordering::Relaxed);
+        assert_eq!(refused > 0, memory == Memory::Short, "{refused} requests were refused");
         the_sums_are_right(&model);
     });
     if !is_child(name) {
@@ -124,25 +185,35 @@ fn the_sums_are_right(model: &Model) {
 
 #[test]
 fn random_programs_on_one_tier() {
-    check_in_child("random_programs_on_one_tier", &[], 1);
+    check_in_child("random_programs_on_one_tier", &[], 1, Memory::Enough);
 }
 
 #[test]
 fn random_programs_on_three_tiers() {
     let env =
         [("TIERMEM_TIERS", "slow=dax-file:memfd,size=1G;file=dax-file:memfd,size=1G"), ("TIERMEM_LIMITS", "dram=16M")];
-    check_in_child("random_programs_on_three_tiers", &env, 3);
+    check_in_child("random_programs_on_three_tiers", &env, 3, Memory::Enough);
+}
+
+/// A request that is refused leaves everything as it was, and the memory of what is freed can be had again.
+#[test]
+fn random_programs_where_memory_is_short() {
+    let env = [("TIERMEM_TIERS", "slow=dax-file:memfd,size=24M"), ("TIERMEM_LIMITS", "dram=16M")];
+    check_in_child("random_programs_where_memory_is_short", &env, 2, Memory::Short);
 }
 
 // ---- does the model see anything? ----
 
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
     None,
     Overlap,
     LosesTail,
+    Shifts,
+    ForgetsOnRefusal,
     Misaligns,
     LeavesDirt,
+    PromisesTooMuch,
 }
 
 /// The allocator with a fault that shows in one call out of some.
@@ -184,19 +255,35 @@ impl Subject for Faulty {
         let at = Real.allocate_zeroed(size, align);
         if size > 0 && self.now(Fault::LeavesDirt) {
             // SAFETY: within the new block.
-            unsafe { at.add(size - 1).write(1) };
+            unsafe { at.add(size / 3).write(1) };
         }
         at
     }
 
     unsafe fn reallocate(&self, at: *mut u8, old: usize, size: usize, align: usize) -> *mut u8 {
+        if old > 0 && self.now(Fault::ForgetsOnRefusal) {
+            // SAFETY: within the block.
+            unsafe { at.write(0) };
+            // As the allocator does when it refuses.
+            assert!(Real.allocate(usize::MAX, 16).is_null());
+            return std::ptr::null_mut();
+        }
         // SAFETY: passed on to the caller.
         let new = unsafe { Real.reallocate(at, old, size, align) };
-        if old.min(size) > 0 && self.now(Fault::LosesTail) {
+        let kept = old.min(size);
+        if kept > 0 && self.now(Fault::LosesTail) {
             // SAFETY: within the block.
-            unsafe { new.add(old.min(size) - 1).write(0) };
+            unsafe { new.add(kept - 1).write(0) };
+        }
+        if kept > 4096 && self.now(Fault::Shifts) {
+            // SAFETY: within the block.
+            unsafe { new.copy_from(new.add(4096), kept - 4096) };
         }
         new
+    }
+
+    fn usable_size(&self, at: *const u8) -> usize {
+        Real.usable_size(at) + if self.fault == Fault::PromisesTooMuch { 16 } else { 0 }
     }
 }
 
@@ -206,12 +293,16 @@ fn catch(fault: Fault) -> Result<(), String> {
     // The victim of an overlap stays in use: nothing is freed, and blocks are only reallocated where that is the fault.
     let wanted = |step: &Step| match step {
         Step::Allocate { .. } => true,
-        Step::Reallocate { .. } => !matches!(fault, Fault::Overlap),
+        Step::Reallocate { .. } | Step::Resize { .. } => !matches!(fault, Fault::Overlap | Fault::PromisesTooMuch),
+        Step::UseAll { .. } => fault == Fault::PromisesTooMuch,
         _ => false,
     };
     let program = steps(2000).new_tree(&mut runner).expect("a program").current();
-    let program: Vec<_> = program.into_iter().filter(wanted).collect();
-    play(&Model::default(), &Faulty::new(fault), &[program])
+    let mut program: Vec<_> = program.into_iter().filter(wanted).collect();
+    // What is written behind a block may be a link between free ones: no block is taken after it.
+    program.sort_by_key(|step| matches!(step, Step::UseAll { .. }));
+    let model = Model::new(fault == Fault::ForgetsOnRefusal);
+    play(&model, &Faulty::new(fault), &[program])
 }
 
 /// Negative control: each fault is seen, as what it is, and a subject without one passes.
@@ -221,10 +312,13 @@ fn the_model_catches_planted_faults() {
     for (fault, said) in [
         (Fault::Overlap, "overlaps"),
         (Fault::LosesTail, "reallocate: byte"),
+        (Fault::Shifts, "reallocate: byte"),
+        (Fault::ForgetsOnRefusal, "holding: byte 0"),
         (Fault::Misaligns, "is not aligned"),
         (Fault::LeavesDirt, "is not zero"),
+        (Fault::PromisesTooMuch, "overlaps"),
     ] {
-        let caught = catch(fault).expect_err("the fault was not seen");
+        let caught = catch(fault).expect_err(&format!("{fault:?} was not seen"));
         assert!(caught.contains(said), "expected {said:?}, got: {caught}");
     }
 }

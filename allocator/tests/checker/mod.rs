@@ -1,11 +1,13 @@
 //! A model of what an allocator owes its program: no two blocks overlap, contents stay, alignment is as asked, zeroed
-//! memory is zero, and nothing is forgotten.
+//! memory is zero, all of the usable size can be used, a refused request changes nothing, and nothing is forgotten.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use tiermem_sys::sync::atomic::{AtomicU64, Ordering};
 
 use tiermem::api;
+
+use crate::contents::{check_fill, check_zero, fill};
 
 /// What is checked.
 pub trait Subject: Sync {
@@ -23,6 +25,10 @@ pub trait Subject: Sync {
         // SAFETY: passed on to the caller.
         unsafe { api::reallocate(at, size, align) }
     }
+
+    fn usable_size(&self, at: *const u8) -> usize {
+        api::usable_size(at)
+    }
 }
 
 /// The allocator itself.
@@ -33,9 +39,44 @@ impl Subject for Real {}
 /// A block that the program holds.
 pub struct Block {
     at: usize,
-    pub size: usize,
+    /// What the program uses of it: what it asked for, or all that it may.
+    size: usize,
     align: usize,
     fill: u8,
+}
+
+/// A new size that depends on the old one, where the ways of resizing differ.
+#[derive(Clone, Copy, Debug)]
+pub enum Change {
+    OneMore,
+    OneLess,
+    AnEighthMore,
+    Double,
+    ThreeQuarters,
+    JustUnderHalf,
+    ToTheUnit,
+    ToTheExtent,
+    PastTheExtent,
+}
+
+impl Change {
+    /// The size after the change of a block of `size` bytes, within `max`.
+    fn of(self, size: usize, max: usize) -> usize {
+        const UNIT: usize = 64 << 10;
+        const EXTENT: usize = 2 << 20;
+        let wanted = match self {
+            Self::OneMore => size + 1,
+            Self::OneLess => size.saturating_sub(1),
+            Self::AnEighthMore => size + size / 8,
+            Self::Double => 2 * size,
+            Self::ThreeQuarters => size - size / 4,
+            Self::JustUnderHalf => (size / 2).saturating_sub(1),
+            Self::ToTheUnit => size.next_multiple_of(UNIT),
+            Self::ToTheExtent => size.next_multiple_of(EXTENT),
+            Self::PastTheExtent => size.next_multiple_of(EXTENT) + 1,
+        };
+        wanted.min(max)
+    }
 }
 
 /// One step of a program.
@@ -50,9 +91,21 @@ pub enum Step {
         which: usize,
         size: usize,
     },
+    /// Changes a block's size by a measure of its own size, to no more than `max`.
+    Resize {
+        which: usize,
+        change: Change,
+        max: usize,
+    },
+    /// Uses all bytes that the allocator says the block has.
+    UseAll {
+        which: usize,
+    },
     Free {
         which: usize,
     },
+    /// Has everything that is free given back to the tiers.
+    Purge,
     /// Gives a block to whichever thread takes it.
     HandOver {
         which: usize,
@@ -71,11 +124,20 @@ pub struct Model {
     next_fill: AtomicU64,
     /// Blocks allocated, moves included.
     pub allocations: AtomicU64,
+    /// Whether a request may be refused for want of memory.
+    may_refuse: bool,
+    /// Requests that were.
+    pub refused: AtomicU64,
 }
 
 pub type Checked<T> = Result<T, String>;
 
 impl Model {
+    /// A model of an allocator that may, or may not, refuse requests for want of memory.
+    pub fn new(may_refuse: bool) -> Self {
+        Self { may_refuse, ..Self::default() }
+    }
+
     /// Runs one thread's steps. Gives back what it holds at the end.
     pub fn run(&self, subject: &impl Subject, steps: &[Step]) -> Checked<Vec<Block>> {
         let mut held = Vec::new();
@@ -92,10 +154,10 @@ impl Model {
     fn step(&self, subject: &impl Subject, step: &Step, held: &mut Vec<Block>, depth: &mut u32) -> Checked<()> {
         let pick = |which: usize, held: &Vec<Block>| (!held.is_empty()).then(|| which % held.len());
         match *step {
-            Step::Allocate { size, align, zeroed } => held.push(self.allocate(subject, size, align, zeroed)?),
-            Step::Reallocate { which, size } => {
+            Step::Allocate { size, align, zeroed } => held.extend(self.allocate(subject, size, align, zeroed)?),
+            Step::Reallocate { which, .. } | Step::Resize { which, .. } | Step::UseAll { which } => {
                 if let Some(i) = pick(which, held) {
-                    self.reallocate(subject, &mut held[i], size)?;
+                    self.change(subject, step, &mut held[i])?;
                 }
             }
             Step::Free { which } => {
@@ -103,6 +165,7 @@ impl Model {
                     self.free(held.swap_remove(i))?;
                 }
             }
+            Step::Purge => _ = tiermem::purge::purge_now(),
             Step::HandOver { which } => {
                 if let Some(i) = pick(which, held) {
                     self.offered.lock().expect("no panic").push(held.swap_remove(i));
@@ -125,15 +188,29 @@ impl Model {
         Ok(())
     }
 
-    fn allocate(&self, subject: &impl Subject, size: usize, align: usize, zeroed: bool) -> Checked<Block> {
-        let at = if zeroed { subject.allocate_zeroed(size, align) } else { subject.allocate(size, align) };
-        let block = Block { at: at.addr(), size, align, fill: self.fill() };
-        self.enter(&block)?;
-        if zeroed && let Some(offset) = samples(size).find(|&offset| byte(&block, offset) != 0) {
-            return Err(format!("a zeroed block of {size} bytes is not zero at {offset}"));
+    /// The steps that change a block.
+    fn change(&self, subject: &impl Subject, step: &Step, block: &mut Block) -> Checked<()> {
+        match *step {
+            Step::Resize { change, max, .. } => self.reallocate(subject, block, change.of(block.size, max)),
+            Step::UseAll { .. } => self.use_all(subject, block),
+            Step::Reallocate { size, .. } => self.reallocate(subject, block, size),
+            _ => Ok(()),
         }
-        fill(&block);
-        Ok(block)
+    }
+
+    fn allocate(&self, subject: &impl Subject, size: usize, align: usize, zeroed: bool) -> Checked<Option<Block>> {
+        let at = if zeroed { subject.allocate_zeroed(size, align) } else { subject.allocate(size, align) };
+        if at.is_null() {
+            self.refusal(size)?;
+            return Ok(None);
+        }
+        let block = Block { at: at.addr(), size, align, fill: self.fill() };
+        self.enter(subject, &block)?;
+        if zeroed {
+            check_zero(at, size)?;
+        }
+        fill(at, size, block.fill);
+        Ok(Some(block))
     }
 
     fn reallocate(&self, subject: &impl Subject, block: &mut Block, size: usize) -> Checked<()> {
@@ -141,16 +218,44 @@ impl Model {
         // Out of the ledger first: when the block moves, another thread may get its memory before we are back.
         self.ledger.lock().expect("no panic").remove(&block.at);
         // SAFETY: the block is ours, and used through the result from here on.
-        let at = unsafe { subject.reallocate(pointer(block, 0), block.size, size, block.align) };
+        let at = unsafe { subject.reallocate(pointer(block), block.size, size, block.align) };
+        if at.is_null() {
+            self.refusal(size)?;
+            // It stays as it is: nobody else may have got it.
+            self.enter(subject, block)?;
+            self.allocations.fetch_sub(1, Ordering::Relaxed);
+            return self.check(block);
+        }
         let kept = Block { at: at.addr(), size, ..*block };
         if at.addr() == block.at {
             self.allocations.fetch_sub(1, Ordering::Relaxed);
         }
-        self.enter(&kept)?;
-        check_fill(&kept, block.size.min(size), "reallocate")?;
+        self.enter(subject, &kept)?;
+        check_fill(at, block.size.min(size), block.fill, "reallocate")?;
         *block = Block { fill: self.fill(), ..kept };
-        fill(block);
+        fill(at, size, block.fill);
         Ok(())
+    }
+
+    /// What `usable_size` says is the program's to use, and overlaps nothing.
+    fn use_all(&self, subject: &impl Subject, block: &mut Block) -> Checked<()> {
+        self.check(block)?;
+        self.ledger.lock().expect("no panic").remove(&block.at);
+        block.size = subject.usable_size(pointer(block));
+        self.enter(subject, block)?;
+        self.allocations.fetch_sub(1, Ordering::Relaxed);
+        fill(pointer(block), block.size, block.fill);
+        Ok(())
+    }
+
+    fn refusal(&self, size: usize) -> Checked<()> {
+        let errno = std::io::Error::last_os_error().raw_os_error();
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        match errno {
+            _ if !self.may_refuse => Err(format!("no memory for {size} bytes")),
+            Some(tiermem::errno::ENOMEM) => Ok(()),
+            other => Err(format!("{size} bytes were refused with errno {other:?}")),
+        }
     }
 
     /// Checks a block a last time and frees it.
@@ -158,7 +263,7 @@ impl Model {
         self.check(&block)?;
         self.ledger.lock().expect("no panic").remove(&block.at);
         // SAFETY: the block is ours, and was just forgotten.
-        unsafe { api::free(pointer(&block, 0)) };
+        unsafe { api::free(pointer(&block)) };
         Ok(())
     }
 
@@ -168,22 +273,19 @@ impl Model {
     }
 
     fn check(&self, block: &Block) -> Checked<()> {
-        check_fill(block, block.size, "holding")
+        check_fill(pointer(block), block.size, block.fill, "holding")
     }
 
     fn fill(&self) -> u8 {
         (self.next_fill.fetch_add(1, Ordering::Relaxed) % 255) as u8 + 1
     }
 
-    fn enter(&self, block: &Block) -> Checked<()> {
+    fn enter(&self, subject: &impl Subject, block: &Block) -> Checked<()> {
         let Block { at, size, align, .. } = *block;
-        if at == 0 {
-            return Err(format!("no memory for {size} bytes"));
-        }
         if !at.is_multiple_of(align.max(16)) {
             return Err(format!("{at:#x} is not aligned to {align} ({size} bytes)"));
         }
-        let usable = api::usable_size(pointer(block, 0));
+        let usable = subject.usable_size(pointer(block));
         let end = at + size.max(1);
         let mut ledger = self.ledger.lock().expect("no panic");
         if let Some((start, before_end)) = ledger.range(..end).next_back().filter(|&(_, &other)| other > at) {
@@ -192,35 +294,15 @@ impl Model {
         if usable < size {
             return Err(format!("{usable} usable bytes of {size} asked for"));
         }
+        if tiermem::tier_of(pointer(block)).is_none_or(|tier| tier.index() >= tiermem::tier_count()) {
+            return Err(format!("{at:#x} lies on no tier"));
+        }
         ledger.insert(at, end);
         self.allocations.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 }
 
-fn pointer(block: &Block, offset: usize) -> *mut u8 {
-    std::ptr::with_exposed_provenance_mut(block.at + offset)
-}
-
-fn byte(block: &Block, offset: usize) -> u8 {
-    // SAFETY: within a block that is held.
-    unsafe { pointer(block, offset).read() }
-}
-
-fn fill(block: &Block) {
-    // SAFETY: within a block that is held.
-    unsafe { pointer(block, 0).write_bytes(block.fill, block.size) };
-}
-
-fn check_fill(block: &Block, size: usize, when: &str) -> Checked<()> {
-    match samples(size).find(|&offset| byte(block, offset) != block.fill) {
-        Some(offset) => Err(format!("{when}: byte {offset} of {} was changed", block.size)),
-        None => Ok(()),
-    }
-}
-
-/// Where a block of this size is looked at: its ends, and a byte here and there.
-fn samples(size: usize) -> impl Iterator<Item = usize> {
-    let ends = (0..size.min(64)).chain(size.saturating_sub(64)..size);
-    ends.chain((0..size).step_by(509))
+fn pointer(block: &Block) -> *mut u8 {
+    std::ptr::with_exposed_provenance_mut(block.at)
 }

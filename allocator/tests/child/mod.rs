@@ -9,8 +9,17 @@ use std::time::{Duration, Instant};
 /// Names the test that a child is to run.
 const ROLE: &str = "TIERMEM_TEST_CHILD";
 
-/// A child that lives longer hangs. `TIERMEM_TEST_PATIENCE` multiplies it.
+/// A child that lives longer hangs. `TIERMEM_TEST_PATIENCE` and [`scale`] multiply it.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// `TIERMEM_TEST_SCALE`: by how much the counts of the tests are multiplied.
+pub fn scale() -> u32 {
+    number("TIERMEM_TEST_SCALE")
+}
+
+fn number(variable: &str) -> u32 {
+    std::env::var(variable).ok().and_then(|n| n.parse().ok()).unwrap_or(1)
+}
 
 /// Runs `body` in a new process, which is this test binary told to run the test `name` alone, with these environment
 /// variables. Panics with the child's output if it does not succeed. Returns its output; in the child, nothing.
@@ -60,7 +69,7 @@ pub fn command(name: &str, env: &[(&str, &str)]) -> Command {
 
 /// Waits for the child, no longer than [`PATIENCE`]. Whether it succeeded, and what it said.
 pub fn finish(command: &mut Command) -> (bool, String) {
-    let factor = std::env::var("TIERMEM_TEST_PATIENCE").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
+    let factor = number("TIERMEM_TEST_PATIENCE") * scale();
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("start the child");
     let readers = [reader(child.stdout.take().expect("a pipe")), reader(child.stderr.take().expect("a pipe"))];
     let start = Instant::now();
