@@ -5,7 +5,7 @@ use std::ptr::{self, NonNull};
 use tiermem_sys::thread::KeepErrno;
 
 use crate::geometry::UNIT_SIZE;
-use crate::heap::{self, Demand, tls};
+use crate::heap::{self, Demand, Heap, tls};
 use crate::pool::Fit;
 use crate::size_class::{ALIGNMENT_MIN, CLASS_MAX, SMALL_MAX, SizeClass};
 use crate::span::{Block, Span, State};
@@ -33,14 +33,21 @@ pub fn allocate_fast(size: usize) -> Option<NonNull<u8>> {
 /// What [`allocate`] does when its fast path cannot.
 #[inline(never)]
 pub extern "C" fn allocate_slow(size: usize) -> *mut u8 {
-    if size > SMALL_MAX
-        && let Some(class) = SizeClass::of(size)
-        && !place::is_ruled(class)
-        && let Some(block) = tls::current().pop(class)
-    {
-        return block.as_ptr().cast();
+    match SizeClass::of(size).and_then(allocate_class) {
+        Some(block) => block.as_ptr(),
+        None => allocate_any(size, ALIGNMENT_MIN),
     }
-    allocate_any(size, ALIGNMENT_MIN)
+}
+
+/// Serves a class from its current span: from what the span may still give out, or else from what it has got back
+/// meanwhile or never given out.
+#[inline]
+fn allocate_class(class: SizeClass) -> Option<NonNull<u8>> {
+    if place::is_ruled(class) {
+        return None;
+    }
+    let view = tls::current();
+    view.pop(class).or_else(|| view.pop_after_refill(class)).map(NonNull::cast)
 }
 
 /// Allocates `size` bytes at a multiple of `align`, which is a power of two. Null if there is no memory.
@@ -50,11 +57,9 @@ pub fn allocate_aligned(size: usize, align: usize) -> *mut u8 {
     }
     // Spans start at multiples of a unit, and so do not align blocks any better.
     if align <= UNIT_SIZE
-        && let Some(class) = SizeClass::of_aligned(size, align)
-        && !place::is_ruled(class)
-        && let Some(block) = tls::current().pop(class)
+        && let Some(block) = SizeClass::of_aligned(size, align).and_then(allocate_class)
     {
-        return block.as_ptr().cast();
+        return block.as_ptr();
     }
     allocate_any(size, align)
 }
@@ -151,31 +156,49 @@ pub extern "C" fn free_attend(span: &'static Span) {
 /// As for [`free`]; `record` is that of the block's unit.
 #[inline(never)]
 pub unsafe extern "C" fn free_slow(at: *mut u8, record: &'static Span) {
-    let Some(span) = arena::span_of(at.addr()) else { return foreign(at) };
     let block = at.cast::<Block>();
-    if span.state() == State::Large {
-        let _errno = KeepErrno::new();
-        if span.start() != at.addr() {
-            return foreign(at);
-        }
-        large::free(record);
-        return purge::start_if_wanted();
+    // SAFETY: a record that names a heap is a span's first one; heaps live for ever.
+    match unsafe { record.owner().as_ref() } {
+        // SAFETY: passed on to the caller.
+        Some(owner) => unsafe { free_to(owner, record, block) },
+        // SAFETY: passed on to the caller.
+        None => unsafe { free_by_span(at) },
     }
-    // SAFETY: records of spans in use name a heap, which lives for ever.
-    let Some(owner) = (unsafe { span.owner().as_ref() }) else { return foreign(at) };
-    let own = tls::attached();
-    match own {
+}
+
+/// Frees a block of a span that belongs to `owner`.
+#[inline(always)]
+unsafe fn free_to(owner: &'static Heap, span: &'static Span, block: *mut Block) {
+    match tls::attached() {
         // SAFETY: the block is of this thread's heap, and the caller's to free.
         Some(heap) if ptr::eq(heap, owner) => unsafe { heap.free_own(span, block) },
         // SAFETY: the block is of `owner`'s, and the caller's to free.
         Some(heap) if span.block_size() <= OUTBOX_BLOCK_MAX => unsafe {
             heap.outbox().put(owner, block, span.block_size());
         },
-        _ => {
-            // A thread that has no heap (it ends, or never allocated) sends block by block.
-            // SAFETY: as above.
-            unsafe { owner.send(block, block) };
+        // A thread that has no heap (it ends, or never allocated) sends block by block.
+        // SAFETY: as above.
+        _ => unsafe { owner.send(block, block) },
+    }
+}
+
+/// Frees a block whose unit's record names no owner: it is large, or lies in a later unit of its span, or was never
+/// allocated here.
+unsafe fn free_by_span(at: *mut u8) {
+    let Some(span) = arena::span_of(at.addr()) else { return foreign(at) };
+    if span.state() == State::Large {
+        let _errno = KeepErrno::new();
+        if span.start() != at.addr() {
+            return foreign(at);
         }
+        large::free(span);
+        return purge::start_if_wanted();
+    }
+    // SAFETY: records of spans in use name a heap, which lives for ever.
+    match unsafe { span.owner().as_ref() } {
+        // SAFETY: passed on to the caller.
+        Some(owner) => unsafe { free_to(owner, span, at.cast()) },
+        None => foreign(at),
     }
 }
 

@@ -73,7 +73,7 @@ impl TierHeap {
 }
 
 /// Lets the current span give out more of its blocks. False if it has too few.
-fn refill(span: &Span, class: SizeClass) -> bool {
+pub(super) fn refill(span: &Span, class: SizeClass) -> bool {
     let few = class.span_capacity() / 16;
     if span.free_blocks() <= few
         && !span.carve((CARVE_BYTES / class.block_size()).max(1))

@@ -2,9 +2,10 @@
 
 use std::ptr::NonNull;
 
+use super::allocate::refill;
 use crate::place;
 use crate::size_class::{ALIGNMENT_MIN, CLASS_COUNT, DIRECT_COUNT, SMALL_MAX, SizeClass};
-use crate::span::{Block, Span, SpanCell};
+use crate::span::{Block, Span, SpanCell, State};
 
 /// The spans that a thread allocates from, one per size class.
 ///
@@ -51,6 +52,13 @@ impl View {
     #[inline]
     pub fn pop(&self, class: SizeClass) -> Option<NonNull<Block>> {
         self.get(class).pop()
+    }
+
+    /// Takes a block from the class's span after that has taken in what it got back, or carved some more; `None` if it has
+    /// too little left, and the slow path is due.
+    pub fn pop_after_refill(&self, class: SizeClass) -> Option<NonNull<Block>> {
+        let span = self.get(class);
+        if span.state() == State::Current && refill(span, class) { span.pop() } else { None }
     }
 
     /// The class's span.

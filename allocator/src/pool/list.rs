@@ -75,11 +75,17 @@ impl Lists {
         if self.dirty_units < units {
             return None;
         }
-        let runs = self.recent.iter().filter_map(|entry| {
+        let mut extents = self.recent.iter().filter_map(|entry| {
             let index = entry.checked_sub(1)? as usize;
             let record = arena::extent(index);
             // An extent that the pool has given up may be another pool's by now.
             let dirty = if record.tier.load(PLAIN) == tier.0 + 1 { record.dirty.load(PLAIN) } else { 0 };
+            (dirty != 0).then_some((index, dirty))
+        });
+        if units == 1 {
+            return extents.next().map(|(index, dirty)| (index, dirty.trailing_zeros() as usize));
+        }
+        let runs = extents.filter_map(|(index, dirty)| {
             let (first, length) = tightest_run(dirty, units)?;
             Some((length, index, first))
         });
@@ -331,13 +337,24 @@ fn tightest_run(mut bits: u32, count: usize) -> Option<(usize, usize)> {
 }
 
 /// The length of the longest run of set bits.
-fn longest_run(mut bits: u32) -> usize {
-    let mut length = 0;
-    while bits != 0 {
-        bits &= bits << 1;
-        length += 1;
+fn longest_run(bits: u32) -> usize {
+    if bits == 0 {
+        return 0;
     }
-    length
+    // Bit i of the n-th: a run of 2ⁿ bits starts at i.
+    let mut starts = [bits; 6];
+    for n in 1..6 {
+        starts[n] = starts[n - 1] & starts[n - 1] >> (1 << (n - 1));
+    }
+    // The length bit by bit, from the top: `at` has the starts of runs as long as found so far.
+    let (mut length, mut at) = (0, u32::MAX);
+    for n in (0..6).rev() {
+        let longer = at & starts[n].checked_shr(length).unwrap_or(0);
+        if longer != 0 {
+            (length, at) = (length + (1 << n), longer);
+        }
+    }
+    length as usize
 }
 
 #[cfg(test)]
