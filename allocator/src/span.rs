@@ -207,15 +207,15 @@ impl Span {
         self.set_state(State::Unused);
     }
 
-    /// Links up to `at_most` more blocks into the free list, before those that are there. False if all are carved
-    /// already.
+    /// Links up to `at_most` more blocks into the free list, before those that are there. Returns how many; 0 if all are
+    /// carved already.
     ///
     /// They are linked in address order, so that a program walks memory upwards.
-    pub fn carve(&self, at_most: usize) -> bool {
+    pub fn carve(&self, at_most: usize) -> usize {
         let carved = self.carved.load(PLAIN) as usize;
         let count = at_most.min(self.capacity() - carved);
         if count == 0 {
-            return false;
+            return 0;
         }
         let size = self.block_size();
         let first = block_at(self.start() + carved * size);
@@ -235,12 +235,13 @@ impl Span {
         unsafe { Block::set_next(block, self.free.load(PLAIN)) };
         self.free.store(first, PLAIN);
         self.carved.store((carved + count) as u32, PLAIN);
-        true
+        count
     }
 
-    /// Lets up to `count` blocks of the free list be popped before the slow path is due again.
+    /// Lets `count` blocks be popped before the slow path is due again; the free list has at least as many.
     pub fn grant(&self, count: usize) {
-        let count = count.min(self.free_blocks()) as i32;
+        debug_assert!(count <= self.free_blocks());
+        let count = count as i32;
         let change = count.wrapping_sub(self.allocs_left());
         self.balance.store(self.balance.load(PLAIN).wrapping_add(change as u32), PLAIN);
         self.allocations.store(self.allocations.load(PLAIN).wrapping_add(change as u64), PLAIN);

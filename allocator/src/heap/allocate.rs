@@ -5,7 +5,7 @@ use tiermem_tiers::Provenance;
 use super::{Heap, TierHeap};
 use crate::geometry::UNIT_SIZE;
 use crate::pool::{Fit, Refusal};
-use crate::size_class::SizeClass;
+use crate::size_class::{BLOCK_SIZE, CLASS_COUNT, SizeClass};
 use crate::span::{Block, Span, State};
 use crate::{arena, tiers};
 
@@ -18,8 +18,18 @@ pub enum Demand {
     Large(usize, usize, Fit),
 }
 
-/// Carving links about this many bytes of blocks at a time, so that a span's memory is touched only as it is used.
-const CARVE_BYTES: usize = 4096;
+/// How many blocks of a class are carved at a time: about 4 KiB of them, so that a span's memory is touched only as it is
+/// used.
+const CARVED_AT_ONCE: [u16; CLASS_COUNT] = {
+    const BYTES: u32 = 4096;
+    let mut counts = [1; CLASS_COUNT];
+    let mut class = 0;
+    while class < CLASS_COUNT && BLOCK_SIZE[class] <= BYTES {
+        counts[class] = (BYTES / BLOCK_SIZE[class]) as u16;
+        class += 1;
+    }
+    counts
+};
 
 impl TierHeap {
     /// Takes a block of `class`, from what the thread has of the tier or from a new span.
@@ -75,12 +85,13 @@ impl TierHeap {
 /// Lets the current span give out more of its blocks. False if it has too few.
 pub(super) fn refill(span: &Span, class: SizeClass) -> bool {
     let few = class.span_capacity() / 16;
-    if span.free_blocks() <= few
-        && !span.carve((CARVE_BYTES / class.block_size()).max(1))
-        && span.free_blocks() < few.max(1)
-    {
-        return false;
+    let mut free = span.free_blocks();
+    if free <= few {
+        free += span.carve(CARVED_AT_ONCE[class.index()].into());
+        if free < few.max(1) {
+            return false;
+        }
     }
-    span.grant(usize::MAX);
+    span.grant(free);
     true
 }

@@ -83,7 +83,7 @@ impl Heap {
                     {
                         span.wake();
                         // However few they are.
-                        span.grant(usize::MAX);
+                        span.grant(span.free_blocks());
                         queue.push_back(span);
                     }
                 }

@@ -56,40 +56,29 @@ impl Lists {
         self.idle_extents
     }
 
-    /// Takes a run of `units` (at most one extent's). Units whose memory is resident still come first, because others
-    /// would add to what the process holds and cost a page fault for each OS page.
+    /// Takes a run of `units` (at most one extent's). A single unit is taken where memory is resident still, because another
+    /// one would add to what the process holds and cost a page fault for each OS page; for longer runs it matters more that
+    /// no run is cut that a longer one would need.
     pub(super) fn take_run(&mut self, units: usize, fit: Fit, tier: TierId) -> Option<Run> {
         let room = if fit == Fit::Roomy { (units * 2).min(UNITS_PER_EXTENT) } else { units };
-        let (index, first) = self
-            .find_dirty(room, tier)
-            .or_else(|| if room > units { self.find_dirty(units, tier) } else { None })
-            .or_else(|| self.find_tightest(room))
-            .or_else(|| self.find_tightest(units))?;
+        let dirty = if units == 1 { self.find_dirty_unit(tier) } else { None };
+        let (index, first) = dirty.or_else(|| self.find_tightest(room)).or_else(|| self.find_tightest(units))?;
         let zeroed = self.take_units(index, mask(first, units));
         Some(Run { start: arena::address_of(index).expose_provenance() + (first << UNIT_SHIFT), zeroed })
     }
 
-    /// A run of dirty units among the extents where some were freed lately, where it leaves the least: the extent, and the
-    /// first unit.
-    fn find_dirty(&self, units: usize, tier: TierId) -> Option<(usize, usize)> {
-        if self.dirty_units < units {
+    /// A dirty unit of the extent where some were freed last: the extent, and which one.
+    fn find_dirty_unit(&self, tier: TierId) -> Option<(usize, usize)> {
+        if self.dirty_units == 0 {
             return None;
         }
-        let mut extents = self.recent.iter().filter_map(|entry| {
+        self.recent.iter().find_map(|entry| {
             let index = entry.checked_sub(1)? as usize;
             let record = arena::extent(index);
             // An extent that the pool has given up may be another pool's by now.
             let dirty = if record.tier.load(PLAIN) == tier.0 + 1 { record.dirty.load(PLAIN) } else { 0 };
-            (dirty != 0).then_some((index, dirty))
-        });
-        if units == 1 {
-            return extents.next().map(|(index, dirty)| (index, dirty.trailing_zeros() as usize));
-        }
-        let runs = extents.filter_map(|(index, dirty)| {
-            let (first, length) = tightest_run(dirty, units)?;
-            Some((length, index, first))
-        });
-        runs.min_by_key(|&(length, ..)| length).map(|(_, index, first)| (index, first))
+            (dirty != 0).then_some((index, dirty.trailing_zeros() as usize))
+        })
     }
 
     /// A run in the extent where it fits tightest.
