@@ -28,7 +28,7 @@ impl Heap {
                 if span.used() == 0 {
                     release(span);
                 } else {
-                    queue.push_back(span);
+                    queue.push_front(span);
                 }
             }
             State::Queued => {

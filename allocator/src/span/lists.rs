@@ -34,6 +34,18 @@ impl SpanQueue {
         self.tail.store(as_ptr(span), PLAIN);
     }
 
+    /// Puts a span that is in no queue first.
+    pub fn push_front(&self, span: &'static Span) {
+        let head = self.head.load(PLAIN);
+        span.next.store(head, PLAIN);
+        span.prev.store(ptr::null_mut(), PLAIN);
+        match record(head) {
+            Some(first) => first.prev.store(as_ptr(span), PLAIN),
+            None => self.tail.store(as_ptr(span), PLAIN),
+        }
+        self.head.store(as_ptr(span), PLAIN);
+    }
+
     /// Takes the first span.
     pub fn pop_front(&self) -> Option<&'static Span> {
         let first = record(self.head.load(PLAIN))?;
