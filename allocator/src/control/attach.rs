@@ -127,6 +127,7 @@ impl Attachment {
         snapshot.sites = sites(segment, snapshot.tiers.len());
         snapshot.profile = ProfileUse {
             interval: word(&header.profile_interval),
+            wanted: word(&header.profile_wanted),
             since_ms: word(&header.profile_since_ms),
             off_ms: word(&header.profile_off_ms),
             lost: word(&header.profile_lost),

@@ -117,6 +117,8 @@ impl SiteUse {
 pub struct ProfileUse {
     /// Mean bytes between two samples now; 0 while nothing is sampled.
     pub interval: u64,
+    /// What a reader asked for last; in force with the next publication.
+    pub wanted: u64,
     /// When sampling began, on the clock of [`Snapshot::uptime_ms`]; 0 if it never did. Blocks from before are not in the
     /// figures.
     pub since_ms: u64,

@@ -216,7 +216,7 @@ pub mod tests {
             },
             SiteUse { frames: vec![0x1404], tiers: vec![used(0.0, 0, 0.0, 0), used(2.0, 4000, 2.0, 4000)], samples: 2 },
         ];
-        let profile = ProfileUse { interval: 512 << 10, since_ms: 3200, off_ms: 0, lost: 0 };
+        let profile = ProfileUse { interval: 512 << 10, wanted: 512 << 10, since_ms: 3200, off_ms: 0, lost: 0 };
         Snapshot {
             pid: 7,
             command: "prog".into(),

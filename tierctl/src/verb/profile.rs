@@ -142,16 +142,18 @@ impl ProfileVerb {
         let Ok(pid) = self.what.parse::<u32>() else { return self.of_file(Path::new(&self.what)) };
         let attachment = segments::attachment_of_pid(pid)?;
         let before = segments::read(&attachment)?;
-        let is_off = before.profile.interval == 0;
-        let wanted = self.interval.unwrap_or(if is_off { sampling::INTERVAL_DEFAULT } else { before.profile.interval });
-        if !is_off && self.seconds.is_none() && wanted == before.profile.interval {
+        // What was asked for last counts: an idle process has not heard it yet.
+        let present = before.profile.wanted;
+        let is_off = present == 0;
+        let wanted = self.interval.unwrap_or(if is_off { sampling::INTERVAL_DEFAULT } else { present });
+        if !is_off && self.seconds.is_none() && wanted == present {
             return Ok(Profile::new(&before, None, modules::of_process(pid)));
         }
         let time = self.seconds.unwrap_or(Duration::from_secs_f64(SECONDS_DEFAULT));
         if is_off {
             eprintln!("tierctl: process {pid} does not sample; sampling it for {} s", time.as_secs_f64());
         }
-        let (now, modules) = watch(&attachment, pid, wanted, before.profile.interval, time)?;
+        let (now, modules) = watch(&attachment, pid, wanted, present, time)?;
         if now.profile.since_ms == 0 {
             let what = format!(
                 "process {pid} has not begun to sample: it does so when it next needs memory, and it did not for {} s",
