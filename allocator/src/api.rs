@@ -9,7 +9,7 @@ use crate::heap::{self, Demand, Heap, tls};
 use crate::pool::Fit;
 use crate::size_class::{ALIGNMENT_MIN, CLASS_MAX, SMALL_MAX, SizeClass};
 use crate::span::{Block, Span, State};
-use crate::{arena, clock, control, errno, large, place, purge, sites, startup};
+use crate::{arena, clock, control, errno, large, place, profile, purge, startup};
 
 /// Largest request that is served at all, bytes: `PTRDIFF_MAX`, as the C standard library has it.
 pub const REQUEST_MAX: usize = isize::MAX as usize;
@@ -64,9 +64,6 @@ pub fn allocate_aligned(size: usize, align: usize) -> *mut u8 {
     allocate_any(size, align)
 }
 
-/// What one slow path stands for at least: the run of blocks that it makes ready, bytes.
-const SLOW_PATH_BYTES: usize = 4096;
-
 fn allocate_any(size: usize, align: usize) -> *mut u8 {
     allocate_fitting(size, align, Fit::Tight)
 }
@@ -98,7 +95,7 @@ fn allocate_unhurried(size: usize, align: usize, fit: Fit) -> *mut u8 {
     };
     let block = place::allocate(heap, demand, size);
     if !block.is_null() {
-        sites::sample(block.addr(), size.max(SLOW_PATH_BYTES));
+        profile::sample_slow_path(block.addr(), size);
     }
     let now = clock::now_ms();
     startup::publish_child_if_due(now);
@@ -191,6 +188,7 @@ unsafe fn free_by_span(at: *mut u8) {
         if span.start() != at.addr() {
             return foreign(at);
         }
+        profile::forget(at.addr());
         large::free(span);
         return purge::start_if_wanted();
     }

@@ -4,6 +4,9 @@
 #![expect(unsafe_code, reason = "an allocator hands out raw memory and keeps its free lists in it")]
 
 // The lock-free parts. Only they are built for loom: its atomics cannot stand in statics or in packed structs.
+#[cfg(loom)]
+#[path = "profile/buckets.rs"]
+pub mod buckets;
 pub mod inbox;
 
 #[cfg(not(loom))]
@@ -42,6 +45,8 @@ mod meta;
 mod place;
 #[cfg(not(loom))]
 mod pool;
+#[cfg(not(loom))]
+pub mod profile;
 #[cfg(not(loom))]
 pub mod purge;
 #[cfg(not(loom))]

@@ -10,6 +10,7 @@ mod events;
 mod exit;
 mod output;
 mod policy_file;
+mod profile;
 mod record;
 mod report;
 mod run;

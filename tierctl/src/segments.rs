@@ -21,17 +21,28 @@ pub type Attach = fn(&Path) -> Result<Reader, Failure>;
 /// # Errors
 /// [`Exit::NoRights`] for another user's segment; [`Exit::Failed`] if it is not ready or of another version.
 pub fn attach(path: &Path) -> Result<Reader, Failure> {
-    let failure = |e: AttachError| {
+    let attachment = open(path)?;
+    let path = path.to_path_buf();
+    Ok(Box::new(move || attachment.read().map_err(|e| Failure::new(Exit::Failed, format!("{}: {e}", path.display())))))
+}
+
+fn open(path: &Path) -> Result<Attachment, Failure> {
+    Attachment::open(path).map_err(|e| {
         let exit = match e {
             AttachError::NotFound => Exit::NotFound,
             AttachError::NoRights => Exit::NoRights,
             _ => Exit::Failed,
         };
         Failure::new(exit, format!("{}: {e}", path.display()))
-    };
-    let attachment = Attachment::open(path).map_err(failure)?;
-    let path = path.to_path_buf();
-    Ok(Box::new(move || attachment.read().map_err(|e| Failure::new(Exit::Failed, format!("{}: {e}", path.display())))))
+    })
+}
+
+/// The present figures in a segment.
+///
+/// # Errors
+/// [`Exit::Failed`] if they change too fast to be read.
+pub fn read(attachment: &Attachment) -> Result<Snapshot, Failure> {
+    attachment.read().map_err(|e| Failure::new(Exit::Failed, e.to_string()))
 }
 
 /// The segment of one process.
@@ -94,6 +105,18 @@ fn run_owner(dir: &Path) -> Option<u32> {
 /// # Errors
 /// [`Exit::NotFound`] if there is no such process or it has no segment; [`Exit::NoRights`] if it is another user's.
 pub fn of_pid(pid: u32) -> Result<Reader, Failure> {
+    attach(&file_of_pid(pid)?)
+}
+
+/// As [`of_pid`], for those that tell the process something.
+///
+/// # Errors
+/// As [`of_pid`].
+pub fn attachment_of_pid(pid: u32) -> Result<Attachment, Failure> {
+    open(&file_of_pid(pid)?)
+}
+
+fn file_of_pid(pid: u32) -> Result<PathBuf, Failure> {
     let Ok(meta) = fs::metadata(format!("/proc/{pid}")) else {
         return Err(Failure::new(
             Exit::NotFound,
@@ -109,7 +132,7 @@ pub fn of_pid(pid: u32) -> Result<Reader, Failure> {
         let what = format!("process {pid} has no control segment: start it with `tierctl run` to watch it");
         return Err(Failure::new(Exit::NotFound, what));
     };
-    attach(&file.path)
+    Ok(file.path)
 }
 
 /// The present figures of a process.

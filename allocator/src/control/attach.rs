@@ -10,7 +10,7 @@ use tiermem_sys::map;
 use tiermem_sys::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
 
 use super::layout::{self, EVENTS, FRAMES, Segment};
-use super::{Event, EventKind, Module, SiteUse, SizeClassUse, Snapshot, TierUse};
+use super::{Event, EventKind, Module, ProfileUse, SiteTierUse, SiteUse, SizeClassUse, Snapshot, TierUse};
 use crate::tiers::TIERS_MAX;
 
 /// Why a segment cannot be read.
@@ -125,8 +125,23 @@ impl Attachment {
         };
         read_consistently(segment, &mut snapshot)?;
         snapshot.sites = sites(segment, snapshot.tiers.len());
+        snapshot.profile = ProfileUse {
+            interval: word(&header.profile_interval),
+            wanted: word(&header.profile_wanted),
+            since_ms: word(&header.profile_since_ms),
+            off_ms: word(&header.profile_off_ms),
+            lost: word(&header.profile_lost),
+        };
         snapshot.rss = resident(snapshot.pid);
         Ok(snapshot)
+    }
+}
+
+impl Attachment {
+    /// Asks the process to sample its heap profile at this interval, bytes; 0 for not at all. It does so at its next
+    /// publication, brought within [its bounds](crate::profile::clamp); [`Snapshot::profile`] shows when.
+    pub fn want_profile(&self, interval: u64) {
+        self.segment().header.profile_wanted.store(interval, Ordering::Relaxed);
     }
 }
 
@@ -223,12 +238,27 @@ fn sites(segment: &Segment, tiers: usize) -> Vec<SiteUse> {
         .filter(|site| word(&site.hash) != 0)
         .map(|site| SiteUse {
             frames: site.frames[..FRAMES].iter().map(word).take_while(|&pc| pc != 0).collect(),
-            bytes: site.bytes[..tiers].iter().map(word).collect(),
+            tiers: site.tiers[..tiers].iter().map(site_tier).collect(),
             samples: word(&site.samples),
         })
         .collect();
-    sites.sort_by_key(|site| std::cmp::Reverse(site.bytes.iter().sum::<u64>()));
+    sites.sort_by_key(|site| std::cmp::Reverse(site.allocated_bytes()));
     sites
+}
+
+/// What was freed is read first: a block that is freed while we read was allocated before, so it cannot count as freed and
+/// not as allocated.
+fn site_tier(record: &layout::SiteTier) -> SiteTierUse {
+    let freed = (word(&record.freed_objects_256ths), word(&record.freed_bytes));
+    // Keeps the order that is spoken of above.
+    fence(Ordering::Acquire);
+    let (objects, bytes) = (word(&record.allocated_objects_256ths), word(&record.allocated_bytes));
+    SiteTierUse {
+        allocated_objects: objects as f64 / 256.0,
+        allocated_bytes: bytes,
+        live_objects: objects.saturating_sub(freed.0) as f64 / 256.0,
+        live_bytes: bytes.saturating_sub(freed.1),
+    }
 }
 
 fn modules(segment: &Segment) -> Vec<Module> {

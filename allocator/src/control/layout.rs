@@ -5,9 +5,9 @@
 //!   4096  TierRecord    × 8     128 B each
 //!   5120  ClassRecord   × 61    200 B each; the last one is the large blocks'
 //!  20480  EventRecord   × 128    40 B each, a ring
-//!  28672  SiteRecord    × 1024  208 B each, a hash table; untouched ones cost no memory
-//! 241664  modules           65536 B of text, one `start end offset path` a line, hexadecimal
-//! 307200  end
+//!  28672  SiteRecord    × 4096  400 B each, a hash table; untouched ones cost no memory
+//! 1667072  modules          65536 B of text, one `start end offset path` a line, hexadecimal
+//! 1732608  end
 //! ```
 //!
 //! Little-endian; the host's word size is 8. Statistics (`TierRecord`, `ClassRecord`, `uptime_ms`) are written between
@@ -22,11 +22,11 @@ use crate::tiers::TIERS_MAX;
 /// `tiermem\0` as a little-endian number.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"tiermem\0");
 /// Version of this layout. Readers refuse others.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Entries of the ring of events.
 pub const EVENTS: usize = 128;
-/// Entries of the table of sites.
-pub const SITES: usize = 1024;
+/// Entries of the table of sites; the last one is for samples whose own site could not be entered.
+pub const SITES: usize = 4096;
 /// Return addresses kept per site.
 pub const FRAMES: usize = 16;
 /// Bytes for the list of modules.
@@ -52,6 +52,16 @@ pub struct Header {
     pub command: [AtomicU8; 64],
     pub policy: [AtomicU8; 1024],
     pub policy_error: [AtomicU8; 1024],
+    /// Mean bytes between two samples of the heap profile; 0 while nothing is sampled.
+    pub profile_interval: AtomicU64,
+    /// What a reader wants it to be; whatever stands here is brought within bounds before it comes into force.
+    pub profile_wanted: AtomicU64,
+    /// When sampling began, on the clock of `uptime_ms`; 0 if it never did.
+    pub profile_since_ms: AtomicU64,
+    /// For how long it was off since, milliseconds, not counting the present pause.
+    pub profile_off_ms: AtomicU64,
+    /// Samples whose blocks are not tracked because too many are: they are missing from the live figures.
+    pub profile_lost: AtomicU64,
 }
 
 /// One tier's figures.
@@ -99,13 +109,22 @@ pub struct EventRecord {
     pub tier: AtomicU32,
 }
 
+/// What one site did in one tier: estimates, from the weights of its samples. What is live is allocated less freed.
+#[repr(C)]
+pub struct SiteTier {
+    pub allocated_objects_256ths: AtomicU64,
+    pub allocated_bytes: AtomicU64,
+    pub freed_objects_256ths: AtomicU64,
+    pub freed_bytes: AtomicU64,
+}
+
 /// One allocation site; valid if `hash` is not 0.
 #[repr(C)]
 pub struct SiteRecord {
     pub hash: AtomicU64,
     pub samples: AtomicU64,
     pub frames: [AtomicU64; FRAMES],
-    pub bytes: [AtomicU64; TIERS_MAX],
+    pub tiers: [SiteTier; TIERS_MAX],
 }
 
 /// The whole segment.
@@ -128,12 +147,12 @@ pub const SIZE: usize = size_of::<Segment>();
 const _: () = assert!(size_of::<TierRecord>() == 128);
 const _: () = assert!(size_of::<ClassRecord>() == 200);
 const _: () = assert!(size_of::<EventRecord>() == 40);
-const _: () = assert!(size_of::<SiteRecord>() == 208);
+const _: () = assert!(size_of::<SiteRecord>() == 400);
 const _: () = assert!(std::mem::offset_of!(Segment, tiers) == 4096);
 const _: () = assert!(std::mem::offset_of!(Segment, events) == 20480);
 const _: () = assert!(std::mem::offset_of!(Segment, sites) == 28672);
-const _: () = assert!(std::mem::offset_of!(Segment, modules) == 241_664);
-const _: () = assert!(SIZE == 307_200);
+const _: () = assert!(std::mem::offset_of!(Segment, modules) == 1_667_072);
+const _: () = assert!(SIZE == 1_732_608);
 
 /// The header's checksum.
 pub fn checksum(pid: u32) -> u32 {
@@ -169,7 +188,8 @@ mod tests {
     #[test]
     fn the_book_shows_this_header() {
         let rows = rows!(Header: magic, version, size, checksum, pid, parent, tier_count, started_unix_s, uptime_ms, sequence,
-            ended, events_total, modules_len, command, policy, policy_error);
+            ended, events_total, modules_len, command, policy, policy_error, profile_interval, profile_wanted,
+            profile_since_ms, profile_off_ms, profile_lost);
         assert_eq!(missing_from_book(rows), [""; 0]);
     }
 
@@ -178,6 +198,13 @@ mod tests {
         let rows = rows!(TierRecord: name, kind, limit, live, committed, committed_max, allocations, frees, returned,
             fallbacks, unavailable, reserved);
         assert_eq!(missing_from_book(rows), [""; 0]);
+    }
+
+    #[test]
+    fn the_book_shows_this_site_record() {
+        let site = rows!(SiteRecord: hash, samples, frames, tiers);
+        let tier = rows!(SiteTier: allocated_objects_256ths, allocated_bytes, freed_objects_256ths, freed_bytes);
+        assert_eq!(missing_from_book([site, tier].concat()), [""; 0]);
     }
 
     #[test]

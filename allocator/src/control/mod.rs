@@ -14,4 +14,4 @@ pub use publish::{
     begin, end, event, is_owed, lock_for_fork, publish, publish_if_due, restart_in_child, segment, set_policy,
     unlock_after_fork,
 };
-pub use snapshot::{Event, EventKind, Module, SiteUse, SizeClassUse, Snapshot, TierUse};
+pub use snapshot::{Event, EventKind, Module, ProfileUse, SiteTierUse, SiteUse, SizeClassUse, Snapshot, TierUse};

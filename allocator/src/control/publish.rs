@@ -6,6 +6,7 @@ use tiermem_sys::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Atom
 use super::EventKind;
 use super::layout::{self, EVENTS, EventRecord, Segment};
 use crate::clock;
+use crate::profile;
 use crate::size_class::{CLASS_COUNT, SizeClass};
 use crate::stats::{self, ClassCount};
 use crate::tiers::{self, TIERS_MAX};
@@ -47,6 +48,7 @@ pub fn begin(memory: &'static Segment, pid: u32, parent: u32, command: &[u8], st
     // Release pairs with the reader's Acquire: who sees the magic sees the header.
     header.magic.store(layout::MAGIC, Ordering::Release);
     SEGMENT.store(std::ptr::from_ref(memory).cast_mut(), Ordering::Release);
+    profile::attach(memory);
 }
 
 /// Says which policy is in force and what was wrong with the one asked for (both may be empty).
@@ -92,6 +94,7 @@ pub fn publish() {
     let Some(segment) = segment() else { return };
     // Whoever finds another thread publishing leaves it to that one.
     let Some(mut scratch) = SCRATCH.try_lock() else { return };
+    profile::obey_wish(segment);
     let started = clock::now_ms();
     NEXT_PUBLISH_MS.store(started + INTERVAL_MS, PLAIN);
     // Before the figures are gathered: what happens meanwhile is owed again.
@@ -260,6 +263,7 @@ pub unsafe fn unlock_after_fork() {
 pub fn restart_in_child() {
     SEGMENT.store(std::ptr::null_mut(), PLAIN);
     OWED.store(false, PLAIN);
+    profile::restart_in_child();
     // SAFETY: called in the child, which has one thread, with the lock taken by `lock_for_fork`.
     unsafe { *RING.as_ptr() = 0 };
     PENDING.iter().flatten().for_each(|pending| pending.fold_until_ms.store(0, PLAIN));

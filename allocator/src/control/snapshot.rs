@@ -29,6 +29,8 @@ pub struct Snapshot {
     pub size_classes: Vec<SizeClassUse>,
     /// Sampled allocation sites, most bytes first.
     pub sites: Vec<SiteUse>,
+    /// What these sites' figures cover.
+    pub profile: ProfileUse,
     /// The latest events, oldest first (older ones may have been overwritten; see `events_total`).
     pub events: Vec<Event>,
     /// How many events there were in all.
@@ -79,15 +81,51 @@ pub struct SizeClassUse {
     pub live_bytes: Vec<u64>,
 }
 
-/// One sampled allocation site.
+/// One sampled allocation site. All figures but `samples` are estimates.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SiteUse {
-    /// Return addresses, innermost first.
+    /// Return addresses, innermost first; none for all the samples whose own site could not be entered.
     pub frames: Vec<u64>,
-    /// Per tier: estimated bytes allocated from this site (samples weighted by their interval).
-    pub bytes: Vec<u64>,
+    /// Per tier, in the order of the tiers.
+    pub tiers: Vec<SiteTierUse>,
     /// Samples taken.
     pub samples: u64,
+}
+
+/// What one site did in one tier since sampling began.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct SiteTierUse {
+    /// Blocks allocated.
+    pub allocated_objects: f64,
+    /// Bytes asked for in them.
+    pub allocated_bytes: u64,
+    /// Of these blocks, the ones that the program holds.
+    pub live_objects: f64,
+    /// Bytes asked for in those.
+    pub live_bytes: u64,
+}
+
+impl SiteUse {
+    /// Bytes allocated, over all tiers.
+    pub fn allocated_bytes(&self) -> u64 {
+        self.tiers.iter().map(|tier| tier.allocated_bytes).sum()
+    }
+}
+
+/// What the sites' figures cover.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProfileUse {
+    /// Mean bytes between two samples now; 0 while nothing is sampled.
+    pub interval: u64,
+    /// What a reader asked for last; in force with the next publication.
+    pub wanted: u64,
+    /// When sampling began, on the clock of [`Snapshot::uptime_ms`]; 0 if it never did. Blocks from before are not in the
+    /// figures.
+    pub since_ms: u64,
+    /// For how long it was off since then, milliseconds, not counting the present pause.
+    pub off_ms: u64,
+    /// Samples that are missing from the live figures, because too many blocks were tracked.
+    pub lost: u64,
 }
 
 /// Something that the user should know happened.

@@ -1,25 +1,19 @@
-//! Allocation sites: sampled for reports, and looked up for site rules. Both walk the stack, which costs about a
-//! microsecond, and so happen only on the slow path.
+//! Allocation sites: the call stack at an allocation, and the rules that name sites. Walking the stack costs about a
+//! microsecond, so it happens only on the slow path.
 
 mod resolve;
 
 use tiermem_placement::{SiteRules, TierIndex};
-use tiermem_sys::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU64, Ordering};
+use tiermem_sys::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use tiermem_sys::unwind;
 
-use crate::control::layout::{FRAMES, SITES, SiteRecord};
+use crate::control;
+use crate::control::layout::FRAMES;
 use crate::heap::tls;
-use crate::{api, control};
 use resolve::Resolved;
-
-/// One sample stands for this many bytes taken from spans, large blocks or new runs of blocks.
-pub const INTERVAL_BYTES: i64 = 256 << 10;
 
 /// Frames of the allocator itself that are looked through before the program's.
 const OWN_FRAMES_MAX: usize = 12;
-
-static SAMPLING: AtomicBool = AtomicBool::new(false);
-static CREDIT: AtomicI64 = AtomicI64::new(INTERVAL_BYTES);
 
 /// The code of this library: its frames are not the program's. Zero where it is linked into the program.
 static OWN_START: AtomicU64 = AtomicU64::new(0);
@@ -33,11 +27,6 @@ static RESOLVED: AtomicPtr<Resolved> = AtomicPtr::new(std::ptr::null_mut());
 pub fn set_own_range(start: usize, end: usize) {
     OWN_START.store(start as u64, Ordering::Relaxed);
     OWN_END.store(end as u64, Ordering::Relaxed);
-}
-
-/// Starts sampling, if somebody watches.
-pub fn begin(watched: bool) {
-    SAMPLING.store(watched, Ordering::Relaxed);
 }
 
 /// Puts site rules in force. May allocate.
@@ -63,7 +52,7 @@ fn resolve_again() {
 }
 
 /// The program's return addresses, innermost first.
-fn walk(frames: &mut [usize; FRAMES]) -> usize {
+pub fn walk(frames: &mut [usize; FRAMES]) -> usize {
     let mut all = [0; FRAMES + OWN_FRAMES_MAX];
     let count = unwind::walk(&mut all);
     let (start, end) = (OWN_START.load(Ordering::Relaxed) as usize, OWN_END.load(Ordering::Relaxed) as usize);
@@ -74,7 +63,7 @@ fn walk(frames: &mut [usize; FRAMES]) -> usize {
 }
 
 /// Runs `body` unless this thread is in it already: the unwinder or the resolver may allocate.
-fn once_per_thread<R>(body: impl FnOnce() -> Option<R>) -> Option<R> {
+pub fn once_per_thread<R>(body: impl FnOnce() -> Option<R>) -> Option<R> {
     let heap = tls::attached()?;
     if heap.in_site_code.replace(true) {
         return None;
@@ -82,51 +71,6 @@ fn once_per_thread<R>(body: impl FnOnce() -> Option<R>) -> Option<R> {
     let result = body();
     heap.in_site_code.set(false);
     result
-}
-
-/// Notes where the program allocates, once per [`INTERVAL_BYTES`]. `bytes` is what this slow path took.
-pub fn sample(block: usize, bytes: usize) {
-    if !SAMPLING.load(Ordering::Relaxed) {
-        return;
-    }
-    let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-    // Relaxed: a statistic; only one thread sees it fall below zero.
-    let before = CREDIT.fetch_sub(bytes, Ordering::Relaxed);
-    if before > 0 && before - bytes <= 0 {
-        CREDIT.store(INTERVAL_BYTES, Ordering::Relaxed);
-        let weight = INTERVAL_BYTES.max(bytes) as u64;
-        once_per_thread(|| record(block, weight));
-    }
-}
-
-fn record(block: usize, weight: u64) -> Option<()> {
-    let segment = control::segment()?;
-    let tier = api::tier_of(std::ptr::with_exposed_provenance(block))?;
-    let mut frames = [0; FRAMES];
-    let count = walk(&mut frames);
-    let hash = hash(&frames[..count]);
-    let entry = find(&segment.sites, hash)?;
-    for (slot, pc) in entry.frames.iter().zip(frames) {
-        slot.store(pc as u64, Ordering::Relaxed);
-    }
-    entry.samples.fetch_add(1, Ordering::Relaxed);
-    entry.bytes.get(usize::from(tier))?.fetch_add(weight, Ordering::Relaxed);
-    Some(())
-}
-
-/// The entry of this hash, made if there is room near its place.
-fn find(table: &[SiteRecord; SITES], hash: u64) -> Option<&SiteRecord> {
-    const PROBES: usize = 64;
-    (0..PROBES).map(|i| &table[(hash as usize).wrapping_add(i) % SITES]).find(|entry| {
-        let claimed = entry.hash.compare_exchange(0, hash, Ordering::AcqRel, Ordering::Acquire);
-        claimed.is_ok() || claimed == Err(hash)
-    })
-}
-
-/// FNV-1a over the addresses; never 0.
-fn hash(frames: &[usize]) -> u64 {
-    let bytes = frames.iter().flat_map(|pc| pc.to_le_bytes());
-    bytes.fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)) | 1
 }
 
 /// The tier that a site rule gives to the allocation of `size` bytes under way.
@@ -151,10 +95,11 @@ pub fn rule_for(size: u64) -> Option<TierIndex> {
 
 /// Writes the list of the program's modules into the segment, for whoever names the sites' addresses. May allocate.
 pub fn record_modules() {
-    if !SAMPLING.load(Ordering::Relaxed) {
+    let Some(segment) = control::segment() else { return };
+    // Relaxed: a setting.
+    if segment.header.profile_since_ms.load(Ordering::Relaxed) == 0 {
         return;
     }
-    let Some(segment) = control::segment() else { return };
     let mut text = String::new();
     for module in resolve::modules() {
         use std::fmt::Write as _;

@@ -7,10 +7,10 @@ use tiermem_placement::Policy;
 use tiermem_sys::sync::atomic::Ordering;
 use tiermem_tiers::{Addressable, Bytes, TierId, TierKind, TierName, TierSpec, provider};
 
-use super::{HUGE_VARIABLE, LIMITS_VARIABLE, POLICY_VARIABLE, TIERS_VARIABLE};
+use super::{CONTROL_VARIABLE, HUGE_VARIABLE, LIMITS_VARIABLE, POLICY_VARIABLE, PROFILE_VARIABLE, TIERS_VARIABLE};
 use crate::control::{self, EventKind};
 use crate::pool::huge::{self, HugePages};
-use crate::{place, purge, sites, tiers};
+use crate::{place, profile, purge, sites, tiers};
 
 /// What came of it.
 #[derive(Default)]
@@ -82,6 +82,26 @@ fn huge_pages(outcome: &mut Outcome) {
         None => outcome.complain(format_args!(
             "{HUGE_VARIABLE}: `{text}` is none of auto, never, always, hugetlb; it stays on auto"
         )),
+    }
+}
+
+/// The interval of the heap profile, bytes; 0 for none. Without a word about it, watched processes are sampled.
+pub fn profile_interval(outcome: &mut Outcome) -> u64 {
+    let default = if std::env::var_os(CONTROL_VARIABLE).is_some() { profile::INTERVAL_DEFAULT } else { 0 };
+    let Some(text) = variable(PROFILE_VARIABLE) else { return default };
+    if text == "off" {
+        return 0;
+    }
+    match Bytes::parse(&text) {
+        Ok(Bytes(interval)) if interval == profile::clamp(interval) => interval,
+        _ => {
+            outcome.complain(format_args!(
+                "{PROFILE_VARIABLE}: `{text}` is neither `off` nor a size of {} to {}",
+                Bytes(profile::INTERVAL_MIN),
+                Bytes(profile::INTERVAL_MAX)
+            ));
+            default
+        }
     }
 }
 

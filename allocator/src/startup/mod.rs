@@ -11,7 +11,7 @@ use tiermem_sys::map::{self, Advice};
 use tiermem_sys::sync::atomic::{AtomicBool, Ordering};
 
 use crate::control::{self, EventKind};
-use crate::sites;
+use crate::{profile, sites};
 
 pub use channel::{expect_child, lock_for_fork, publish_child_if_due, unlock_after_fork};
 
@@ -24,8 +24,10 @@ pub const LIMITS_VARIABLE: &str = "TIERMEM_LIMITS";
 /// When extents of DRAM are backed by huge OS pages: `auto`, `never`, `always` or `hugetlb`.
 pub const HUGE_VARIABLE: &str = "TIERMEM_HUGE";
 /// Directory for the control segment, instead of `/dev/shm/tiermem-UID`. The segment then outlives the process, for
-/// whoever made the directory; and allocation sites are sampled.
+/// whoever made the directory; and the heap profile is sampled unless [`PROFILE_VARIABLE`] says otherwise.
 pub const CONTROL_VARIABLE: &str = "TIERMEM_CONTROL_DIR";
+/// Mean distance between two samples of the heap profile, as a size: `512K`; `off` for no profile.
+pub const PROFILE_VARIABLE: &str = "TIERMEM_PROFILE";
 
 /// Set once the user has been told what is wrong with the settings.
 const TOLD_VARIABLE: &str = "TIERMEM_TOLD";
@@ -42,13 +44,12 @@ pub fn start() {
     if STARTED.swap(true, Ordering::AcqRel) {
         return;
     }
-    let watched = std::env::var_os(CONTROL_VARIABLE).is_some();
     channel::open();
     control::event(EventKind::Started, None, 0);
-    let outcome = configure::from_environment();
+    let mut outcome = configure::from_environment();
+    profile::begin(configure::profile_interval(&mut outcome));
     tell(&outcome.complaints);
     control::set_policy(&outcome.policy_path, &outcome.complaints.join("\n"));
-    sites::begin(watched);
     control::publish();
 }
 

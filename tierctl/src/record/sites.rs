@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use tiermem::control::SiteTierUse;
+
 use super::Recorded;
 use crate::symbols::{Frame, Symboliser};
 
@@ -15,10 +17,36 @@ pub struct Site {
     pub stack: Vec<Frame>,
     /// Index in `stack` of the first call that is not a mere wrapper of malloc (`operator new`, `strdup`, `xmalloc`).
     pub caller: usize,
-    /// Estimated bytes allocated, in the order of [`super::tier_totals`].
-    pub bytes: Vec<u64>,
-    /// Samples that the estimate rests on.
+    /// What it did in each tier, estimated, in the order of [`super::tier_totals`].
+    pub tiers: Vec<SiteTierUse>,
+    /// Samples that the estimates rest on.
     pub samples: u64,
+}
+
+impl Site {
+    /// Bytes allocated in this tier.
+    pub fn allocated(&self, tier: usize) -> u64 {
+        self.tiers.get(tier).map_or(0, |t| t.allocated_bytes)
+    }
+
+    /// Bytes of these that are live.
+    pub fn live(&self, tier: usize) -> u64 {
+        self.tiers.get(tier).map_or(0, |t| t.live_bytes)
+    }
+}
+
+/// Adds one site's figures in a tier to another's.
+pub fn add(into: &mut SiteTierUse, more: &SiteTierUse) {
+    into.allocated_objects += more.allocated_objects;
+    into.allocated_bytes += more.allocated_bytes;
+    into.live_objects += more.live_objects;
+    into.live_bytes += more.live_bytes;
+}
+
+/// One standard error of an estimate of `objects` blocks, of its size. Each of `n` samples stands for `w` blocks with a variance
+/// of `w (w − 1)` (Horvitz and Thompson), so that of a sum of equal ones is √((1 − 1/w) / n).
+pub fn relative_error(samples: f64, objects: f64) -> f64 {
+    if samples <= 0.0 { 1.0 } else { ((1.0 - samples / objects.max(samples)) / samples).sqrt().min(1.0) }
 }
 
 /// Names and adds up the sites. Reads the symbol tables of the programs and libraries.
@@ -29,17 +57,17 @@ pub fn gather(recorded: &Recorded, tiers: &[&str]) -> Vec<Site> {
         for site in &snapshot.sites {
             let frames = site.frames.iter().map(|&address| symboliser.frame(address, &snapshot.modules));
             let stack = without_allocator(frames.collect());
-            let caller = stack.iter().position(|f| !is_wrapper(f)).unwrap_or(0);
+            let caller = caller(&stack);
             let total = merged.entry(stack.clone()).or_insert_with(|| Site {
                 stack,
                 caller,
-                bytes: vec![0; tiers.len()],
+                tiers: vec![SiteTierUse::default(); tiers.len()],
                 samples: 0,
             });
             total.samples += site.samples;
-            for (tier, bytes) in snapshot.tiers.iter().zip(&site.bytes) {
+            for (tier, figures) in snapshot.tiers.iter().zip(&site.tiers) {
                 if let Some(index) = tiers.iter().position(|name| *name == tier.name) {
-                    total.bytes[index] += bytes;
+                    add(&mut total.tiers[index], figures);
                 }
             }
         }
@@ -48,15 +76,21 @@ pub fn gather(recorded: &Recorded, tiers: &[&str]) -> Vec<Site> {
     // The stack breaks ties, so that the same run gives the same page.
     sites.sort_by_cached_key(|s| {
         let stack: Vec<String> = s.stack.iter().map(Frame::to_string).collect();
-        (std::cmp::Reverse(s.bytes.iter().sum::<u64>()), stack)
+        (std::cmp::Reverse(s.tiers.iter().map(|t| t.allocated_bytes).sum::<u64>()), stack)
     });
     sites.truncate(SITES_MAX);
     sites
 }
 
-fn without_allocator(frames: Vec<Frame>) -> Vec<Frame> {
+/// The calls of a stack without those inside the allocator.
+pub fn without_allocator(frames: Vec<Frame>) -> Vec<Frame> {
     let inside = frames.iter().take_while(|f| f.module.starts_with("libtiermem")).count();
     if inside == frames.len() { frames } else { frames.into_iter().skip(inside).collect() }
+}
+
+/// Index of the first call of a stack that is not a mere wrapper of malloc.
+pub fn caller(stack: &[Frame]) -> usize {
+    stack.iter().position(|f| !is_wrapper(f)).unwrap_or(0)
 }
 
 /// Whether a call says nothing about who wanted the memory: most programs wrap malloc in something called `…alloc…`.
@@ -78,11 +112,13 @@ mod tests {
     use super::{gather, is_wrapper};
     use crate::record::{ProcessRecord, Recorded};
     use crate::symbols::Frame;
-    use tiermem::control::{Module, SiteUse, Snapshot, TierUse};
+    use tiermem::control::{Module, SiteTierUse, SiteUse, Snapshot, TierUse};
 
     fn process(base: u64, tiers: &[&str], bytes: &[u64]) -> ProcessRecord {
         let module = |start: u64, path: &str| Module { start, end: start + 0x1000, file_offset: 0, path: path.into() };
-        let site = SiteUse { frames: vec![base + 0x8010, base + 0x111], bytes: bytes.to_vec(), samples: 2 };
+        let used = |&bytes: &u64| SiteTierUse { allocated_bytes: bytes, live_bytes: 1, ..SiteTierUse::default() };
+        let figures = bytes.iter().map(used).collect();
+        let site = SiteUse { frames: vec![base + 0x8010, base + 0x111], tiers: figures, samples: 2 };
         let tiers = tiers.iter().map(|&name| TierUse { name: name.into(), ..TierUse::default() }).collect();
         let modules = vec![module(base, "/gone/prog"), module(base + 0x8000, "/gone/libtiermem.so")];
         let snapshot = Snapshot { pid: 1, tiers, sites: vec![site], modules, ..Snapshot::default() };
@@ -96,7 +132,8 @@ mod tests {
         let recorded = Recorded { processes, ..Recorded::default() };
         let sites = gather(&recorded, &["dram", "slow"]);
         assert_eq!(sites.len(), 1);
-        assert_eq!((sites[0].bytes.as_slice(), sites[0].samples), ([17, 6].as_slice(), 4));
+        assert_eq!([0, 1].map(|tier| (sites[0].allocated(tier), sites[0].live(tier))), [(17, 2), (6, 2)]);
+        assert_eq!(sites[0].samples, 4);
         assert_eq!(sites[0].stack.len(), 1, "the allocator's own frame is left out");
         assert_eq!(sites[0].stack[0].to_string(), "prog+0x111");
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tiermem::control::{Event, EventKind, SizeClassUse, Snapshot, TierUse};
+use tiermem::control::{Event, EventKind, SiteTierUse, SizeClassUse, Snapshot, TierUse};
 
 use crate::record::kernel::{Counts, Residence, TierResidence};
 use crate::record::sites::Site;
@@ -56,7 +56,13 @@ fn site(calls: &[(&str, u64, &str)], caller: usize, bytes: &[u64], samples: u64)
         offset,
         module: module.to_owned(),
     };
-    Site { stack: calls.iter().map(frame).collect(), caller, bytes: bytes.to_vec(), samples }
+    let figures = |&bytes: &u64| SiteTierUse {
+        allocated_objects: bytes as f64 / 64.0,
+        allocated_bytes: bytes,
+        live_objects: bytes as f64 / 128.0,
+        live_bytes: bytes / 2,
+    };
+    Site { stack: calls.iter().map(frame).collect(), caller, tiers: bytes.iter().map(figures).collect(), samples }
 }
 
 fn sites() -> Vec<Site> {

@@ -102,8 +102,8 @@ fn method(view: &View<'_>) -> String {
             .to_owned(),
     );
     notes.push(
-        "<b>Sites</b> are sampled: a site’s bytes are its samples, weighted by their distance. ± is one standard error \
-         (1/√samples); about one figure in three is further off than that. Names come from the symbol tables of the \
+        "<b>Sites</b> are sampled, a block the likelier the larger it is, and weighted accordingly. ± is one standard error \
+         of the bytes allocated; about one figure in three is further off than that. Names come from the symbol tables of the \
          programs and libraries."
             .to_owned(),
     );

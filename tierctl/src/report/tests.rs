@@ -115,4 +115,5 @@ fn estimates_show_their_error() {
     // 620 samples, 288 of 319 MiB on the slow tier: 1/√560 is 4 %.
     assert!(page.contains("±4 %"), "the largest site");
     assert!(page.contains("±100 %"), "a site with one sample");
+    assert!(page.contains("· 144 MiB live"), "half of the largest site");
 }

@@ -6,6 +6,7 @@ mod list;
 mod man;
 mod policy;
 mod probe;
+mod profile;
 mod ps;
 mod run;
 mod stat;
@@ -23,6 +24,7 @@ pub enum Verb {
     Run(run::Run),
     Ps(ps::Ps),
     Stat(stat::Stat),
+    Profile(profile::ProfileVerb),
     Policy(policy::PolicyVerb),
     Completions(completions::Completions),
     Man(man::Man),
@@ -40,6 +42,7 @@ impl Verb {
             Self::Run(verb) => verb.execute(output),
             Self::Ps(verb) => verb.execute(output),
             Self::Stat(verb) => verb.execute(output),
+            Self::Profile(verb) => verb.execute(output),
             Self::Policy(verb) => verb.execute(output),
             Self::Completions(verb) => verb.execute(output),
             Self::Man(verb) => verb.execute(output),
