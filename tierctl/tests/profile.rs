@@ -173,7 +173,7 @@ fn python_reads_the_pprof_file() {
     let of = |kind: &str| large.iter().map(|line| value(line, kind)).sum::<f64>();
     assert_near(of("alloc_space"), LARGE);
     assert_near(of("inuse_space"), (LARGE.0 / 2.0, LARGE.1));
-    assert_eq!((of("alloc_objects") - LARGE.0).abs() <= 1.0, true, "{text}");
+    assert!((of("alloc_objects") - LARGE.0).abs() <= 1.0, "{text}");
     assert!(text.lines().all(|line| line.starts_with("tier=dram ") || line.starts_with("tier=slow ")), "{text}");
     assert!(large.iter().any(|line| line.starts_with("tier=slow")), "it does not fit into 32 MiB of DRAM: {text}");
 }
