@@ -15,11 +15,16 @@ const ALIGN: usize = 16;
 const BATCH: usize = 1000;
 const LIVE: usize = 100_000;
 
-/// A heap under test: how to allocate `size` bytes, and how to free them.
+/// What a string grows through when bytes are pushed to it.
+const GROWTH_BYTES: [usize; 8] = [8, 16, 32, 64, 128, 256, 512, 1024];
+
+/// A heap under test: how to allocate `size` bytes, how to free them, and how to change their size.
 struct Heap {
     name: &'static str,
     allocate: fn(usize) -> *mut u8,
+    zeroed: fn(usize) -> *mut u8,
     free: fn(*mut u8, usize),
+    resize: fn(*mut u8, usize, usize) -> *mut u8,
 }
 
 const HEAPS: [Heap; 2] = [
@@ -27,15 +32,23 @@ const HEAPS: [Heap; 2] = [
         name: "tiermem",
         // SAFETY: sizes in these benchmarks are never zero.
         allocate: |size| unsafe { TierMem.alloc(layout(size)) },
+        // SAFETY: sizes in these benchmarks are never zero.
+        zeroed: |size| unsafe { TierMem.alloc_zeroed(layout(size)) },
         // SAFETY: every benchmark frees what it allocated here, once, with the same size.
         free: |block, size| unsafe { TierMem.dealloc(block, layout(size)) },
+        // SAFETY: every benchmark resizes what it allocated here, with the size that it has, to one that is not zero.
+        resize: |block, old, new| unsafe { TierMem.realloc(block, layout(old), new) },
     },
     Heap {
         name: "system",
         // SAFETY: sizes in these benchmarks are never zero.
         allocate: |size| unsafe { System.alloc(layout(size)) },
+        // SAFETY: sizes in these benchmarks are never zero.
+        zeroed: |size| unsafe { System.alloc_zeroed(layout(size)) },
         // SAFETY: every benchmark frees what it allocated here, once, with the same size.
         free: |block, size| unsafe { System.dealloc(block, layout(size)) },
+        // SAFETY: every benchmark resizes what it allocated here, with the size that it has, to one that is not zero.
+        resize: |block, old, new| unsafe { System.realloc(block, layout(old), new) },
     },
 ];
 
@@ -52,6 +65,34 @@ fn pair(criterion: &mut Criterion) {
                 bencher.iter(|| (heap.free)(black_box((heap.allocate)(black_box(*size))), *size));
             });
         }
+    }
+}
+
+/// One block of zeros allocated and freed at once.
+fn zeroed(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("zeroed");
+    for heap in &HEAPS {
+        for size in [64, 1024, 65_536] {
+            group.bench_with_input(BenchmarkId::new(heap.name, size), &size, |bencher, size| {
+                bencher.iter(|| (heap.free)(black_box((heap.zeroed)(black_box(*size))), *size));
+            });
+        }
+    }
+}
+
+/// One block that grows from 8 bytes to 1 KiB, doubling.
+fn grow(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("grow");
+    for heap in &HEAPS {
+        group.bench_function(heap.name, |bencher| {
+            bencher.iter(|| {
+                let mut block = (heap.allocate)(GROWTH_BYTES[0]);
+                for step in GROWTH_BYTES.windows(2) {
+                    block = black_box((heap.resize)(block, step[0], step[1]));
+                }
+                (heap.free)(block, GROWTH_BYTES[GROWTH_BYTES.len() - 1]);
+            });
+        });
     }
 }
 
@@ -95,5 +136,5 @@ fn churn(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, pair, batch, churn);
+criterion_group!(benches, pair, zeroed, grow, batch, churn);
 criterion_main!(benches);

@@ -40,16 +40,20 @@ pub fn run(workspace: &Workspace, options: &Bench) -> Result<bool> {
         Some("allocators" | "instructions" | "huge") => offer_mimalloc(workspace),
         _ => {}
     }
-    runner(workspace)?.args(&options.arguments).status().while_doing("tiermem-bench").map(|status| status.success())
-}
-
-/// The measuring program, built; it builds what it preloads.
-pub fn runner(workspace: &Workspace) -> Result<Command> {
-    let mut cargo = workspace.cargo(["build", "--release", "--package", "tiermem-benches"]);
-    if !cargo.status().while_doing("cargo build")?.success() {
+    if !build(workspace).status().while_doing("cargo build")?.success() {
         return Err(Failure::new("the build failed"));
     }
-    Ok(workspace.command(workspace.target("release/tiermem-bench")))
+    runner(workspace).args(&options.arguments).status().while_doing("tiermem-bench").map(|status| status.success())
+}
+
+/// Builds the measuring program, which builds what it preloads.
+pub fn build(workspace: &Workspace) -> Command {
+    workspace.cargo(["build", "--release", "--package", "tiermem-benches"])
+}
+
+/// The measuring program.
+pub fn runner(workspace: &Workspace) -> Command {
+    workspace.command(workspace.target("release/tiermem-bench"))
 }
 
 /// Installs mimalloc's wheel. Without it the runner says that this column is left out.

@@ -103,12 +103,13 @@ impl Place {
 
     /// Builds and finds those of `party` that `shared` asks for.
     fn field(&self, shared: &Shared, party: Party) -> Result<Field, Box<dyn Error>> {
-        let failed = if shared.no_build { Vec::new() } else { rivals::build(&self.folders, party, &shared.only) };
+        // What failed to build must not be measured as it was built some time before.
+        let failed = if shared.no_build { Vec::new() } else { rivals::build(&self.folders, party, &shared.only)? };
         let mut field = rivals::find(&self.folders, &self.second_tier(), party);
+        field.replace_failed(failed);
         field.keep(&shared.only)?;
         field.check_ours(&self.workload);
         field.rivals.extend(shared.rival.iter().cloned());
-        field.absent.extend(failed);
         for absent in &field.absent {
             eprintln!("SKIP {}: {}", absent.name, absent.why);
         }

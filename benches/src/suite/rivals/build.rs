@@ -42,18 +42,19 @@ impl Crate {
     }
 }
 
-/// Builds the workload program, our library, and those rivals of `party` that `only` names; an empty list names all.
-/// What failed.
-pub fn build(folders: &Folders, party: Party, only: &[String]) -> Vec<Absent> {
+/// Builds the workload program, our library, and those rivals of `party` that `only` names; an empty list names all. The
+/// rivals whose builds failed; a failure of our own is an error.
+pub fn build(folders: &Folders, party: Party, only: &[String]) -> Result<Vec<Absent>, String> {
     let target = folders.release.parent().unwrap_or(Path::new("."));
-    let ours = ["tiermem-benches", "tiermem-preload"].into_iter().filter_map(|package| {
-        let why = cargo(Path::new(env!("CARGO_MANIFEST_DIR")), target, package, None)?;
-        Some(Absent { name: package.into(), why })
-    });
+    for package in ["tiermem-benches", "tiermem-preload"] {
+        if let Some(why) = cargo(Path::new(env!("CARGO_MANIFEST_DIR")), target, package, None) {
+            return Err(why);
+        }
+    }
     let wanted = |rival: &&Crate| {
         rival.parties.contains(&party) && (only.is_empty() || only.iter().any(|name| name == rival.name))
     };
-    ours.chain(CRATES.iter().filter(wanted).filter_map(|rival| rival.build(folders))).collect()
+    Ok(CRATES.iter().filter(wanted).filter_map(|rival| rival.build(folders)).collect())
 }
 
 /// Why the build of `package` in `folder` failed, if it did.

@@ -143,6 +143,14 @@ impl Field {
         }
     }
 
+    /// Leaves out those of `failed`, whose libraries, if there are any, are of an earlier build.
+    pub fn replace_failed(&mut self, failed: Vec<Absent>) {
+        let is_failed = |name: &str| failed.iter().any(|absent| absent.name == name);
+        self.rivals.retain(|rival| !is_failed(&rival.name));
+        self.absent.retain(|absent| !is_failed(&absent.name));
+        self.absent.extend(failed);
+    }
+
     /// Keeps those named in `only`; an empty list keeps all. A name that nobody has is an error.
     pub fn keep(&mut self, only: &[String]) -> Result<(), String> {
         let known = |name: &String| {
@@ -183,5 +191,13 @@ mod tests {
         assert!(field.keep(&["glibcc".into()]).unwrap_err().contains("glibc"));
         field.keep(&["gone".into()]).expect("absent ones are known");
         assert!(field.rivals.is_empty() && field.absent.len() == 1);
+    }
+
+    #[test]
+    fn a_rival_that_failed_to_build_is_not_measured_as_it_was_before() {
+        let mut field = Field::default();
+        field.add("old", "", Some("/".into()), "");
+        field.replace_failed(vec![Absent { name: "old".into(), why: "the build failed".into() }]);
+        assert!(field.rivals.is_empty() && field.absent[0].why == "the build failed");
     }
 }
