@@ -5,7 +5,7 @@ use std::cell::UnsafeCell;
 
 use tiermem_sys::map::{self, Placement};
 use tiermem_sys::sync::atomic::{AtomicBool, Ordering};
-use tiermem_tiers::{Addressable, Bytes, Error, ErrorKind, Extent, Provenance};
+use tiermem_tiers::{Addressable, Bytes, Error, ErrorKind, Extent, ForkPlan, Provenance};
 
 use crate::arena::Claim;
 use crate::control::{self, EventKind};
@@ -71,12 +71,14 @@ impl Backing {
     /// As the provider says.
     pub fn reserve(&self, claim: Claim, len: Bytes, why: Provenance) -> Result<Reserved, Error> {
         match self.provider() {
-            Some(provider) => {
+            // A file mapped now would be shared with the child for good; what was mapped before has become
+            // copy-on-write. So a fork handler gets what that would amount to: anonymous memory.
+            Some(provider) if provider.fork_plan() == ForkPlan::Inherent || !crate::fork::is_under_way() => {
                 // SAFETY: the place is a reservation that the arena owns, or is claimed exclusively.
                 let extent = unsafe { provider.reserve_at(claim.at, len, claim.exclusive, why) }?;
                 Ok(Reserved { offset: extent.offset(), huge: false })
             }
-            None => {
+            _ => {
                 let placement = if claim.exclusive { Placement::Exclusive } else { Placement::Replace };
                 if huge::mode() == HugePages::Reserved {
                     // SAFETY: as above. A reservation stays what it was if this fails.

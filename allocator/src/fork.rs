@@ -5,7 +5,7 @@
 use std::cell::UnsafeCell;
 
 use tiermem_sys::gate::{self, Gate};
-use tiermem_sys::sync::atomic::{AtomicBool, Ordering};
+use tiermem_sys::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tiermem_sys::{process, thread};
 use tiermem_tiers::{Addressable, Extent, ForkPlan};
 
@@ -14,8 +14,9 @@ use crate::{arena, heap, meta, purge, startup, tiers};
 
 /// Has the functions below run around every fork. Called again, does nothing.
 ///
-/// Called with the first heap: the handlers that were registered first are the last to run before a fork, so those of
-/// the program and its libraries may still allocate.
+/// Called with the first heap: the handlers that were registered first are the last to run before a fork, so nearly all of
+/// the program's and its libraries' run while no lock is held. Those of a library that registered before the first block
+/// was allocated run while this thread has every lock, and may allocate nevertheless: see [`is_under_way`].
 pub fn register() {
     static REGISTERED: AtomicBool = AtomicBool::new(false);
     // Relaxed: once only; no data hangs on it.
@@ -38,6 +39,18 @@ struct Shared(UnsafeCell<UnderWay>);
 // SAFETY: used only by `prepare` and, in the same thread or its copy, by `parent`/`child` before they let the locks go.
 unsafe impl Sync for Shared {}
 static UNDER_WAY: Shared = Shared(UnsafeCell::new(UnderWay { converted: 0, gate: None }));
+
+/// The thread that has every lock, around its fork; 0 for none.
+static FORKING: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether this thread is between [`prepare`] and [`parent`] or [`child`]: somebody else's fork handler runs in it. It may
+/// take each lock again (see `sync::Lock`), but gets nothing from providers that share memory with the child, and gives
+/// nothing back to them: what they have has been made ready for the fork.
+pub fn is_under_way() -> bool {
+    // Relaxed: a thread looks for itself.
+    let forking = FORKING.load(Ordering::Relaxed);
+    forking != 0 && forking == thread::current()
+}
 
 extern "C" fn prepare() {
     // The order in which the allocator takes locks: segment's place, purger, registry, statistics, pools by number,
@@ -68,6 +81,8 @@ extern "C" fn prepare() {
     let gate = if left { Gate::new().ok() } else { None };
     // SAFETY: see `Shared`.
     unsafe { *UNDER_WAY.0.get() = UnderWay { converted, gate } };
+    // Relaxed: read by this thread and its copy only.
+    FORKING.store(thread::current(), Ordering::Relaxed);
 }
 
 /// Calls `visit` with each extent of a provider that is not plain anonymous memory, and the extent's mark for
@@ -139,6 +154,7 @@ fn under_way() -> UnderWay {
 }
 
 extern "C" fn parent() {
+    FORKING.store(0, Ordering::Relaxed);
     tell_providers(false);
     let UnderWay { converted, gate } = under_way();
     if let Some(gate) = gate {
@@ -151,6 +167,7 @@ extern "C" fn parent() {
 }
 
 extern "C" fn child() {
+    FORKING.store(0, Ordering::Relaxed);
     tell_providers(true);
     copy_in_child();
     if let Some(gate) = under_way().gate {

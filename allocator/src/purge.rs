@@ -156,6 +156,9 @@ pub fn purge_now() -> u64 {
         heap.collect();
         heap.trim();
     }
+    if crate::fork::is_under_way() {
+        return 0;
+    }
     purge_before(u32::MAX, u32::MAX)
 }
 

@@ -22,7 +22,7 @@ pub fn spin_hint() {
 mod lock {
     use std::cell::UnsafeCell;
     use std::ops::{Deref, DerefMut};
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
     const FREE: u32 = 0;
     const HELD: u32 = 1;
@@ -33,9 +33,14 @@ mod lock {
     ///
     /// Unlike `std::sync::Mutex` it has no poison, can be taken in one function and released in another (around a
     /// fork) and is usable before `main`. It never allocates.
+    ///
+    /// While a thread holds it around a fork (between [`Lock::acquire`] and [`Lock::release`]), that thread may
+    /// [`lock`](Lock::lock) it all the same: fork handlers of others that run then may call whatever the lock guards.
     #[derive(Debug, Default)]
     pub struct Lock<T> {
         state: AtomicU32,
+        /// The thread that holds it around a fork; 0 for none.
+        forking: AtomicUsize,
         value: UnsafeCell<T>,
     }
 
@@ -45,37 +50,44 @@ mod lock {
     impl<T> Lock<T> {
         /// A free lock around `value`.
         pub const fn new(value: T) -> Self {
-            Self { state: AtomicU32::new(FREE), value: UnsafeCell::new(value) }
+            Self { state: AtomicU32::new(FREE), forking: AtomicUsize::new(0), value: UnsafeCell::new(value) }
         }
 
         /// Waits until the lock is free and takes it.
         #[inline]
         pub fn lock(&self) -> Guard<'_, T> {
-            self.acquire();
-            Guard { lock: self }
+            // Acquire pairs with the Release in `let_go`.
+            let taken = self.state.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok();
+            let nested = !taken && self.lock_slow();
+            Guard { lock: self, nested }
         }
 
         /// Takes the lock if it is free.
         #[inline]
         pub fn try_lock(&self) -> Option<Guard<'_, T>> {
-            // Acquire pairs with the Release in `release`: we see what the last holder wrote.
+            // Acquire pairs with the Release in `let_go`: we see what the last holder wrote.
             self.state
                 .compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed)
                 .is_ok()
-                .then(|| Guard { lock: self })
+                .then(|| Guard { lock: self, nested: false })
         }
 
         /// Takes the lock without a guard, for holding it across a fork. Pair with [`Lock::release`].
-        #[inline]
         pub fn acquire(&self) {
-            // Acquire pairs with the Release in `release`.
-            if self.state.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_err() {
-                self.acquire_slow();
-            }
+            // The guard is not dropped: the lock stays taken.
+            std::mem::forget(self.lock());
+            // Relaxed: only this thread, or its copy in the child, will find itself here.
+            self.forking.store(crate::thread::current(), Ordering::Relaxed);
         }
 
+        /// Waits for the lock and takes it; or finds that this thread has it around a fork, and returns true.
         #[cold]
-        fn acquire_slow(&self) {
+        fn lock_slow(&self) -> bool {
+            // Relaxed: see `acquire`.
+            let forking = self.forking.load(Ordering::Relaxed);
+            if forking != 0 && forking == crate::thread::current() {
+                return true;
+            }
             for _ in 0..100 {
                 // Relaxed: only a hint; the exchange below orders.
                 if self.state.load(Ordering::Relaxed) == FREE {
@@ -83,10 +95,11 @@ mod lock {
                 }
                 std::hint::spin_loop();
             }
-            // Acquire pairs with the Release in `release`.
+            // Acquire pairs with the Release in `let_go`.
             while self.state.swap(CONTENDED, Ordering::Acquire) != FREE {
                 futex_wait(&self.state, CONTENDED);
             }
+            false
         }
 
         /// Releases the lock that [`Lock::acquire`] took.
@@ -94,8 +107,19 @@ mod lock {
         /// # Safety
         /// This thread (or, after a fork, the thread that this one was copied from) holds the lock, and uses no
         /// reference to the value any more.
-        #[inline]
         pub unsafe fn release(&self) {
+            // Relaxed: as in `acquire`; whoever takes the lock next is ordered after it by the lock itself.
+            self.forking.store(0, Ordering::Relaxed);
+            // SAFETY: passed on to the caller.
+            unsafe { self.let_go() };
+        }
+
+        /// Frees the lock and wakes one that waits.
+        ///
+        /// # Safety
+        /// As for [`Lock::release`].
+        #[inline]
+        unsafe fn let_go(&self) {
             // Release pairs with the Acquire of whoever takes the lock next.
             if self.state.swap(FREE, Ordering::Release) == CONTENDED {
                 futex_wake_one(&self.state);
@@ -113,6 +137,8 @@ mod lock {
     #[derive(Debug)]
     pub struct Guard<'a, T> {
         lock: &'a Lock<T>,
+        /// The thread has the lock around a fork, and keeps it.
+        nested: bool,
     }
 
     impl<T> Deref for Guard<'_, T> {
@@ -135,8 +161,10 @@ mod lock {
     impl<T> Drop for Guard<'_, T> {
         #[inline]
         fn drop(&mut self) {
-            // SAFETY: this guard holds the lock and ends here.
-            unsafe { self.lock.release() }
+            if !self.nested {
+                // SAFETY: this guard holds the lock and ends here.
+                unsafe { self.lock.let_go() }
+            }
         }
     }
 
@@ -187,6 +215,27 @@ mod lock {
                 .collect();
             threads.into_iter().for_each(|t| t.join().unwrap());
             assert_eq!(*lock.lock(), THREADS * STEPS);
+        }
+
+        /// Fork handlers of others that ran while all locks were held, and allocated, waited for themselves.
+        #[test]
+        fn the_thread_that_holds_it_around_a_fork_passes_and_nobody_else() {
+            let lock = Arc::new(Lock::new(1));
+            lock.acquire();
+            *lock.lock() += 1;
+            *lock.lock() += 1;
+            assert!(lock.try_lock().is_none(), "still held after a nested guard");
+            let other = {
+                let lock = Arc::clone(&lock);
+                std::thread::spawn(move || *lock.lock())
+            };
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            assert!(!other.is_finished(), "another thread got a lock that is held");
+            *lock.lock() += 1;
+            // SAFETY: acquired above, by this thread; no reference is left.
+            unsafe { lock.release() };
+            assert_eq!(other.join().unwrap(), 4);
+            assert!(lock.try_lock().is_some());
         }
 
         #[test]

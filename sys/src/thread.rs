@@ -105,6 +105,13 @@ pub fn spawn_detached(name: &std::ffi::CStr, body: extern "C" fn()) -> Result<()
     Ok(())
 }
 
+/// Tells the calling thread from every other one that lives. Never 0; a child of fork has the number of the thread that it
+/// was copied from.
+pub fn current() -> usize {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { libc::pthread_self() as usize }
+}
+
 /// Sleeps for about `ms` milliseconds.
 pub fn sleep_ms(ms: u32) {
     let time = libc::timespec { tv_sec: (ms / 1000).into(), tv_nsec: libc::c_long::from(ms % 1000) * 1_000_000 };

@@ -172,6 +172,21 @@ void *realloc(void *old, size_t size) {
     return block;
 }
 
+#elif defined FAULT_EXIT_CRASH /* tears itself down when the program ends, although threads still use it */
+#include <unistd.h>
+static atomic_int gone;
+__attribute__((destructor)) static void end(void) {
+    atomic_store(&gone, 1);
+    usleep(2000);
+}
+void *malloc(size_t size) {
+    if (atomic_load(&gone)) __builtin_trap();
+    return __libc_malloc(size);
+}
+
+#elif defined FAULT_NEVER_REUSES /* nothing that was freed is used again */
+void free(void *block) { (void)block; }
+
 #elif defined FAULT_NONE /* the same plumbing without a fault: a control of the controls */
 void *malloc(size_t size) { return (void)now(61), __libc_malloc(size); }
 void free(void *block) { __libc_free(block); }

@@ -2,6 +2,7 @@
 //! [setups](Setup), each [watched](Run) so that a hang becomes a report with backtraces instead of a stuck test run.
 //!
 //! Environment: `TIERMEM_PRELOAD` is the library to test (default: the release build, made when missing or stale);
+//! `TIERMEM_TEST_SCALE` multiplies the counts and the time of the tests (`cargo xtask test --long` sets it to 10);
 //! `TIERMEM_TEST_PATIENCE` multiplies the time a program gets before it counts as hung; `TIERMEM_TEST_FORKS`,
 //! `TIERMEM_TEST_THREADS` and `TIERMEM_TEST_ROWS` set the heavy counts.
 
@@ -21,7 +22,9 @@ pub use preload::preload;
 pub use programs::{Program, c_program, c_program_with, cpp_program, shared_library};
 pub use run::{Finished, Run, Running};
 pub use setup::{Setup, SlowFile, Tiering};
-pub use tools::{count, find, remembered, run_as_nobody, scratch, skip, wait_until};
+pub use tools::{
+    count, count_once, find, remembered, repeated, run_as_nobody, scale, scaled, scratch, skip, wait_until,
+};
 
 /// One test per setup: `in_every_setup!(storm, fork_storm, 5)` makes `storm::one_tier`, `storm::two_tiers`, … that each
 /// call `fork_storm(&tiering, 5)`.

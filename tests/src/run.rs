@@ -83,7 +83,7 @@ impl Run {
         self
     }
 
-    /// Seconds after which the program counts as hung (times `TIERMEM_TEST_PATIENCE`).
+    /// Seconds after which the program counts as hung (times `TIERMEM_TEST_PATIENCE` and the tests' scale).
     #[must_use]
     pub fn limit(mut self, seconds: u64) -> Self {
         self.limit = Duration::from_secs(seconds);
@@ -99,7 +99,8 @@ impl Run {
         self.command.stdin(Stdio::piped()).stdout(duplicate(&out)).stderr(duplicate(&err)).process_group(0);
         let mut child = self.command.spawn().unwrap_or_else(|error| panic!("{title}: {error}"));
         let stdin = child.stdin.take();
-        let limit = self.limit * u32::try_from(tools::count("PATIENCE", 1)).unwrap_or(1);
+        let patience = tools::number("PATIENCE").unwrap_or(1) * tools::scale();
+        let limit = self.limit * u32::try_from(patience).unwrap_or(1);
         let mut running = Running { title, child, stdin, out, err, limit, start: Instant::now(), ended: false };
         if let Some(input) = self.input {
             // A program that ends without reading its input is judged by its exit status.

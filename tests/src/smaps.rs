@@ -29,6 +29,15 @@ pub fn of_anonymous(pid: u32) -> std::io::Result<FileUse> {
     Ok(sum(&text, |name| !name.starts_with('/') && name != "[stack]"))
 }
 
+/// All that the process has mapped and resident.
+///
+/// # Errors
+/// As [`of_file`].
+pub fn of_all(pid: u32) -> std::io::Result<FileUse> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps"))?;
+    Ok(sum(&text, |_| true))
+}
+
 fn sum(smaps: &str, wanted: impl Fn(&str) -> bool) -> FileUse {
     let mut total = FileUse::default();
     let mut counting = false;
@@ -74,5 +83,7 @@ KernelPageSize:        4 kB\nRss:                1024 kB\nVmFlags: rd wr mr\n\
     fn reads_this_process() {
         let mine = of_anonymous(std::process::id()).expect("a process may read its own smaps");
         assert!(mine.resident > 0 && mine.mapped >= mine.resident);
+        let all = of_all(std::process::id()).expect("a process may read its own smaps");
+        assert!(all.mapped > mine.mapped, "its code is no anonymous memory");
     }
 }

@@ -26,12 +26,35 @@ pub fn find(program: &str) -> Option<PathBuf> {
     found
 }
 
-/// A count that a test runs through: the variable `TIERMEM_TEST_<name>`, or `default`.
+/// A count that a test runs through: the variable `TIERMEM_TEST_<name>`, or `default` times [`scale`].
 pub fn count(name: &str, default: u64) -> u64 {
-    match std::env::var(format!("TIERMEM_TEST_{name}")) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("TIERMEM_TEST_{name}={text} is not a number")),
-        Err(_) => default,
-    }
+    number(name).unwrap_or(default * scale())
+}
+
+/// As [`count`], but not multiplied: for work that is [`repeated`] instead.
+pub fn count_once(name: &str, default: u64) -> u64 {
+    number(name).unwrap_or(default)
+}
+
+/// By how much this run multiplies the counts of the tests: `TIERMEM_TEST_SCALE`, which `cargo xtask test --long` sets.
+pub fn scale() -> u64 {
+    number("SCALE").unwrap_or(1)
+}
+
+/// As [`count`] without a variable of its own, as a program's argument.
+pub fn scaled(count: u64) -> String {
+    (count * scale()).to_string()
+}
+
+/// Runs a test [`scale`] times: for programs whose work cannot be multiplied otherwise.
+pub fn repeated(mut test: impl FnMut()) {
+    (0..scale()).for_each(|_| test());
+}
+
+/// The variable `TIERMEM_TEST_<name>`.
+pub(crate) fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(format!("TIERMEM_TEST_{name}")).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("TIERMEM_TEST_{name}={text} is not a number")))
 }
 
 /// A fresh directory on the disk for one test, removed afterwards.

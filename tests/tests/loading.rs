@@ -1,20 +1,37 @@
 //! Libraries that come late, and programs with an allocator of their own.
 
-use tiermem_tests::{Setup, Tiering, c_program, c_program_with, find, in_every_setup, preload, shared_library, skip};
+use tiermem_tests::{
+    Setup, Tiering, c_program, c_program_with, find, in_every_setup, in_setups, preload, repeated, scaled,
+    shared_library, skip,
+};
 
 /// A library that allocates in its constructor, from several threads, is loaded and unloaded again and again.
 fn late_library(tiering: &Tiering) {
     let (Some(program), Some(library)) = (c_program("late_load"), shared_library("late_library", &[])) else { return };
-    program.under(tiering).arg(library).arg("100").limit(60).finish().succeeded_quietly();
+    program.under(tiering).arg(library).arg(scaled(100)).limit(60).finish().succeeded_quietly();
 }
 in_every_setup!(library, late_library);
+
+/// Libraries that allocate when they come, when they go, and in the destructors of their thread-local objects, which may run
+/// after the library was closed.
+fn load_cycles(tiering: &Tiering, cycles: u64, libraries: &[&str]) {
+    let Some(program) = c_program("load_cycles") else { return };
+    let Some(libraries) = libraries.iter().map(|name| shared_library(name, &[])).collect::<Option<Vec<_>>>() else {
+        return;
+    };
+    program.under(tiering).arg(scaled(cycles)).args(&libraries).limit(120).finish().succeeded_quietly();
+}
+in_setups!([one_tier OneTier, two_tiers TwoTiers] cycles_10_000, load_cycles, 10_000, &["tls_library"]);
+in_every_setup!(cycles_of_two_libraries, load_cycles, 1_000, &["tls_library", "late_library"]);
 
 /// libtiermem.so as a plugin, after the start and without preload.
 fn tiermem_as_plugin(close: &[&str]) {
     let Some(program) = c_program("late_tiermem") else { return };
-    let finished = program.bare().arg(preload()).args(close).finish().succeeded_quietly();
-    let text = finished.text();
-    assert!(text.starts_with("loaded") || text.starts_with("refused: "), "{text}");
+    repeated(|| {
+        let finished = program.bare().arg(preload()).args(close).finish().succeeded_quietly();
+        let text = finished.text();
+        assert!(text.starts_with("loaded") || text.starts_with("refused: "), "{text}");
+    });
 }
 
 #[test]
@@ -39,7 +56,7 @@ fn tiermem_opened_again_under_its_own_preload() {
 
 fn own_allocator(tiering: &Tiering) {
     let Some(program) = c_program("own_malloc") else { return };
-    program.under(tiering).finish().succeeded_quietly();
+    repeated(|| drop(program.under(tiering).finish().succeeded_quietly()));
 }
 in_every_setup!(program_with_its_own_malloc, own_allocator);
 

@@ -1,10 +1,10 @@
 //! What malloc, its family and the C++ operators promise, in every setup.
 
-use tiermem_tests::{Run, Setup, Tiering, c_program, cpp_program, in_every_setup};
+use tiermem_tests::{Run, Setup, Tiering, c_program, cpp_program, in_every_setup, repeated, scaled};
 
 fn contract(tiering: &Tiering, part: &str) {
     let Some(program) = c_program("contract") else { return };
-    program.under(tiering).arg(part).limit(120).finish().succeeded_quietly();
+    repeated(|| drop(program.under(tiering).arg(part).limit(120).finish().succeeded_quietly()));
 }
 
 in_every_setup!(every_size_is_aligned, contract, "every_size_is_aligned");
@@ -21,14 +21,14 @@ in_every_setup!(library_calls, contract, "library_calls");
 
 fn cpp_operators(tiering: &Tiering) {
     let Some(program) = cpp_program("contract_cpp") else { return };
-    program.under(tiering).limit(60).finish().succeeded_quietly();
+    repeated(|| drop(program.under(tiering).limit(60).finish().succeeded_quietly()));
 }
 in_every_setup!(operators, cpp_operators);
 
 /// Random allocations by several threads that exchange blocks; no overlap, nothing lost.
 fn random_model(tiering: &Tiering) {
     let Some(program) = c_program("model") else { return };
-    program.under(tiering).args(["6", "120000"]).limit(120).finish().succeeded_quietly();
+    program.under(tiering).args(["6", &scaled(120_000)]).limit(120).finish().succeeded_quietly();
 }
 in_every_setup!(model, random_model);
 

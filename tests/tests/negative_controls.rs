@@ -1,5 +1,7 @@
 //! The tests of the tests: each deliberately broken malloc must be noticed by the program that is there to notice it.
 
+use std::path::Path;
+
 use tiermem_tests::{Finished, Run, c_program, shared_library};
 
 /// How a fault may show.
@@ -102,12 +104,53 @@ fn blocks_freed_elsewhere_are_lost() {
     caught("REMOTE_FREE", "pipeline", &["1000", "2"], Shows::Said("do not come back"));
 }
 
+#[test]
+fn crash_in_threads_that_outlive_exit() {
+    caught("EXIT_CRASH", "endings", &["all", "20"], Shows::Said("signal"));
+}
+
+#[test]
+fn end_of_memory_by_abort() {
+    let Some(library) = shared_library("broken_malloc", &["-DFAULT_ABORTS", "-Wno-unused-function"]) else { return };
+    let Some(program) = c_program("memory_limit") else { return };
+    let run = Run::new("sh").args(["-c", "ulimit -v 300000; exec \"$0\" 10"]).arg(program.path());
+    let finished = run.preloading(&library).limit(60).finish();
+    assert!(!finished.status.success(), "an abort at the limit was not noticed: {}", finished.describe());
+}
+
+/// The threads of every other cycle leave 8 KiB each.
+#[test]
+fn leak_with_every_loaded_library() {
+    let Some(library) = shared_library("tls_library", &[]) else { return };
+    caught("THREAD_LEAK", "load_cycles", &["12000", &library.to_string_lossy()], Shows::Said("resident memory grew"));
+}
+
+#[test]
+fn overlapping_blocks_in_signal_handlers() {
+    caught("OVERLAP", "faults", &["fault", "2000"], Shows::Said("a block changed"));
+}
+
+/// Sizes that shift where nothing is used again: far over the bound of 1.5 that `growth.rs` asserts.
+#[test]
+fn memory_that_is_never_used_again() {
+    let Some(finished) = run("NEVER_REUSES", "shifting", &["16", "0", "0"]) else { return };
+    let text = finished.succeeded().text();
+    let last: Vec<f64> = text.lines().last().expect("phases").split(' ').filter_map(|word| word.parse().ok()).collect();
+    assert!(last[2] > 3.0 * last[1], "{text}");
+}
+
 /// A lock held at the fork hangs the child; the watchdog must end it and say where it hangs.
 #[test]
 fn lock_held_at_fork_is_reported_as_a_hang() {
     let Some(library) = shared_library("broken_malloc", &["-DFAULT_FORK_LOCK", "-Wno-unused-function"]) else { return };
-    let Some(program) = c_program("fork_storm") else { return };
-    let run = Run::new(program.path()).preloading(&library).arg("100000").limit(8);
+    for program in ["fork_storm", "atfork"] {
+        hangs_in_a_child(program, &library);
+    }
+}
+
+fn hangs_in_a_child(program: &str, library: &Path) {
+    let Some(program) = c_program(program) else { return };
+    let run = Run::new(program.path()).preloading(library).arg("100000").limit(8);
     let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run.finish()));
     let report = *panic.expect_err("a malloc that hangs was not noticed").downcast::<String>().expect("a text");
     assert!(report.contains("it hangs after"), "{report}");

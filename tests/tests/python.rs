@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use tiermem_tests::{Run, Tiering, in_every_setup, in_setups, remembered, scratch, skip};
+use tiermem_tests::{Run, Tiering, in_every_setup, in_setups, remembered, repeated, scratch, skip};
 
 const MODULES: [&str; 5] = ["test_json", "test_pickle", "test_re", "test_ctypes", "test_mmap"];
 
@@ -95,6 +95,10 @@ fn run_patiently(python: &Path, tiering: &Tiering, module: &str, matching: &[&st
 }
 
 fn same_results(tiering: &Tiering, modules: &[&str], matching: &[&str]) {
+    repeated(|| same_results_once(tiering, modules, matching));
+}
+
+fn same_results_once(tiering: &Tiering, modules: &[&str], matching: &[&str]) {
     for module in modules {
         let Some(python) = python_with(module) else { return };
         let (tiered, described) = run_patiently(&python, tiering, module, matching);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tiermem_tests::{Run, Tiering, count, find, in_every_setup, remembered};
+use tiermem_tests::{Run, Tiering, count_once, find, in_every_setup, remembered, repeated};
 
 /// Rows whose contents follow from their number, an index, updates and deletions that leave holes, and the dump of it all.
 fn script(rows: u64) -> String {
@@ -31,12 +31,14 @@ fn run(program: &Path, script: &str) -> Run {
 
 fn same_dump(tiering: &Tiering) {
     let Some(program) = find("sqlite3") else { return };
-    let script = script(count("ROWS", 1_000_000));
+    let script = script(count_once("ROWS", 1_000_000));
     let bare = remembered(&program, &script, || run(&program, &script).finish().succeeded_quietly().stdout);
-    let tiered = run(&program, &script).under(tiering).finish().succeeded_quietly();
-    assert!(tiered.stdout.starts_with(b"ok\n"), "integrity_check: {}", tiered.describe());
-    assert!(bare.len() > 1_000_000, "the dump is suspiciously short: {}", tiered.describe());
-    // Not assert_eq!, which would print both.
-    assert!(tiered.stdout == bare, "the dumps differ (lengths {} and {})", tiered.stdout.len(), bare.len());
+    repeated(|| {
+        let tiered = run(&program, &script).under(tiering).finish().succeeded_quietly();
+        assert!(tiered.stdout.starts_with(b"ok\n"), "integrity_check: {}", tiered.describe());
+        assert!(bare.len() > 1_000_000, "the dump is suspiciously short: {}", tiered.describe());
+        // Not assert_eq!, which would print both.
+        assert!(tiered.stdout == bare, "the dumps differ (lengths {} and {})", tiered.stdout.len(), bare.len());
+    });
 }
 in_every_setup!(million_rows, same_dump);

@@ -8,6 +8,7 @@ mod configure;
 use std::ptr::NonNull;
 
 use tiermem_sys::map::{self, Advice};
+use tiermem_sys::process;
 use tiermem_sys::sync::atomic::{AtomicBool, Ordering};
 
 use crate::control::{self, EventKind};
@@ -44,6 +45,10 @@ pub fn start() {
     if STARTED.swap(true, Ordering::AcqRel) {
         return;
     }
+    if !has_memory() {
+        process::say(b"tiermem: there is hardly any memory (see `ulimit -a`): no tiers are set up\n");
+        return;
+    }
     channel::open();
     control::event(EventKind::Started, None, 0);
     let mut outcome = configure::from_environment();
@@ -51,6 +56,17 @@ pub fn start() {
     tell(&outcome.complaints);
     control::set_policy(&outcome.policy_path, &outcome.complaints.join("\n"));
     control::publish();
+}
+
+/// Whether there is memory for setting up. The standard library ends the process where it gets none, and under a tight
+/// enough limit that is here, before the program could hear of it.
+fn has_memory() -> bool {
+    // The first extent and the tables of records; reading a policy and opening its tiers takes far less.
+    const NEEDED_BYTES: usize = 8 << 20;
+    map::anonymous(NEEDED_BYTES).is_ok_and(|probe| {
+        // SAFETY: mapped by the line above, and unused.
+        unsafe { map::unmap(probe, NEEDED_BYTES) }.is_ok()
+    })
 }
 
 /// Says what is wrong on standard error, once for the process and those that it starts: they inherit the settings, and
