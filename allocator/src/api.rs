@@ -95,13 +95,24 @@ fn allocate_unhurried(size: usize, align: usize, fit: Fit) -> *mut u8 {
     };
     let block = place::allocate(heap, demand, size);
     if !block.is_null() {
-        profile::sample_slow_path(block.addr(), size);
+        note_sample(block, size);
     }
     let now = clock::now_ms();
     startup::publish_child_if_due(now);
     control::publish_if_due(now);
     purge::start_if_wanted();
     block
+}
+
+/// Tells the heap profile of a block that is a sample.
+#[inline]
+fn note_sample(block: *mut u8, size: usize) {
+    if profile::interval() != 0
+        && let Some(span) = arena::span_of(block.addr())
+        && span.is_sampled()
+    {
+        profile::record(block.addr(), size, span.tier());
+    }
 }
 
 /// Allocates `size` zeroed bytes.
@@ -125,7 +136,7 @@ pub fn allocate_zeroed(size: usize, align: usize) -> *mut u8 {
 #[inline(always)]
 pub unsafe fn free(at: *mut u8) {
     let Some(record) = arena::record_of(at.addr()) else { return free_elsewhere(at) };
-    if record.owner() == tls::key() {
+    if record.lock() == tls::key() {
         // SAFETY: the record says that the block is of a span of this thread's heap; it is the caller's to free.
         if unsafe { record.push(at.cast::<Block>()) } {
             free_attend(record);
@@ -154,8 +165,8 @@ pub extern "C" fn free_attend(span: &'static Span) {
 #[inline(never)]
 pub unsafe extern "C" fn free_slow(at: *mut u8, record: &'static Span) {
     let block = at.cast::<Block>();
-    // SAFETY: a record that names a heap is a span's first one; heaps live for ever.
-    match unsafe { record.owner().as_ref() } {
+    // A record that names a heap is a span's first one.
+    match record.owner() {
         // SAFETY: passed on to the caller.
         Some(owner) => unsafe { free_to(owner, record, block) },
         // SAFETY: passed on to the caller.
@@ -166,6 +177,9 @@ pub unsafe extern "C" fn free_slow(at: *mut u8, record: &'static Span) {
 /// Frees a block of a span that belongs to `owner`.
 #[inline(always)]
 unsafe fn free_to(owner: &'static Heap, span: &'static Span, block: *mut Block) {
+    if span.is_sampled() {
+        profile::forget(block.addr());
+    }
     match tls::attached() {
         // SAFETY: the block is of this thread's heap, and the caller's to free.
         Some(heap) if ptr::eq(heap, owner) => unsafe { heap.free_own(span, block) },
@@ -188,12 +202,13 @@ unsafe fn free_by_span(at: *mut u8) {
         if span.start() != at.addr() {
             return foreign(at);
         }
-        profile::forget(at.addr());
+        if span.is_sampled() {
+            profile::forget(at.addr());
+        }
         large::free(span);
         return purge::start_if_wanted();
     }
-    // SAFETY: records of spans in use name a heap, which lives for ever.
-    match unsafe { span.owner().as_ref() } {
+    match span.owner() {
         // SAFETY: passed on to the caller.
         Some(owner) => unsafe { free_to(owner, span, at.cast()) },
         None => foreign(at),

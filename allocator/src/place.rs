@@ -5,11 +5,11 @@ use tiermem_placement::{Plan, Request, TIERS_MAX, TierIndex, TierLoad};
 use tiermem_sys::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use crate::control::{self, EventKind};
-use crate::geometry::EXTENT_SIZE;
+use crate::geometry::{EXTENT_SIZE, UNIT_SIZE};
 use crate::heap::{Demand, Heap};
 use crate::pool::Refusal;
 use crate::size_class::SizeClass;
-use crate::{large, sites, tiers};
+use crate::{arena, large, profile, sites, tiers};
 
 const _: () = assert!(TIERS_MAX == tiers::TIERS_MAX);
 
@@ -163,7 +163,16 @@ fn serve(heap: &'static Heap, tier: u8, demand: Demand, may_grow: bool) -> Resul
             let tier_heap = heap.tier(tier).ok_or(Refusal::AddressSpace)?;
             tier_heap.allocate(heap, class, may_grow).map(<*mut _>::cast)
         }
-        Demand::Large(size, align, fit) => large::allocate(tier, size, align, may_grow, fit),
+        Demand::Large(size, align, fit) => {
+            let block = large::allocate(tier, size, align, may_grow, fit)?;
+            if profile::interval() != 0
+                && let Some(record) = arena::record_of(block.addr())
+                && heap.tier(tier).is_some_and(|tier_heap| tier_heap.samples_large(size.next_multiple_of(UNIT_SIZE)))
+            {
+                record.mark_sampled();
+            }
+            Ok(block)
+        }
     }
 }
 

@@ -26,7 +26,8 @@ pub use state::State;
 ///
 /// ```text
 ///  0 free ─────────► block ► block ► …   allocate: pop, free: push (owner thread only)
-///  8 owner           the heap whose thread may do so; anyone may read it while holding a block of the span
+///  8 owner           the heap whose thread may do so, perhaps with the tag `SAMPLED`; anyone may read it while holding a
+///                    block of the span. Large: null, or the tag alone
 /// 16 allocs_left     allocations until the slow path is due; `free` holds at least as many blocks. A pop that finds 0
 ///                    makes it negative and takes nothing
 /// 20 frees_left      frees until the owner must look at the span; the free that brings it to 0 takes the slow path
@@ -75,6 +76,11 @@ const _: () = assert!(size_of::<Span>() == 128);
 
 /// Plain load and store; see [`Span`] for why nothing stronger is needed.
 const PLAIN: Ordering = Ordering::Relaxed;
+
+/// Bit of `owner`: the blocks are samples of the heap profile. It makes the owner's own frees take the slow path.
+const SAMPLED: usize = 1;
+
+const _: () = assert!(align_of::<Heap>() > SAMPLED);
 
 /// `frees_left` of a span that need not be looked at however many of its blocks are freed.
 const NEVER: u32 = u32::MAX;
@@ -155,16 +161,43 @@ impl Span {
         left == 0
     }
 
-    /// The heap whose thread may allocate from and free to this span.
+    /// What a thread's [key](crate::heap::tls::key) is compared with: the owner's address, except where a free is to take the
+    /// slow path.
     #[inline(always)]
-    pub fn owner(&self) -> *mut Heap {
+    pub fn lock(&self) -> *mut Heap {
         self.owner.load(PLAIN)
+    }
+
+    /// The heap whose thread may allocate from and free to this span.
+    #[inline]
+    pub fn owner(&self) -> Option<&'static Heap> {
+        // SAFETY: null or a heap, with or without the tag; heaps live for ever.
+        unsafe { self.owner.load(PLAIN).map_addr(|at| at & !SAMPLED).as_ref() }
+    }
+
+    /// Whether its blocks are samples of the heap profile.
+    pub fn is_sampled(&self) -> bool {
+        self.owner.load(PLAIN).addr() & SAMPLED != 0
+    }
+
+    /// Notes that a large block is a sample of the heap profile.
+    pub fn mark_sampled(&self) {
+        self.owner.store(ptr::without_provenance_mut(SAMPLED), PLAIN);
     }
 
     // ---- the life of a span ----
 
     /// Makes this the record of a span of `class` with no block carved yet.
-    pub fn begin(&self, class: SizeClass, tier: u8, start: usize, owner: *mut Heap) {
+    pub fn begin(&self, class: SizeClass, tier: u8, owner: &'static Heap) {
+        self.begin_owned(class, tier, ptr::from_ref(owner).cast_mut());
+    }
+
+    /// As [`Span::begin`], for blocks that are samples of the heap profile.
+    pub fn begin_sampled(&self, class: SizeClass, tier: u8, owner: &'static Heap) {
+        self.begin_owned(class, tier, ptr::from_ref(owner).cast_mut().map_addr(|at| at | SAMPLED));
+    }
+
+    fn begin_owned(&self, class: SizeClass, tier: u8, owner: *mut Heap) {
         self.free.store(ptr::null_mut(), PLAIN);
         self.allocs_left.store(0, PLAIN);
         self.frees_left.store(NEVER, PLAIN);
@@ -176,9 +209,13 @@ impl Span {
         self.units.store(class.span_units() as u16, PLAIN);
         self.class.store(class.index() as u8, PLAIN);
         self.tier.store(tier, PLAIN);
-        self.start.store(start, PLAIN);
         self.owner.store(owner, PLAIN);
         self.set_state(State::Current);
+    }
+
+    /// Notes where the first block lies, before a span begins.
+    pub fn lie_at(&self, start: usize) {
+        self.start.store(start, PLAIN);
     }
 
     /// Makes this the record of one large block of `size` bytes at `start`.
@@ -266,6 +303,13 @@ impl Span {
     pub fn sleep(&self) {
         self.grant(0);
         self.attend_after((self.used() as u32).min(self.worthwhile()).max(1));
+        self.set_state(State::Asleep);
+    }
+
+    /// Puts the span to sleep until its last block is freed: nothing more is allocated from it.
+    pub fn sleep_until_empty(&self) {
+        self.grant(0);
+        self.attend_after((self.used() as u32).max(1));
         self.set_state(State::Asleep);
     }
 

@@ -1,5 +1,7 @@
 //! The slow path of allocation within one tier: finding the next block of a class.
 
+use std::ptr::NonNull;
+
 use tiermem_tiers::Provenance;
 
 use super::{Heap, TierHeap};
@@ -45,7 +47,12 @@ impl TierHeap {
                 return Ok(block.as_ptr());
             }
             if span.state() == State::Current {
-                if refill(span, class) {
+                let ready = make_ready(span, class);
+                if ready > 0 {
+                    match self.sampler.pass(class, ready) {
+                        0 => return self.allocate_sample(heap, class, may_grow).map(NonNull::as_ptr),
+                        before => span.grant(before),
+                    }
                     continue;
                 }
                 span.sleep();
@@ -55,8 +62,11 @@ impl TierHeap {
                     queued.make_current();
                     queued
                 }
-                None => match self.new_span(heap, class, may_grow) {
-                    Ok(new) => new,
+                None => match new_span(self.tier, class, may_grow) {
+                    Ok(new) => {
+                        new.begin(class, self.tier, heap);
+                        new
+                    }
                     Err(refusal) => {
                         // The span that fell asleep must not stay current: a free would otherwise not wake it.
                         heap.set_current(self, class, None);
@@ -67,31 +77,31 @@ impl TierHeap {
             heap.set_current(self, class, Some(next));
         }
     }
-
-    fn new_span(&self, heap: &Heap, class: SizeClass, may_grow: bool) -> Result<&'static Span, Refusal> {
-        let units = class.span_units();
-        let run = tiers::pool(self.tier).take(units, UNIT_SIZE, may_grow, Fit::Tight, Provenance::Spans)?;
-        let span = arena::record_of(run.start).ok_or(Refusal::AddressSpace)?;
-        for back in 1..units {
-            if let Some(record) = arena::record_of(run.start + back * UNIT_SIZE) {
-                record.begin_interior(back);
-            }
-        }
-        span.begin(class, self.tier, run.start, std::ptr::from_ref(heap).cast_mut());
-        Ok(span)
-    }
 }
 
-/// Lets the current span give out more of its blocks. False if it has too few.
-pub(super) fn refill(span: &Span, class: SizeClass) -> bool {
+/// Takes units for a span of `class` from a tier; the record of the first one is for the caller to begin.
+pub(super) fn new_span(tier: u8, class: SizeClass, may_grow: bool) -> Result<&'static Span, Refusal> {
+    let units = class.span_units();
+    let run = tiers::pool(tier).take(units, UNIT_SIZE, may_grow, Fit::Tight, Provenance::Spans)?;
+    let span = arena::record_of(run.start).ok_or(Refusal::AddressSpace)?;
+    span.lie_at(run.start);
+    for back in 1..units {
+        if let Some(record) = arena::record_of(run.start + back * UNIT_SIZE) {
+            record.begin_interior(back);
+        }
+    }
+    Ok(span)
+}
+
+/// Makes blocks of the current span ready to be given out. Returns how many it has then; 0 if they are too few.
+pub(super) fn make_ready(span: &Span, class: SizeClass) -> usize {
     let few = class.span_capacity() / 16;
     let mut free = span.free_blocks();
     if free <= few {
         free += span.carve(CARVED_AT_ONCE[class.index()].into());
-        if free < few.max(1) {
-            return false;
+        if free < few {
+            return 0;
         }
     }
-    span.grant(free);
-    true
+    free
 }

@@ -76,9 +76,12 @@ impl Heap {
         self.trim();
         for slot in tiers::all() {
             slot.pool.for_each_extent(|index| {
-                for span in arena::units_of(index).filter(|span| std::ptr::eq(span.owner(), self)) {
+                for span in
+                    arena::units_of(index).filter(|span| span.owner().is_some_and(|owner| std::ptr::eq(owner, self)))
+                {
                     if span.state() == State::Asleep
                         && span.has_free()
+                        && !span.is_sampled()
                         && let Some(queue) = self.queue_of(span)
                     {
                         span.wake();
@@ -95,6 +98,7 @@ impl Heap {
     pub fn trim(&'static self) {
         for tier in 0..tiers::count() {
             let Some(tier_heap) = self.tier_if_used(tier) else { continue };
+            tier_heap.trim_samples();
             for class in crate::size_class::SizeClass::all() {
                 let span = tier_heap.view.get(class);
                 if span.state() == State::Current && span.used() == 0 {
@@ -107,7 +111,7 @@ impl Heap {
 }
 
 /// Gives an empty span's units back to their pool.
-fn release(span: &'static Span) {
+pub(super) fn release(span: &'static Span) {
     let (start, units, tier) = (span.start(), span.class().span_units(), span.tier());
     stats::retire(tier, span.class(), span.allocations());
     for unit in 0..units {

@@ -8,6 +8,7 @@ mod allocate;
 mod free;
 mod outbox;
 mod registry;
+mod sampler;
 pub mod tls;
 mod view;
 
@@ -23,6 +24,8 @@ use crate::tiers::TIERS_MAX;
 
 pub use allocate::Demand;
 pub use outbox::Outbox;
+use sampler::Sampler;
+
 pub use registry::{attach, collect_idle, lease, lock_for_fork, unlock_after_fork};
 pub use view::View;
 
@@ -39,6 +42,7 @@ pub struct TierHeap {
     view: View,
     /// Its spans with free blocks that wait to become current.
     queues: [SpanQueue; CLASS_COUNT],
+    sampler: Sampler,
     tier: u8,
 }
 
@@ -70,6 +74,9 @@ pub struct Heap {
 /// How deep scopes with tier hints may nest; deeper ones count but have no effect of their own.
 pub const HINTS_MAX: usize = 32;
 
+// SAFETY: as for `Heap`, of which it is a part.
+unsafe impl Sync for TierHeap {}
+
 // SAFETY: the cells are used only by the heap's own thread, or by the one that took it out of the registry's pool
 // under its lock; other threads reach the heap through `Span::owner` and use only the inbox, which is Sync.
 unsafe impl Sync for Heap {}
@@ -85,7 +92,12 @@ pub static EMPTY_VIEW: View = View::new();
 
 impl TierHeap {
     const fn new(tier: u8) -> Self {
-        Self { view: View::new(), queues: [const { SpanQueue::new() }; CLASS_COUNT], tier }
+        Self { view: View::new(), queues: [const { SpanQueue::new() }; CLASS_COUNT], sampler: Sampler::new(), tier }
+    }
+
+    /// Whether a large block of `bytes` is a sample of the heap profile.
+    pub fn samples_large(&self, bytes: usize) -> bool {
+        self.sampler.takes_large(bytes)
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::ptr::NonNull;
 
-use super::allocate::refill;
-use crate::place;
+use super::allocate::make_ready;
 use crate::size_class::{ALIGNMENT_MIN, CLASS_COUNT, DIRECT_COUNT, SMALL_MAX, SizeClass};
 use crate::span::{Block, Span, SpanCell, State};
+use crate::{place, profile};
 
 /// The spans that a thread allocates from, one per size class.
 ///
@@ -58,7 +58,12 @@ impl View {
     /// too little left, and the slow path is due.
     pub fn pop_after_refill(&self, class: SizeClass) -> Option<NonNull<Block>> {
         let span = self.get(class);
-        if span.state() == State::Current && refill(span, class) { span.pop() } else { None }
+        // While a profile is made, how many may be given out is not for the span alone to say.
+        if span.state() != State::Current || profile::interval() != 0 {
+            return None;
+        }
+        span.grant(make_ready(span, class));
+        span.pop()
     }
 
     /// The class's span.

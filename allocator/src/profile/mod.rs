@@ -12,7 +12,6 @@
 
 mod buckets;
 mod distance;
-mod slow_path;
 mod switch;
 #[cfg(test)]
 mod tests;
@@ -25,7 +24,6 @@ use tiermem_sys::sync::atomic::Ordering;
 use tracked::Tracked;
 
 pub use distance::distance;
-pub use slow_path::sample_slow_path;
 pub use switch::{
     INTERVAL_DEFAULT, INTERVAL_MAX, INTERVAL_MIN, attach, begin, clamp, interval, obey_wish, restart_in_child,
 };

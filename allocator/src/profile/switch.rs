@@ -2,7 +2,7 @@
 
 use tiermem_sys::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::{PLAIN, slow_path};
+use super::PLAIN;
 use crate::clock;
 use crate::control;
 use crate::control::layout::Segment;
@@ -94,7 +94,6 @@ pub fn restart_in_child() {
     INTERVAL.store(0, PLAIN);
     OFF_SINCE_MS.store(0, PLAIN);
     GENERATION.fetch_add(1, PLAIN);
-    slow_path::restart_in_child();
 }
 
 #[cfg(test)]
