@@ -11,7 +11,7 @@ use tiermem_benches::suite::rivals::{Absent, BASELINE, Field, Party};
 use tiermem_benches::suite::summary::Figure;
 use tiermem_benches::suite::{hardened, markdown, plot, programs, reported};
 
-use super::{Outcome, Place, Shared, write};
+use super::{Outcome, Place, Shared, show, write};
 
 /// The one cell of [`huge`].
 const HUGE_CELL: &str = "working-set";
@@ -81,7 +81,7 @@ pub fn allocators(options: &Allocators) -> Outcome {
         Ok(())
     };
     let results = run(field, (cells, missing), options.amount.rounds, &place, save)?;
-    println!("{}", markdown::report(&results, baseline));
+    show(&markdown::report(&results, baseline));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -91,7 +91,7 @@ pub fn hardened(options: &Hardened) -> Outcome {
     let cells = chosen(&options.amount, &place, |cell| cell.kind != Kind::Question)?;
     let save = |results: &Results| save(results, &options.shared.out, "hardened", &hardened::report(results));
     let results = run(field, cells, options.amount.rounds, &place, save)?;
-    println!("{}", hardened::report(&results));
+    show(&hardened::report(&results));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -102,7 +102,7 @@ pub fn huge(options: &Huge) -> Outcome {
     let report = |results: &Results| reported::huge(results, &measure::transparent_huge_pages());
     let save = |results: &Results| save(results, &options.shared.out, "huge", &report(results));
     let results = run(field, (cells, Vec::new()), options.rounds, &place, save)?;
-    println!("{}", report(&results));
+    show(&report(&results));
     Ok(ExitCode::SUCCESS)
 }
 

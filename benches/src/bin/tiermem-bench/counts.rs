@@ -7,7 +7,7 @@ use clap::Args;
 use tiermem_benches::suite::rivals::{OURS, Party};
 use tiermem_benches::suite::{hints, instructions};
 
-use super::{Outcome, Place, Shared, write};
+use super::{Outcome, Place, Shared, show, write};
 
 #[derive(Args)]
 pub struct Instructions {
@@ -44,7 +44,7 @@ pub fn instructions(options: &Instructions) -> Outcome {
     let with_loop = options.gate.is_none();
     let counted = instructions::count(&field.rivals, &orders, with_loop, &place.workload, place.scratch.path())?;
     let report = instructions::markdown(&counted);
-    println!("{report}");
+    show(&report);
     write(&options.shared.out, "instructions.json", &serde_json::to_string_pretty(&counted)?)?;
     write(&options.shared.out, "instructions.md", &report)?;
     let Some(gate) = &options.gate else { return Ok(ExitCode::SUCCESS) };
@@ -77,7 +77,7 @@ pub fn hints(options: &Hints) -> Outcome {
     let ours = ours.ok_or("our library is not built; run without --no-build")?;
     let costs = hints::measure(&ours, &place.second_tier(), options.rounds, &place.workload, place.scratch.path())?;
     let report = hints::markdown(&costs);
-    println!("{report}");
+    show(&report);
     write(&options.out, "hints.json", &serde_json::to_string_pretty(&costs)?)?;
     write(&options.out, "hints.md", &report)?;
     Ok(ExitCode::SUCCESS)

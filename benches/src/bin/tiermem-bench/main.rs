@@ -4,6 +4,7 @@ mod compare;
 mod counts;
 
 use std::error::Error;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -122,10 +123,16 @@ fn startup(options: &Startup) -> Outcome {
     let ways = startup::ways(&Folders::find()?.release, &options.program);
     let costs = startup::measure(&ways, options.count, scratch.path())?;
     let report = startup::markdown(&costs);
-    println!("{report}");
+    show(&report);
     write(&options.out, "startup.json", &serde_json::to_string_pretty(&costs)?)?;
     write(&options.out, "startup.md", &report)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a report. A reader that has seen enough, as `head` has, is no reason to end before the folders are removed.
+fn show(report: &str) {
+    // The report is in a file as well.
+    let _ = writeln!(std::io::stdout(), "{report}");
 }
 
 fn write(folder: &Path, file: &str, text: &str) -> std::io::Result<()> {
