@@ -4,7 +4,12 @@
 #![expect(unsafe_code, reason = "an allocator hands out raw memory and keeps its free lists in it")]
 
 // The lock-free parts. Only they are built for loom: its atomics cannot stand in statics or in packed structs.
+mod claim;
+mod flag;
+mod handshake;
 pub mod inbox;
+mod once;
+mod seqlock;
 
 #[cfg(not(loom))]
 pub mod api;

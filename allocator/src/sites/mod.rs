@@ -7,6 +7,7 @@ use tiermem_placement::{SiteRules, TierIndex};
 use tiermem_sys::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU64, Ordering};
 use tiermem_sys::unwind;
 
+use crate::claim::claim;
 use crate::control::layout::{FRAMES, SITES, SiteRecord};
 use crate::heap::tls;
 use crate::{api, control};
@@ -117,10 +118,8 @@ fn record(block: usize, weight: u64) -> Option<()> {
 /// The entry of this hash, made if there is room near its place.
 fn find(table: &[SiteRecord; SITES], hash: u64) -> Option<&SiteRecord> {
     const PROBES: usize = 64;
-    (0..PROBES).map(|i| &table[(hash as usize).wrapping_add(i) % SITES]).find(|entry| {
-        let claimed = entry.hash.compare_exchange(0, hash, Ordering::AcqRel, Ordering::Acquire);
-        claimed.is_ok() || claimed == Err(hash)
-    })
+    let place = |i| &table[(hash as usize).wrapping_add(i) % SITES];
+    claim((0..PROBES).map(|i| &place(i).hash), hash).map(place)
 }
 
 /// FNV-1a over the addresses; never 0.
