@@ -1,14 +1,12 @@
 //! Where a pool's extents come from: plain anonymous memory from the first call on, or a tier's provider once the
 //! process has been configured.
 
-use std::cell::UnsafeCell;
-
 use tiermem_sys::map::{self, Placement};
-use tiermem_sys::sync::atomic::{AtomicBool, Ordering};
 use tiermem_tiers::{Addressable, Bytes, Error, ErrorKind, Extent, ForkPlan, Provenance};
 
 use crate::arena::Claim;
 use crate::control::{self, EventKind};
+use crate::once::Once;
 use crate::pool::huge::{self, HugePages};
 
 /// What a tier has given.
@@ -22,13 +20,8 @@ pub struct Reserved {
 
 /// Where extents come from.
 pub struct Backing {
-    provider: UnsafeCell<Option<&'static dyn Addressable>>,
-    ready: AtomicBool,
+    provider: Once<&'static dyn Addressable>,
 }
-
-// SAFETY: `provider` is written once, before `ready` is stored (Release), and read only after `ready` was seen
-// (Acquire). Providers are Sync.
-unsafe impl Sync for Backing {}
 
 impl Backing {
     /// The offset of extents that are plain anonymous memory and belong to no provider.
@@ -36,7 +29,7 @@ impl Backing {
 
     /// Plain anonymous memory, until a provider is set.
     pub const fn new() -> Self {
-        Self { provider: UnsafeCell::new(None), ready: AtomicBool::new(false) }
+        Self { provider: Once::new() }
     }
 
     /// Takes all further extents from `provider`.
@@ -44,20 +37,13 @@ impl Backing {
     /// # Safety
     /// Called once at most, by one thread.
     pub unsafe fn set(&self, provider: &'static dyn Addressable) {
-        // SAFETY: nobody reads the cell before `ready`, and nobody else writes it.
-        unsafe { *self.provider.get() = Some(provider) };
-        // Release pairs with the Acquire in `provider`.
-        self.ready.store(true, Ordering::Release);
+        // SAFETY: passed on to the caller.
+        unsafe { self.provider.set(provider) };
     }
 
     /// The provider, if one was set.
     pub fn provider(&self) -> Option<&'static dyn Addressable> {
-        // Acquire pairs with the Release in `set`.
-        if !self.ready.load(Ordering::Acquire) {
-            return None;
-        }
-        // SAFETY: written before `ready` and never again.
-        unsafe { *self.provider.get() }
+        self.provider.get()
     }
 
     /// Whether parts of an extent can be given back to the OS.

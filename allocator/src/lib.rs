@@ -7,7 +7,12 @@
 #[cfg(loom)]
 #[path = "profile/buckets.rs"]
 pub mod buckets;
+mod claim;
+mod flag;
+mod handshake;
 pub mod inbox;
+mod once;
+mod seqlock;
 
 #[cfg(not(loom))]
 pub mod api;

@@ -10,7 +10,7 @@ use tiermem_sys::thread;
 
 use crate::control::{self, EventKind};
 use crate::pool::huge;
-use crate::{clock, heap, tiers};
+use crate::{clock, handshake, heap, tiers};
 
 /// The thread is not worth starting for less.
 const WORTHWHILE_BYTES: u64 = 1 << 20;
@@ -66,7 +66,7 @@ fn wake() {
 
 #[cold]
 fn wake_up() {
-    if STATE.compare_exchange(SLEEPING, AWAKE, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+    if handshake::wake(&STATE, SLEEPING, AWAKE) {
         futex_wake_all(&STATE);
     }
 }
@@ -75,8 +75,8 @@ fn wake_up() {
 /// in no list.
 #[inline]
 pub fn start_if_wanted() {
-    // SeqCst: see `control::publish_if_due`, which comes before.
-    match STATE.load(Ordering::SeqCst) {
+    // What there is to do was noted before: see `control::publish_if_due`.
+    match handshake::look(&STATE) {
         NOT_STARTED => start(),
         SLEEPING if control::is_owed() => wake_up(),
         _ => {}
@@ -134,14 +134,8 @@ extern "C" fn run() {
 
 fn sleep_until_woken() {
     // Who frees after our look below takes the pool's lock after us, and so sees SLEEPING and wakes us.
-    let running = |state| matches!(state, STARTING | AWAKE).then_some(SLEEPING);
-    if STATE.fetch_update(Ordering::SeqCst, Ordering::Relaxed, running).is_err() {
-        return;
-    }
-    // A free between the look before and the store would not have woken us: look again.
-    if returnable_bytes() >= WORTHWHILE_BYTES || control::is_owed() {
-        // It fails where somebody has woken us or has us end.
-        let _ = STATE.compare_exchange(SLEEPING, AWAKE, Ordering::SeqCst, Ordering::Relaxed);
+    let has_work = || returnable_bytes() >= WORTHWHILE_BYTES || control::is_owed();
+    if !handshake::fall_asleep(&STATE, &[AWAKE, STARTING], SLEEPING, has_work) {
         return;
     }
     while STATE.load(Ordering::Acquire) == SLEEPING {

@@ -8,6 +8,7 @@ mod contents;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
+use tiermem_sys::sync::Lock;
 use tiermem_sys::sync::atomic::{AtomicUsize, Ordering};
 
 use checker::{Change, Model, Real, Step, Subject};
@@ -221,12 +222,12 @@ struct Faulty {
     fault: Fault,
     calls: AtomicUsize,
     /// A block that is in use, to be handed out again: address and size.
-    victim: std::sync::Mutex<(usize, usize)>,
+    victim: Lock<(usize, usize)>,
 }
 
 impl Faulty {
     fn new(fault: Fault) -> Self {
-        Self { fault, calls: AtomicUsize::new(0), victim: std::sync::Mutex::new((0, 0)) }
+        Self { fault, calls: AtomicUsize::new(0), victim: Lock::new((0, 0)) }
     }
 
     fn now(&self, fault: Fault) -> bool {
@@ -236,7 +237,7 @@ impl Faulty {
 
 impl Subject for Faulty {
     fn allocate(&self, size: usize, align: usize) -> *mut u8 {
-        let mut victim = self.victim.lock().expect("no panic");
+        let mut victim = self.victim.lock();
         if victim.0 == 0 && size >= 4096 {
             let at = Real.allocate(size, align);
             *victim = (at.addr(), size);

@@ -23,7 +23,13 @@ pub struct Test {
     /// fuzzing.
     #[arg(long)]
     quick: bool,
+    /// Ten times the counts in every test, and ThreadSanitizer on top: hours.
+    #[arg(long, conflicts_with = "quick")]
+    long: bool,
 }
+
+/// By how much `--long` multiplies the counts of the tests.
+const LONG_SCALE: u32 = 10;
 
 /// Runs all tests; whether all passed.
 pub fn run(workspace: &Workspace, options: &Test) -> Result<bool> {
@@ -34,11 +40,20 @@ pub fn run(workspace: &Workspace, options: &Test) -> Result<bool> {
         let name = format!("build {}", command.get_args().last().unwrap_or_default().to_string_lossy());
         run.steps.run(&name, || succeeds(&mut command));
     }
-    run.tests("tests", &mut all_tests(workspace));
+    let scale = if options.long { LONG_SCALE } else { 1 };
+    let scaled = |mut command: Command| {
+        command.env("TIERMEM_TEST_SCALE", scale.to_string());
+        command
+    };
+    run.tests("tests", &mut scaled(all_tests(workspace, options.long)));
     if !options.quick {
         run.tests("doc tests", &mut workspace.cargo(["test", "--workspace", "--doc", "--", "--show-output"]));
         run.tests("loom", &mut loom(workspace));
-        run.tests("asan", workspace.command("xtask/scripts/asan.sh").arg(workspace.target("asan")));
+        run.tests("asan", &mut scaled(sanitizer(workspace, "asan")));
+        if options.long {
+            // Without the scale: under the sanitizer the tests take a hundred times as long.
+            run.tests("tsan", &mut sanitizer(workspace, "tsan"));
+        }
         run.step("instruction gate", || gate::run(workspace));
         for target in fuzz::targets(workspace)? {
             run.step(&format!("fuzz {target}"), || fuzz::smoke(workspace, &target));
@@ -104,13 +119,21 @@ impl Run<'_> {
     }
 }
 
+/// The script that runs the allocator's tests under a sanitizer.
+fn sanitizer(workspace: &Workspace, name: &str) -> Command {
+    let mut command = workspace.command(format!("xtask/scripts/{name}.sh"));
+    command.arg(workspace.target(name));
+    command
+}
+
 /// All tests of the workspace, with nextest if it is there.
-fn all_tests(workspace: &Workspace) -> Command {
+fn all_tests(workspace: &Workspace, long: bool) -> Command {
     let nextest = workspace.cargo(["nextest", "--version"]).output().is_ok_and(|output| output.status.success());
     if nextest {
         let args = ["nextest", "run", "--workspace", "--no-fail-fast", "--success-output", "immediate"];
         let mut command = workspace.cargo(args);
         command.args(["--failure-output", "final", "--color", "never"]);
+        command.args(["--profile", if long { "long" } else { "default" }]);
         command
     } else {
         workspace.cargo(["test", "--workspace", "--no-fail-fast", "--lib", "--bins", "--tests", "--", "--show-output"])

@@ -157,16 +157,13 @@ impl Drop for Attachment {
 fn read_consistently(segment: &Segment, into: &mut Snapshot) -> Result<(), AttachError> {
     const TRIES: u32 = 1000;
     for attempt in 0..TRIES {
-        // Acquire pairs with the Release that ends a publication.
-        let before = segment.header.sequence.load(Ordering::Acquire);
-        if before.is_multiple_of(2) || attempt + 1 == TRIES {
+        let before = segment.header.sequence.begin_read();
+        if before.is_settled() || attempt + 1 == TRIES {
             into.uptime_ms = segment.header.uptime_ms.load(Ordering::Relaxed);
             let count = (segment.header.tier_count.load(Ordering::Relaxed) as usize).min(TIERS_MAX);
             into.tiers = segment.tiers[..count].iter().map(tier).collect();
             into.size_classes = size_classes(segment, count);
-            // Pairs with the publisher's Release fence.
-            fence(Ordering::Acquire);
-            if segment.header.sequence.load(Ordering::Relaxed) == before {
+            if segment.header.sequence.is_unchanged(before) {
                 return Ok(());
             }
         }

@@ -16,6 +16,7 @@
 
 use tiermem_sys::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 
+use crate::seqlock::Sequence;
 use crate::size_class::CLASS_COUNT;
 use crate::tiers::TIERS_MAX;
 
@@ -45,7 +46,7 @@ pub struct Header {
     pub tier_count: AtomicU32,
     pub started_unix_s: AtomicU64,
     pub uptime_ms: AtomicU64,
-    pub sequence: AtomicU32,
+    pub sequence: Sequence,
     pub ended: AtomicU32,
     pub events_total: AtomicU64,
     pub modules_len: AtomicU64,

@@ -1,15 +1,16 @@
 //! The publishing side.
 
 use tiermem_sys::sync::Lock;
-use tiermem_sys::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+use tiermem_sys::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use super::EventKind;
 use super::layout::{self, EVENTS, EventRecord, Segment};
-use crate::clock;
+use crate::flag::Flag;
 use crate::profile;
 use crate::size_class::{CLASS_COUNT, SizeClass};
 use crate::stats::{self, ClassCount};
 use crate::tiers::{self, TIERS_MAX};
+use crate::{clock, handshake};
 
 /// Statistics and single words: no order is needed between them beyond the sequence number's fences.
 const PLAIN: Ordering = Ordering::Relaxed;
@@ -75,17 +76,17 @@ pub fn publish_if_due(now_ms: u32) {
     }
     if now_ms >= NEXT_PUBLISH_MS.load(PLAIN) {
         publish();
-    } else if !OWED.load(PLAIN) {
-        // SeqCst, as in `is_owed`: the purger says that it sleeps and then looks here, we set this and then look whether
-        // it sleeps; one of us sees the other.
-        OWED.store(true, Ordering::SeqCst);
+    } else {
+        // The purger says that it sleeps and then looks here; we note this and then look whether it sleeps
+        // (`purge::start_if_wanted`).
+        handshake::note(&OWED);
     }
 }
 
 /// Whether something happened after the last publication. A program that now falls idle would leave old figures behind, so
 /// the purger settles it.
 pub fn is_owed() -> bool {
-    OWED.load(Ordering::SeqCst)
+    handshake::is_noted(&OWED)
 }
 
 /// Writes the current figures.
@@ -100,19 +101,16 @@ pub fn publish() {
     // Before the figures are gathered: what happens meanwhile is owed again.
     OWED.store(false, Ordering::SeqCst);
     flush_events(segment, started, true);
-    let sequence = segment.header.sequence.load(PLAIN);
-    segment.header.sequence.store(sequence | 1, PLAIN);
-    // Pairs with the reader's Acquire fence: it cannot see figures from below with the old, even number.
-    fence(Ordering::Release);
-    segment.header.uptime_ms.store(u64::from(started), PLAIN);
-    let count = tiers::count();
-    segment.header.tier_count.store(count as u32, PLAIN);
-    for tier in 0..count {
-        stats::gather(tier as u8, &mut scratch);
-        publish_tier(segment, tier, &scratch);
-    }
-    // Release: the figures come before the new, even number.
-    segment.header.sequence.store((sequence | 1).wrapping_add(1), Ordering::Release);
+    // One writer: the scratch space is locked.
+    segment.header.sequence.write(|| {
+        segment.header.uptime_ms.store(u64::from(started), PLAIN);
+        let count = tiers::count();
+        segment.header.tier_count.store(count as u32, PLAIN);
+        for tier in 0..count {
+            stats::gather(tier as u8, &mut scratch);
+            publish_tier(segment, tier, &scratch);
+        }
+    });
     let took = clock::now_ms().saturating_sub(started);
     NEXT_PUBLISH_MS.store(started + INTERVAL_MS.max(50 * took), PLAIN);
 }
@@ -177,7 +175,7 @@ static PENDING: [[Pending; TIERS_MAX + 1]; KINDS] = [const {
     }; TIERS_MAX + 1]
 }; KINDS];
 
-static ANY_PENDING: AtomicBool = AtomicBool::new(false);
+static ANY_PENDING: Flag = Flag::new();
 static RING: Lock<u64> = Lock::new(0);
 
 /// Reports that something happened. Cheap, and waits for nobody: events of the same kind about the same tier are
@@ -187,7 +185,7 @@ pub fn event(kind: EventKind, tier: Option<u8>, bytes: u64) {
     let pending = &row[tier.map_or(TIERS_MAX, |tier| usize::from(tier) % TIERS_MAX)];
     pending.count.fetch_add(1, PLAIN);
     pending.bytes.fetch_add(bytes, PLAIN);
-    ANY_PENDING.store(true, PLAIN);
+    ANY_PENDING.raise();
     let now = clock::now_ms();
     if now >= pending.fold_until_ms.load(PLAIN)
         && let Some(segment) = segment()
@@ -198,16 +196,16 @@ pub fn event(kind: EventKind, tier: Option<u8>, bytes: u64) {
 
 /// Enters what is pending. With `fold`, also what would wait for its second to be over.
 fn flush_events(segment: &Segment, now: u32, fold: bool) {
-    if !ANY_PENDING.load(PLAIN) {
+    if !ANY_PENDING.is_up() {
         return;
     }
     let Some(mut serial) = RING.try_lock() else { return };
-    ANY_PENDING.store(false, PLAIN);
+    ANY_PENDING.lower();
     for (kind, row) in PENDING.iter().enumerate() {
         for (tier, pending) in row.iter().enumerate() {
             let folding = now < pending.fold_until_ms.load(PLAIN);
             if folding && !fold {
-                ANY_PENDING.store(true, PLAIN);
+                ANY_PENDING.raise();
                 continue;
             }
             let (count, bytes) = (pending.count.swap(0, PLAIN), pending.bytes.swap(0, PLAIN));

@@ -17,6 +17,7 @@ mod switch;
 mod tests;
 mod tracked;
 
+use crate::claim::claim;
 use crate::control;
 use crate::control::layout::{FRAMES, SITES, Segment, SiteRecord};
 use crate::{api, sites};
@@ -98,10 +99,8 @@ fn site(segment: &Segment) -> (usize, &SiteRecord) {
 /// The place of the entry of this hash, made if there is room near it.
 fn find(table: &[SiteRecord; SITES], hash: u64) -> Option<usize> {
     const PROBES: usize = 64;
-    (0..PROBES).map(|i| (hash as usize).wrapping_add(i) % OVERFLOW).find(|&at| {
-        let claimed = table[at].hash.compare_exchange(0, hash, Ordering::AcqRel, Ordering::Acquire);
-        claimed.is_ok() || claimed == Err(hash)
-    })
+    let place = |i| (hash as usize).wrapping_add(i) % OVERFLOW;
+    claim((0..PROBES).map(|i| &table[place(i)].hash), hash).map(place)
 }
 
 /// FNV-1a over the addresses; never 0.

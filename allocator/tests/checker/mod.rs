@@ -2,7 +2,7 @@
 //! memory is zero, all of the usable size can be used, a refused request changes nothing, and nothing is forgotten.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use tiermem_sys::sync::Lock;
 use tiermem_sys::sync::atomic::{AtomicU64, Ordering};
 
 use tiermem::api;
@@ -119,8 +119,8 @@ pub enum Step {
 #[derive(Default)]
 pub struct Model {
     /// Start to end of every block in use.
-    ledger: Mutex<BTreeMap<usize, usize>>,
-    offered: Mutex<Vec<Block>>,
+    ledger: Lock<BTreeMap<usize, usize>>,
+    offered: Lock<Vec<Block>>,
     next_fill: AtomicU64,
     /// Blocks allocated, moves included.
     pub allocations: AtomicU64,
@@ -168,10 +168,10 @@ impl Model {
             Step::Purge => _ = tiermem::purge::purge_now(),
             Step::HandOver { which } => {
                 if let Some(i) = pick(which, held) {
-                    self.offered.lock().expect("no panic").push(held.swap_remove(i));
+                    self.offered.lock().push(held.swap_remove(i));
                 }
             }
-            Step::Receive => held.extend(self.offered.lock().expect("no panic").pop()),
+            Step::Receive => held.extend(self.offered.lock().pop()),
             Step::PushHint(number) => {
                 let count = tiermem::tier_count();
                 let tier = tiermem::tier_numbered(number % count as u8).ok_or("a tier below the count is missing")?;
@@ -216,7 +216,7 @@ impl Model {
     fn reallocate(&self, subject: &impl Subject, block: &mut Block, size: usize) -> Checked<()> {
         self.check(block)?;
         // Out of the ledger first: when the block moves, another thread may get its memory before we are back.
-        self.ledger.lock().expect("no panic").remove(&block.at);
+        self.ledger.lock().remove(&block.at);
         // SAFETY: the block is ours, and used through the result from here on.
         let at = unsafe { subject.reallocate(pointer(block), block.size, size, block.align) };
         if at.is_null() {
@@ -240,7 +240,7 @@ impl Model {
     /// What `usable_size` says is the program's to use, and overlaps nothing.
     fn use_all(&self, subject: &impl Subject, block: &mut Block) -> Checked<()> {
         self.check(block)?;
-        self.ledger.lock().expect("no panic").remove(&block.at);
+        self.ledger.lock().remove(&block.at);
         block.size = subject.usable_size(pointer(block));
         self.enter(subject, block)?;
         self.allocations.fetch_sub(1, Ordering::Relaxed);
@@ -261,7 +261,7 @@ impl Model {
     /// Checks a block a last time and frees it.
     pub fn free(&self, block: Block) -> Checked<()> {
         self.check(&block)?;
-        self.ledger.lock().expect("no panic").remove(&block.at);
+        self.ledger.lock().remove(&block.at);
         // SAFETY: the block is ours, and was just forgotten.
         unsafe { api::free(pointer(&block)) };
         Ok(())
@@ -269,7 +269,7 @@ impl Model {
 
     /// What was handed over and nobody took.
     pub fn left_over(&self) -> Vec<Block> {
-        std::mem::take(&mut *self.offered.lock().expect("no panic"))
+        std::mem::take(&mut *self.offered.lock())
     }
 
     fn check(&self, block: &Block) -> Checked<()> {
@@ -287,7 +287,7 @@ impl Model {
         }
         let usable = subject.usable_size(pointer(block));
         let end = at + size.max(1);
-        let mut ledger = self.ledger.lock().expect("no panic");
+        let mut ledger = self.ledger.lock();
         if let Some((start, before_end)) = ledger.range(..end).next_back().filter(|&(_, &other)| other > at) {
             return Err(format!("{at:#x}..{end:#x} overlaps {start:#x}..{before_end:#x}"));
         }
