@@ -35,6 +35,11 @@ int tm_tier_of(const void *block);
 /* Gives all free memory back to the operating system and the tiers now. The number of bytes. */
 size_t tm_purge(void);
 
+/* Writes statistics in pieces, each a C string, by calling write(argument, piece), or to standard error if `write` is NULL:
+ * one JSON object ("tiermem-statistics/1") if `options` contains 'J', else text. `options` may be NULL. Allocates nothing.
+ * mallinfo2, mallinfo, malloc_stats and malloc_info answer for tiermem, too. */
+void tm_stats_print(void (*write)(void *argument, const char *piece), void *argument, const char *options);
+
 /* Brings the statistics that `tierctl stat` shows up to date. */
 void tm_publish(void);
 

@@ -43,6 +43,8 @@ mod heap;
 #[cfg(not(loom))]
 mod hints;
 #[cfg(not(loom))]
+pub mod introspect;
+#[cfg(not(loom))]
 mod large;
 #[cfg(not(loom))]
 mod meta;
@@ -75,11 +77,15 @@ pub use global::TierMem;
 #[cfg(not(loom))]
 pub use hints::{pop_hint, push_hint, scope, tier, tier_count, tier_numbered};
 #[cfg(not(loom))]
+pub use introspect::{ClassStatistics, Statistics, TierStatistics, class_statistics, statistics};
+#[cfg(not(loom))]
 pub use startup::start;
 #[cfg(not(loom))]
 pub use tiermem_sys::map::os_page_size;
 #[cfg(not(loom))]
-pub use tiermem_tiers::TierId;
+pub use tiermem_sys::process::{say, write_stream};
+#[cfg(not(loom))]
+pub use tiermem_tiers::{TierId, TierKind, TierName};
 
 /// The tier that a block lies in; `None` if it was not allocated here.
 #[cfg(not(loom))]

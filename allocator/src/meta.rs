@@ -4,6 +4,7 @@ use std::ptr::NonNull;
 
 use tiermem_sys::map;
 use tiermem_sys::sync::Lock;
+use tiermem_sys::sync::atomic::{AtomicU64, Ordering};
 
 const STEP: usize = 256 << 10;
 
@@ -14,6 +15,15 @@ struct Bump {
 
 static BUMP: Lock<Bump> = Lock::new(Bump { at: 0, end: 0 });
 
+/// Bytes of OS memory behind all records, in steps.
+static BYTES: AtomicU64 = AtomicU64::new(0);
+
+/// Bytes of memory taken for the records that [`place`] has placed.
+pub fn bytes() -> u64 {
+    // Relaxed: a statistic.
+    BYTES.load(Ordering::Relaxed)
+}
+
 /// Puts `value` where it lives for ever. `None` if there is no memory.
 pub fn place<T>(value: T) -> Option<&'static T> {
     const { assert!(size_of::<T>() <= STEP && align_of::<T>() <= 4096) };
@@ -23,6 +33,7 @@ pub fn place<T>(value: T) -> Option<&'static T> {
         let fresh = map::anonymous(STEP).ok()?;
         at = fresh.as_ptr().expose_provenance();
         bump.end = at + STEP;
+        BYTES.fetch_add(STEP as u64, Ordering::Relaxed);
     }
     bump.at = at + size_of::<T>();
     drop(bump);

@@ -25,6 +25,52 @@ pub fn say(text: &[u8]) {
     unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
 }
 
+/// Writes to a stdio stream (`FILE *`) of the C library. What cannot be written is lost, as `ferror` tells its owner.
+///
+/// # Safety
+/// `stream` is an open stdio stream.
+pub unsafe fn write_stream(stream: *mut std::ffi::c_void, text: &[u8]) {
+    // SAFETY: `text` is readable for its whole length; the stream is passed on to the caller.
+    unsafe { libc::fwrite(text.as_ptr().cast(), 1, text.len(), stream.cast()) };
+}
+
+/// What the kernel has counted for this process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Highest resident set, bytes.
+    pub resident_max: u64,
+    /// Page faults that needed no input or output.
+    pub faults_minor: u64,
+    /// Page faults that waited for some.
+    pub faults_major: u64,
+}
+
+/// What the kernel has counted for this process (getrusage(2)); zeroes if it does not say.
+pub fn usage() -> Usage {
+    let mut answer = MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: `answer` is a valid place for the answer.
+    unsafe { libc::getrusage(libc::RUSAGE_SELF, answer.as_mut_ptr()) };
+    // SAFETY: plain data, zeroed above and filled in by the call.
+    let answer = unsafe { answer.assume_init() };
+    let count = |value: libc::c_long| u64::try_from(value).unwrap_or(0);
+    Usage {
+        resident_max: count(answer.ru_maxrss) * 1024,
+        faults_minor: count(answer.ru_minflt),
+        faults_major: count(answer.ru_majflt),
+    }
+}
+
+/// The resident set of this process, bytes (the second field of `statm`, proc(5)).
+///
+/// # Errors
+/// As open(2) and read(2): needs `/proc`.
+pub fn resident() -> Result<u64> {
+    let mut text = [0u8; 128];
+    let len = file::read_small(c"/proc/self/statm", &mut text)?;
+    let field = text[..len].split(|&b| b == b' ').nth(1).ok_or(Errno::EIO)?;
+    Ok(leading_number(field).ok_or(Errno::EIO)? * crate::map::os_page_size() as u64)
+}
+
 /// The effective user id.
 pub fn user() -> u32 {
     // SAFETY: geteuid has no preconditions.

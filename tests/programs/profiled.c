@@ -5,9 +5,9 @@
 #include <string.h>
 
 enum { SMALL = 48, MIDDLING = 5000, LARGE = 3 << 20 };
-enum { SMALLS = 400000, MIDDLINGS = 8000, LARGES = 20 };
+enum { SMALLS = 400000, MIDDLINGS = 8000, LARGE_COUNT = 20 };
 
-static void *held[SMALLS + MIDDLINGS + LARGES];
+static void *held[SMALLS + MIDDLINGS + LARGE_COUNT];
 
 __attribute__((noinline)) static void *block(size_t size) {
     void *at = malloc(size);
@@ -33,12 +33,12 @@ __attribute__((noinline)) static void middling_ones(void **into) {
 }
 
 __attribute__((noinline)) static void large_ones(void **into) {
-    for (int i = 0; i < LARGES; i++) into[i] = block(LARGE);
+    for (int i = 0; i < LARGE_COUNT; i++) into[i] = block(LARGE);
     sink = 3;
 }
 
 static void release(int first) {
-    for (int i = first; i < SMALLS + MIDDLINGS + LARGES; i += 2) {
+    for (int i = first; i < SMALLS + MIDDLINGS + LARGE_COUNT; i += 2) {
         free(held[i]);
         held[i] = NULL;
     }

@@ -9,5 +9,6 @@
 
 mod c_api;
 mod c_malloc;
+mod c_stats;
 mod cxx;
 mod life;

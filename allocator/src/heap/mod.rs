@@ -24,9 +24,8 @@ use crate::tiers::TIERS_MAX;
 
 pub use allocate::Demand;
 pub use outbox::Outbox;
+pub use registry::{attach, collect_idle, counts, lease, lock_for_fork, unlock_after_fork};
 use sampler::Sampler;
-
-pub use registry::{attach, collect_idle, lease, lock_for_fork, unlock_after_fork};
 pub use view::View;
 
 impl Linked for Block {

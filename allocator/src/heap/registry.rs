@@ -140,6 +140,12 @@ pub fn collect_idle() {
     }
 }
 
+/// Heaps that were made, and how many of them no thread uses.
+pub fn counts() -> (u32, u32) {
+    let registry = REGISTRY.lock();
+    (registry.made, registry.count)
+}
+
 /// Takes the registry's lock, to hold it across a fork.
 pub fn lock_for_fork() {
     EXIT_HOOK.lock_for_fork();

@@ -22,7 +22,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    fn complain(&mut self, complaint: impl Display) {
+    pub fn complain(&mut self, complaint: impl Display) {
         // One line each: the rest of a longer complaint is for `tierctl policy check`.
         let text = complaint.to_string();
         let line = text.lines().next().unwrap_or_default();
@@ -30,7 +30,8 @@ impl Outcome {
     }
 }
 
-fn variable(name: &str) -> Option<String> {
+/// A variable of the environment, unless it is empty.
+pub fn variable(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()).filter(|value| !value.is_empty())
 }
 

@@ -4,6 +4,7 @@
 
 mod channel;
 mod configure;
+mod report;
 
 use std::ptr::NonNull;
 
@@ -30,6 +31,10 @@ pub const CONTROL_VARIABLE: &str = "TIERMEM_CONTROL_DIR";
 /// Mean distance between two samples of the heap profile, as a size: `512K`; `off` for no profile.
 pub const PROFILE_VARIABLE: &str = "TIERMEM_PROFILE";
 
+/// Statistics at exit: `1` for text and `json` for JSON on standard error, or a file (with `/` or `.` in its name) to which
+/// they are appended: a line of JSON for each process if its name ends in `.json`, else text.
+pub const STATS_VARIABLE: &str = "TIERMEM_STATS";
+
 /// Set once the user has been told what is wrong with the settings.
 const TOLD_VARIABLE: &str = "TIERMEM_TOLD";
 
@@ -52,6 +57,7 @@ pub fn start() {
     channel::open();
     control::event(EventKind::Started, None, 0);
     let mut outcome = configure::from_environment();
+    report::prepare(&mut outcome);
     profile::begin(configure::profile_interval(&mut outcome));
     tell(&outcome.complaints);
     control::set_policy(&outcome.policy_path, &outcome.complaints.join("\n"));
@@ -96,6 +102,7 @@ pub fn forget_code(start: usize, end: usize) {
 
 /// Publishes the last figures. `libtiermem.so` does this when the process exits.
 pub fn finish() {
+    report::at_exit();
     sites::record_modules();
     control::end();
     channel::close();
