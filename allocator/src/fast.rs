@@ -16,7 +16,7 @@ pub use crate::api::{allocate_slow, free_attend, free_elsewhere, free_slow};
 pub use crate::arena::POSITION;
 
 // What the code below has as numbers.
-const _: () = assert!(SMALL_MAX == 1024);
+const _: () = assert!(SMALL_MAX == 2048);
 const _: () = assert!(size_of::<Span>() == 128 && UNIT_SHIFT == 16);
 const _: () = Span::ASSERT_LAYOUT;
 
@@ -30,7 +30,7 @@ macro_rules! define_malloc {
         #[unsafe(no_mangle)]
         extern "C" fn $name(size: usize) -> *mut ::core::ffi::c_void {
             ::core::arch::naked_asm!(
-                "cmp rdi, 1024",
+                "cmp rdi, 2048",
                 "ja 2f",
                 "mov rcx, qword ptr [rip + tiermem_thread_0_1@GOTTPOFF]",
                 "lea rax, [rdi + 15]",

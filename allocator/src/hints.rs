@@ -22,11 +22,13 @@ pub fn tier_count() -> usize {
 /// Has the calling thread allocate from `tier` until [`pop_hint`]. False if there is no memory for it.
 ///
 /// A hint is a wish: when the tier has no room, allocation goes on along the policy's chain, and that is counted.
+#[inline]
 pub fn push_hint(tier: TierId) -> bool {
     heap::attach().map(|heap| heap.push_hint(tier.0)).is_some()
 }
 
 /// Ends the innermost [`push_hint`]. False if there is none.
+#[inline]
 pub fn pop_hint() -> bool {
     heap::attach().is_some_and(heap::Heap::pop_hint)
 }

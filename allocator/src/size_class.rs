@@ -1,6 +1,6 @@
 //! Size classes: which block sizes there are, and which one serves a request.
 //!
-//! Up to 128 bytes every multiple of 16; then eight classes per doubling up to [`SMALL_MAX`] and four per doubling up
+//! Up to 128 bytes every multiple of 16; then eight classes per doubling up to [`FINE_MAX`] and four per doubling up
 //! to [`CLASS_MAX`]. Rounding a request up therefore wastes at most an eighth of it up to 1 KiB and a fifth above.
 //! Each power of two is a class, so that any alignment up to [`CLASS_MAX`] finds one.
 
@@ -10,7 +10,10 @@ use crate::geometry::UNIT_SIZE;
 pub const ALIGNMENT_MIN: usize = 16;
 
 /// Largest request that is served through the direct table of the fast path, bytes.
-pub const SMALL_MAX: usize = 1024;
+pub const SMALL_MAX: usize = 2048;
+
+/// Largest request up to which there are eight classes to a doubling, bytes.
+const FINE_MAX: usize = 1024;
 
 /// Largest request that is served from a span of several blocks, bytes. Above, a block has a span of its own.
 pub const CLASS_MAX: usize = 128 << 10;
@@ -107,15 +110,15 @@ impl SizeClass {
 
 const DIRECT_CLASS: [u8; DIRECT_COUNT] = direct_classes();
 
-/// The class of a request above [`SMALL_MAX`]: the two bits below the leading one choose among four.
+/// The class of a request above [`FINE_MAX`]: the two bits below the leading one choose among four.
 const fn medium_class(size: usize) -> u8 {
     const FIRST: u32 = 32;
-    const SMALL_BITS: u32 = SMALL_MAX.trailing_zeros();
+    const FINE_BITS: u32 = FINE_MAX.trailing_zeros();
     let last = size - 1;
     let bits = last.ilog2();
     let quarter = (last >> (bits - 2)) & 3;
     #[expect(clippy::cast_possible_truncation, reason = "below CLASS_COUNT for sizes up to CLASS_MAX")]
-    let class = (FIRST + (bits - SMALL_BITS) * 4) as u8 + quarter as u8;
+    let class = (FIRST + (bits - FINE_BITS) * 4) as u8 + quarter as u8;
     class
 }
 
@@ -126,7 +129,7 @@ const fn block_sizes() -> [u32; CLASS_COUNT] {
     while i < CLASS_COUNT {
         size += if size < 128 {
             16
-        } else if size < 1024 {
+        } else if size < FINE_MAX as u32 {
             (1 << u32::ilog2(size)) / 8
         } else {
             (1 << u32::ilog2(size)) / 4
@@ -193,7 +196,7 @@ mod tests {
     fn rounding_up_wastes_at_most_what_the_header_says() {
         for size in 129..=CLASS_MAX {
             let waste = SizeClass::of(size).unwrap().block_size() - size;
-            let share = if size <= SMALL_MAX { 8 } else { 4 };
+            let share = if size <= FINE_MAX { 8 } else { 4 };
             assert!(waste * share <= size, "{size}: {waste}");
         }
     }

@@ -116,6 +116,7 @@ impl Heap {
     }
 
     /// This thread's part of a tier, made on first use. `None` if there is no memory for it.
+    #[inline]
     pub fn tier(&self, tier: u8) -> Option<&'static TierHeap> {
         let slot = self.tiers.get(usize::from(tier))?;
         // Relaxed: only the heap's thread writes and reads it.
@@ -130,12 +131,14 @@ impl Heap {
     }
 
     /// The innermost tier hint.
+    #[inline]
     pub fn hint(&self) -> Option<u8> {
         let depth = (self.hint_depth.get() as usize).min(HINTS_MAX);
         depth.checked_sub(1).map(|top| self.hints[top].get())
     }
 
     /// Asks for a tier until [`Heap::pop_hint`].
+    #[inline]
     pub fn push_hint(&'static self, tier: u8) {
         let depth = self.hint_depth.get();
         if let Some(slot) = self.hints.get(depth as usize) {
@@ -146,6 +149,7 @@ impl Heap {
     }
 
     /// Ends the innermost [`Heap::push_hint`]. False if there is none.
+    #[inline]
     pub fn pop_hint(&'static self) -> bool {
         let Some(depth) = self.hint_depth.get().checked_sub(1) else { return false };
         self.hint_depth.set(depth);
@@ -174,6 +178,7 @@ impl Heap {
     }
 
     /// Makes the fast path use the hinted tier's spans, or without a hint the strategy's.
+    #[inline]
     fn select(&'static self) {
         // A heap on loan to a thread that ends has no say in what that thread does next.
         if ptr::eq(tls::heap(), self) {

@@ -32,6 +32,7 @@ static REGISTRY: Lock<Registry> =
 static EXIT_HOOK: ExitHook = ExitHook::new(on_thread_exit);
 
 /// The thread's heap; it gets one if it has none. `None` if there is no memory for it, or the thread is ending.
+#[inline]
 pub fn attach() -> Option<&'static Heap> {
     tls::attached().or_else(attach_new)
 }
