@@ -8,7 +8,7 @@ use crate::geometry::UNIT_SIZE;
 use crate::heap::{self, Demand, Heap, tls};
 use crate::pool::Fit;
 use crate::size_class::{ALIGNMENT_MIN, CLASS_MAX, SMALL_MAX, SizeClass};
-use crate::span::{Block, Span, State};
+use crate::span::{Block, Span, State, TILE};
 use crate::{arena, clock, control, errno, large, place, profile, purge, startup};
 
 /// Largest request that is served at all, bytes: `PTRDIFF_MAX`, as the C standard library has it.
@@ -240,8 +240,16 @@ fn foreign(at: *mut u8) {
 pub fn usable_size(at: *const u8) -> usize {
     arena::span_of(at.addr()).map_or(0, |span| match span.state() {
         State::Large => span.size().next_multiple_of(UNIT_SIZE),
-        _ => span.block_size(),
+        _ => block_size(span, at.addr()),
     })
+}
+
+/// Bytes of the block at `at` of a span with classes.
+fn block_size(span: &Span, at: usize) -> usize {
+    match span.tiles() {
+        Some(tiles) => tiles.length((at - span.start()) / TILE) * TILE,
+        None => span.block_size(),
+    }
 }
 
 /// Whether the address is in the arena.
@@ -267,7 +275,7 @@ pub unsafe fn reallocate(at: *mut u8, size: usize, align: usize) -> *mut u8 {
             // All of it: the program may have asked how much it is, and used it.
             usable_size(at)
         }
-        _ => span.block_size(),
+        _ => block_size(span, at.addr()),
     };
     // A block of a class stays where it is unless half of it would lie idle.
     if span.state() != State::Large && size <= held && size >= held / 2 {

@@ -6,6 +6,7 @@
 mod block;
 mod lists;
 mod state;
+mod tiles;
 
 use std::mem::offset_of;
 use std::ptr::{self, NonNull};
@@ -21,6 +22,7 @@ use block::{block_at, link_to_neighbour};
 pub use block::Block;
 pub use lists::{SpanCell, SpanQueue};
 pub use state::State;
+pub use tiles::{TILE, Tiles};
 
 /// Metadata of a span, in the record of its first unit.
 ///
@@ -38,7 +40,7 @@ pub use state::State;
 /// 48 units, 50 class, 51 tier, 52 state, 56 units_back
 /// 64 next, 72 prev   links in the bin's queue
 /// 80 start           address of the first block
-/// 88 size            Large only: bytes from `start` that the program may use
+/// 88 size            Large: bytes from `start` that the program may use. Mosaic: address of its tiles
 /// 96 zeroed          Large only: 1 if the memory is known to be zero when handed out
 /// ```
 ///
@@ -175,6 +177,16 @@ impl Span {
         unsafe { self.owner.load(PLAIN).map_addr(|at| at & !SAMPLED).as_ref() }
     }
 
+    /// Whether it is a span of blocks of one size that belongs to this heap.
+    pub fn is_of(&self, heap: &Heap) -> bool {
+        self.owner().is_some_and(|owner| ptr::eq(owner, heap)) && self.state() != State::Mosaic
+    }
+
+    /// Blocks that have been on the free list so far.
+    pub fn carved(&self) -> usize {
+        self.carved.load(PLAIN) as usize
+    }
+
     /// Whether its blocks are samples of the heap profile.
     pub fn is_sampled(&self) -> bool {
         self.owner.load(PLAIN).addr() & SAMPLED != 0
@@ -283,6 +295,49 @@ impl Span {
         self.balance.store(self.balance.load(PLAIN).wrapping_add(change as u32), PLAIN);
         self.allocations.store(self.allocations.load(PLAIN).wrapping_add(change as u64), PLAIN);
         self.allocs_left.store(count, PLAIN);
+    }
+
+    /// Makes the span a mosaic, whose tiles know of all its carved blocks. Those on its free list are to be collected next.
+    pub fn become_mosaic(&self, tiles: &'static Tiles) {
+        self.grant(0);
+        self.attend_after(self.used() as u32);
+        self.allocations.store(0, PLAIN);
+        self.size.store(ptr::from_ref(tiles).expose_provenance(), PLAIN);
+        // Release pairs with the Acquire in `tiles`.
+        self.state.store(State::Mosaic as u8, Ordering::Release);
+    }
+
+    /// The tiles of a mosaic.
+    pub fn tiles(&self) -> Option<&'static Tiles> {
+        // Acquire pairs with the Release in `become_mosaic`.
+        if self.state.load(Ordering::Acquire) != State::Mosaic as u8 {
+            return None;
+        }
+        let tiles: *const Tiles = ptr::with_exposed_provenance(self.size.load(PLAIN));
+        // SAFETY: set before the state; tiles live for ever.
+        unsafe { tiles.as_ref() }
+    }
+
+    /// Takes all of the free list.
+    pub fn take_list(&self) -> *mut Block {
+        let list = self.free.load(PLAIN);
+        self.free.store(ptr::null_mut(), PLAIN);
+        list
+    }
+
+    /// `count` more blocks of a mosaic are in use.
+    pub fn expect_frees(&self, count: u32) {
+        // Not through `attend_after`, which keeps what is in use as it is.
+        self.frees_left.store(self.frees_left.load(PLAIN).wrapping_add(count), PLAIN);
+    }
+
+    /// Makes this a tray with the `count` blocks of the list at `first`, none of them given out yet.
+    pub fn become_tray(&self, class: SizeClass, tier: u8, first: *mut Block, count: usize) {
+        self.begin_owned(class, tier, ptr::null_mut());
+        self.free.store(first, PLAIN);
+        self.capacity.store(count as u32, PLAIN);
+        self.carved.store(count as u32, PLAIN);
+        self.set_state(State::Tray);
     }
 
     /// Has the owner look at the span after `count` more frees.

@@ -4,7 +4,7 @@
 use tiermem_sys::sync::atomic::{AtomicU64, Ordering};
 
 use crate::size_class::{CLASS_COUNT, SizeClass};
-use crate::span::State;
+use crate::span::{State, TILE};
 use crate::tiers::{self, TIERS_MAX};
 use crate::{arena, geometry::UNIT_SIZE};
 
@@ -61,7 +61,18 @@ pub fn gather(tier: u8, into: &mut TierCount) {
                     entry.live += 1;
                     entry.live_bytes += record.size().next_multiple_of(UNIT_SIZE) as u64;
                 }
-                State::Unused | State::Interior => {}
+                // By the size of each block; those on trays and on their way into the gaps count as live.
+                State::Mosaic => {
+                    if let Some(tiles) = record.tiles() {
+                        tiles.for_each_block(|length| {
+                            if let Some(class) = SizeClass::of(length * TILE) {
+                                into[class.index()].live += 1;
+                                into[class.index()].live_bytes += class.block_size() as u64;
+                            }
+                        });
+                    }
+                }
+                State::Unused | State::Interior | State::Tray => {}
             }
         }
     });

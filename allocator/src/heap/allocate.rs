@@ -46,7 +46,8 @@ impl TierHeap {
             if let Some(block) = span.pop() {
                 return Ok(block.as_ptr());
             }
-            if span.state() == State::Current {
+            let state = span.state();
+            if matches!(state, State::Current | State::Tray) {
                 let ready = make_ready(span, class);
                 if ready > 0 {
                     match self.sampler.pass(class, ready) {
@@ -55,14 +56,17 @@ impl TierHeap {
                     }
                     continue;
                 }
-                span.sleep();
+                if state == State::Current {
+                    span.sleep();
+                }
             }
             let next = match self.queues[class.index()].pop_front() {
                 Some(queued) => {
                     queued.make_current();
                     queued
                 }
-                None => match new_span(self.tier, class, may_grow) {
+                None => match self.fill_tray(heap, class).map_or_else(|| new_span(self.tier, class, may_grow), Ok) {
+                    Ok(tray) if tray.state() == State::Tray => tray,
                     Ok(new) => {
                         new.begin(class, self.tier, heap);
                         new
@@ -95,9 +99,9 @@ pub(super) fn new_span(tier: u8, class: SizeClass, may_grow: bool) -> Result<&'s
 
 /// Makes blocks of the current span ready to be given out. Returns how many it has then; 0 if they are too few.
 pub(super) fn make_ready(span: &Span, class: SizeClass) -> usize {
-    let few = class.span_capacity() / 16;
     let mut free = span.free_blocks();
-    if free <= few {
+    let few = class.span_capacity() / 16;
+    if free <= few && span.state() == State::Current {
         free += span.carve(CARVED_AT_ONCE[class.index()].into());
         if free < few {
             return 0;

@@ -37,11 +37,17 @@ impl Heap {
             }
             // The current span stays, even empty: the next allocation of its class is likely near.
             State::Current => span.make_current(),
+            State::Mosaic => {
+                if let Some(tier_heap) = self.tier(span.tier()) {
+                    tier_heap.end_mosaic(span);
+                    release(span);
+                }
+            }
             _ => {}
         }
     }
 
-    fn queue_of(&self, span: &Span) -> Option<&'static SpanQueue> {
+    pub(super) fn queue_of(&self, span: &Span) -> Option<&'static SpanQueue> {
         Some(&self.tier(span.tier())?.queues[span.class().index()])
     }
 
@@ -94,6 +100,20 @@ impl Heap {
         }
     }
 
+    /// Puts the blocks of a tray back into their mosaics.
+    fn clear_tray(&self, tray: &Span) {
+        // They were counted when they were cut out.
+        let left = tray.free_blocks();
+        stats::retire(tray.tier(), tray.class(), 0u64.wrapping_sub(left as u64));
+        tray.grant(left);
+        while let Some(block) = tray.pop() {
+            if let Some(mosaic) = arena::record_of(block.addr().get()) {
+                // SAFETY: the block was cut out of a mosaic of this heap, and nobody has it.
+                unsafe { self.free_own(mosaic, block.as_ptr()) };
+            }
+        }
+    }
+
     /// Gives the empty current spans back.
     pub fn trim(&'static self) {
         for tier in 0..tiers::count() {
@@ -101,9 +121,16 @@ impl Heap {
             tier_heap.trim_samples();
             for class in crate::size_class::SizeClass::all() {
                 let span = tier_heap.view.get(class);
-                if span.state() == State::Current && span.used() == 0 {
-                    self.set_current(tier_heap, class, None);
-                    release(span);
+                match span.state() {
+                    State::Current if span.used() == 0 => {
+                        self.set_current(tier_heap, class, None);
+                        release(span);
+                    }
+                    State::Tray => {
+                        self.set_current(tier_heap, class, None);
+                        self.clear_tray(span);
+                    }
+                    _ => {}
                 }
             }
         }

@@ -6,6 +6,7 @@
 
 mod allocate;
 mod free;
+mod mosaic;
 mod outbox;
 mod registry;
 mod sampler;
@@ -23,6 +24,7 @@ use crate::span::{Block, Span, SpanQueue};
 use crate::tiers::TIERS_MAX;
 
 pub use allocate::Demand;
+use mosaic::Mosaics;
 pub use outbox::Outbox;
 pub use registry::{attach, collect_idle, counts, lease, lock_for_fork, unlock_after_fork};
 use sampler::Sampler;
@@ -42,6 +44,7 @@ pub struct TierHeap {
     /// Its spans with free blocks that wait to become current.
     queues: [SpanQueue; CLASS_COUNT],
     sampler: Sampler,
+    mosaics: Mosaics,
     tier: u8,
 }
 
@@ -91,7 +94,13 @@ pub static EMPTY_VIEW: View = View::new();
 
 impl TierHeap {
     const fn new(tier: u8) -> Self {
-        Self { view: View::new(), queues: [const { SpanQueue::new() }; CLASS_COUNT], sampler: Sampler::new(), tier }
+        Self {
+            view: View::new(),
+            queues: [const { SpanQueue::new() }; CLASS_COUNT],
+            sampler: Sampler::new(),
+            mosaics: Mosaics::new(),
+            tier,
+        }
     }
 
     /// Whether a large block of `bytes` is a sample of the heap profile.

@@ -179,9 +179,9 @@ pub fn class_statistics(tier: TierId) -> Option<[ClassStatistics; CLASS_COUNT + 
 /// Bytes in the units of the span that begins with this unit; 0 if none does.
 fn active_bytes(first: &Span) -> usize {
     match first.state() {
-        State::Current | State::Queued | State::Asleep => first.class().span_units() * UNIT_SIZE,
+        State::Current | State::Queued | State::Asleep | State::Mosaic => first.class().span_units() * UNIT_SIZE,
         State::Large => first.size().next_multiple_of(UNIT_SIZE),
-        State::Unused | State::Interior => 0,
+        State::Unused | State::Interior | State::Tray => 0,
     }
 }
 

@@ -46,6 +46,12 @@ impl SpanQueue {
         self.head.store(as_ptr(span), PLAIN);
     }
 
+
+    /// The first span, which stays.
+    pub fn first(&self) -> Option<&'static Span> {
+        record(self.head.load(PLAIN))
+    }
+
     /// Takes the first span.
     pub fn pop_front(&self) -> Option<&'static Span> {
         let first = record(self.head.load(PLAIN))?;

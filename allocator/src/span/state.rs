@@ -16,6 +16,10 @@ pub enum State {
     Asleep = 4,
     /// One large block.
     Large = 5,
+    /// A span with blocks of several sizes, in its tier heap's queue of mosaics.
+    Mosaic = 6,
+    /// No unit's record: a list of blocks that were cut out of mosaics, current for its class.
+    Tray = 7,
 }
 
 impl State {
@@ -26,6 +30,8 @@ impl State {
             3 => Self::Queued,
             4 => Self::Asleep,
             5 => Self::Large,
+            6 => Self::Mosaic,
+            7 => Self::Tray,
             _ => Self::Unused,
         }
     }

@@ -1,0 +1,216 @@
+//! Mosaics: spans whose gaps serve blocks of other sizes.
+//!
+//! Spans of one size cannot give a gap to another size. A program whose sizes shift while some of its blocks live on would
+//! therefore hold yesterday's spans, nearly empty, and take new ones for today's sizes. So when a heap is about to take more
+//! memory and much of what it holds is gaps, its sparse spans become *mosaics*: bitmaps say which 16-byte tiles are in use,
+//! and neighbouring gaps are one gap, whatever size they had.
+//!
+//! Blocks cut out of gaps go onto a *tray*, a list for one class that the fast path takes from like from any span. A freed
+//! block of a mosaic is pushed onto the mosaic's own list, as in any span; its tiles are freed when the mosaic is next
+//! looked at. So both fast paths are those of every block. A mosaic whose last block is freed goes back to the pool.
+
+use std::cell::Cell;
+use std::ptr;
+
+use tiermem_sys::sync::atomic::{AtomicPtr, Ordering};
+
+use super::{Heap, TierHeap};
+use crate::geometry::UNIT_SIZE;
+use crate::size_class::{CLASS_COUNT, SizeClass};
+use crate::span::{Block, Span, SpanQueue, State, TILE, Tiles};
+use crate::{arena, meta, stats, tiers};
+
+/// Largest block that comes from a mosaic, bytes. Larger ones would seldom find a gap.
+const BLOCK_MAX: usize = 2048;
+/// What is cut out for a tray at once, bytes.
+const TRAY_BYTES: usize = 4096;
+/// Mosaics looked at for a tray, at most.
+const LOOKS_MAX: usize = 8;
+/// Units that a heap takes, at least, before it looks again whether it has sparse spans.
+const LOOK_AFTER_UNITS: u32 = 32;
+/// Sparse spans made into mosaics at a time.
+const BATCH: usize = 256;
+
+/// A tier heap's mosaics.
+pub struct Mosaics {
+    queue: SpanQueue,
+    trays: AtomicPtr<[Span; CLASS_COUNT]>,
+    /// Bitmaps without a unit.
+    spare: AtomicPtr<Tiles>,
+    /// Times that the heap wanted more units since it last looked for sparse spans, and after how many it looks.
+    taken: Cell<u32>,
+    look_after: Cell<u32>,
+}
+
+impl Mosaics {
+    pub(super) const fn new() -> Self {
+        Self {
+            queue: SpanQueue::new(),
+            trays: AtomicPtr::new(ptr::null_mut()),
+            spare: AtomicPtr::new(ptr::null_mut()),
+            taken: Cell::new(0),
+            look_after: Cell::new(LOOK_AFTER_UNITS),
+        }
+    }
+
+    fn tray(&self, class: SizeClass) -> Option<&'static Span> {
+        // Relaxed, here and below: the heap's thread alone uses them.
+        let mut trays = self.trays.load(Ordering::Relaxed);
+        if trays.is_null() {
+            trays = ptr::from_ref(meta::place([const { Span::empty() }; CLASS_COUNT])?).cast_mut();
+            self.trays.store(trays, Ordering::Relaxed);
+        }
+        // SAFETY: placed above, for ever.
+        unsafe { trays.as_ref() }.map(|trays| &trays[class.index()])
+    }
+
+    fn take_tiles(&self) -> Option<&'static Tiles> {
+        // SAFETY: null or placed below, for ever.
+        match unsafe { self.spare.load(Ordering::Relaxed).as_ref() } {
+            Some(tiles) => {
+                self.spare.store(tiles.next.load(Ordering::Relaxed), Ordering::Relaxed);
+                Some(tiles)
+            }
+            None => meta::place(Tiles::new()),
+        }
+    }
+
+    fn give_tiles(&self, tiles: &'static Tiles) {
+        tiles.next.store(self.spare.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.spare.store(ptr::from_ref(tiles).cast_mut(), Ordering::Relaxed);
+    }
+}
+
+impl TierHeap {
+    /// A tray with blocks of `class` cut out of mosaics; `None` if there are no fitting gaps. To be asked before more memory
+    /// is taken.
+    pub(super) fn fill_tray(&'static self, heap: &'static Heap, class: SizeClass) -> Option<&'static Span> {
+        if class.block_size() > BLOCK_MAX {
+            return None;
+        }
+        if let Some(tray) = self.cut_tray(class) {
+            return Some(tray);
+        }
+        let taken = self.mosaics.taken.get() + 1;
+        let due = taken >= self.mosaics.look_after.get();
+        self.mosaics.taken.set(if due { 0 } else { taken });
+        if due && self.make_mosaics(heap) { self.cut_tray(class) } else { None }
+    }
+
+    fn cut_tray(&'static self, class: SizeClass) -> Option<&'static Span> {
+        for _ in 0..LOOKS_MAX {
+            let mosaic = self.mosaics.queue.first()?;
+            let tiles = mosaic.tiles()?;
+            let tray = self.mosaics.tray(class)?;
+            collect_freed(mosaic, tiles);
+            let (first, count) = cut(mosaic, tiles, class);
+            if count > 0 {
+                stats::retire(self.tier, class, count as u64);
+                tray.become_tray(class, self.tier, first, count);
+                return Some(tray);
+            }
+            // Its gaps are too small. Others may want them; it comes round again.
+            self.mosaics.queue.remove(mosaic);
+            self.mosaics.queue.push_back(mosaic);
+        }
+        None
+    }
+
+    /// Makes sparse spans into mosaics, if much of what the heap holds of the tier is gaps. Whether it has.
+    fn make_mosaics(&'static self, heap: &'static Heap) -> bool {
+        let mut sparse: [Option<&'static Span>; BATCH] = [None; BATCH];
+        let (mut held, mut used, mut count) = (0, 0, 0);
+        tiers::pool(self.tier).for_each_extent(|index| {
+            for span in arena::units_of(index).filter(|span| span.is_of(heap)) {
+                held += span.class().span_units() * UNIT_SIZE;
+                used += span.used() * span.block_size();
+                if count < BATCH && is_sparse(span) {
+                    sparse[count] = Some(span);
+                    count += 1;
+                }
+            }
+        });
+        // Less is what spans of many classes have anyway.
+        let much = used < held / 10 * 7;
+        if much {
+            // Only this thread changes its spans, so they are still what they were under the pool's lock.
+            sparse.into_iter().flatten().for_each(|span| self.make_mosaic(heap, span));
+        }
+        // A look costs a little for each unit held, so it is taken each time that an eighth has come to them; where it found
+        // more sparse spans than it could note, soon.
+        let soon = much && count == BATCH;
+        let held_units = u32::try_from(held / UNIT_SIZE).unwrap_or(u32::MAX);
+        self.mosaics.look_after.set(if soon { LOOK_AFTER_UNITS } else { (held_units / 8).max(LOOK_AFTER_UNITS) });
+        much && count > 0
+    }
+
+    fn make_mosaic(&'static self, heap: &'static Heap, span: &'static Span) {
+        let Some(tiles) = self.mosaics.take_tiles() else { return };
+        if span.state() == State::Queued
+            && let Some(queue) = heap.queue_of(span)
+        {
+            queue.remove(span);
+        }
+        stats::retire(self.tier, span.class(), span.allocations());
+        let per_block = span.block_size() / TILE;
+        for block in 0..span.carved() {
+            tiles.lay(block * per_block, per_block);
+        }
+        span.become_mosaic(tiles);
+        collect_freed(span, tiles);
+        self.mosaics.queue.push_back(span);
+    }
+
+    /// Takes an empty mosaic out; its unit is then the caller's to give back.
+    pub(super) fn end_mosaic(&self, span: &'static Span) {
+        if let Some(tiles) = span.tiles() {
+            collect_freed(span, tiles);
+            self.mosaics.give_tiles(tiles);
+        }
+        self.mosaics.queue.remove(span);
+    }
+}
+
+/// Whether a span is worth more as a mosaic: it is no class's current one, and at least half of it is free.
+fn is_sparse(span: &Span) -> bool {
+    matches!(span.state(), State::Asleep | State::Queued)
+        && span.block_size() <= BLOCK_MAX
+        && !span.is_sampled()
+        && span.used() * 2 <= span.capacity()
+}
+
+/// Frees the tiles of the blocks on the mosaic's list.
+fn collect_freed(mosaic: &Span, tiles: &Tiles) {
+    let mut block = mosaic.take_list();
+    while !block.is_null() {
+        tiles.lift((block.addr() - mosaic.start()) / TILE);
+        // SAFETY: a block of the list, which is the caller's.
+        block = unsafe { Block::next(block) };
+    }
+}
+
+/// Cuts some blocks of `class` out of a mosaic's gaps: the first of a list in the order of addresses, and how many.
+fn cut(mosaic: &Span, tiles: &Tiles, class: SizeClass) -> (*mut Block, usize) {
+    let size = class.block_size();
+    // As in a span of the class, whose start is aligned to everything: aligned requests rely on it.
+    let align = (1 << size.trailing_zeros()) / TILE;
+    let (mut first, mut last): (*mut Block, *mut Block) = (ptr::null_mut(), ptr::null_mut());
+    let (mut at, mut count) = (0, 0);
+    while count < (TRAY_BYTES / size).max(1)
+        && let Some(tile) = tiles.find(at, size / TILE, align)
+    {
+        tiles.lay(tile, size / TILE);
+        let block: *mut Block = ptr::with_exposed_provenance_mut(mosaic.start() + tile * TILE);
+        // SAFETY: a gap of the mosaic, which is the caller's.
+        unsafe { Block::set_next(block, ptr::null_mut()) };
+        if last.is_null() {
+            first = block;
+        } else {
+            // SAFETY: cut out above.
+            unsafe { Block::set_next(last, block) };
+        }
+        (last, at, count) = (block, tile + size / TILE, count + 1);
+    }
+    mosaic.expect_frees(count as u32);
+    (first, count)
+}
