@@ -22,10 +22,10 @@ use crate::{arena, meta, stats, tiers};
 
 /// Largest block that comes from a mosaic, bytes. Larger ones would seldom find a gap.
 const BLOCK_MAX: usize = 2048;
-/// What is cut out for a tray at once, bytes.
-const TRAY_BYTES: usize = 4096;
+/// What is cut out for a tray at once, bytes, at most: most gaps of a mosaic, so that it is searched once.
+const TRAY_BYTES: usize = 32 << 10;
 /// Mosaics looked at for a tray, at most.
-const LOOKS_MAX: usize = 8;
+const LOOKS_MAX: usize = 16;
 /// Units that a heap takes, at least, before it looks again whether it has sparse spans.
 const LOOK_AFTER_UNITS: u32 = 32;
 /// Sparse spans made into mosaics at a time.
@@ -103,13 +103,16 @@ impl TierHeap {
             let tiles = mosaic.tiles()?;
             let tray = self.mosaics.tray(class)?;
             collect_freed(mosaic, tiles);
-            let (first, count) = cut(mosaic, tiles, class);
+            let length = class.block_size() / TILE;
+            let (first, count) =
+                if tiles.is_known_to_lack(length) { (ptr::null_mut(), 0) } else { cut(mosaic, tiles, class) };
             if count > 0 {
                 stats::retire(self.tier, class, count as u64);
                 tray.become_tray(class, self.tier, first, count);
                 return Some(tray);
             }
             // Its gaps are too small. Others may want them; it comes round again.
+            tiles.note_lack(length);
             self.mosaics.queue.remove(mosaic);
             self.mosaics.queue.push_back(mosaic);
         }
@@ -153,9 +156,7 @@ impl TierHeap {
         }
         stats::retire(self.tier, span.class(), span.allocations());
         let per_block = span.block_size() / TILE;
-        for block in 0..span.carved() {
-            tiles.lay(block * per_block, per_block);
-        }
+        tiles.lay_row(0, span.carved(), per_block);
         span.become_mosaic(tiles);
         collect_freed(span, tiles);
         self.mosaics.queue.push_back(span);
@@ -192,25 +193,24 @@ fn collect_freed(mosaic: &Span, tiles: &Tiles) {
 /// Cuts some blocks of `class` out of a mosaic's gaps: the first of a list in the order of addresses, and how many.
 fn cut(mosaic: &Span, tiles: &Tiles, class: SizeClass) -> (*mut Block, usize) {
     let size = class.block_size();
-    // As in a span of the class, whose start is aligned to everything: aligned requests rely on it.
+    let length = size / TILE;
+    // As in a span of the class, whose start is aligned to everything: aligned requests rely on it. Every further block
+    // of a gap is then as well aligned as the first one.
     let align = (1 << size.trailing_zeros()) / TILE;
-    let (mut first, mut last): (*mut Block, *mut Block) = (ptr::null_mut(), ptr::null_mut());
+    let most = (TRAY_BYTES / size).max(1);
+    let mut list = Block::NONE;
+    let mut link: *mut *mut Block = &raw mut list;
     let (mut at, mut count) = (0, 0);
-    while count < (TRAY_BYTES / size).max(1)
-        && let Some(tile) = tiles.find(at, size / TILE, align)
+    while count < most
+        && let Some((gap, tiles_in_gap)) = tiles.find(at, length, align)
     {
-        tiles.lay(tile, size / TILE);
-        let block: *mut Block = ptr::with_exposed_provenance_mut(mosaic.start() + tile * TILE);
-        // SAFETY: a gap of the mosaic, which is the caller's.
-        unsafe { Block::set_next(block, ptr::null_mut()) };
-        if last.is_null() {
-            first = block;
-        } else {
-            // SAFETY: cut out above.
-            unsafe { Block::set_next(last, block) };
-        }
-        (last, at, count) = (block, tile + size / TILE, count + 1);
+        let blocks = (tiles_in_gap / length).min(most - count);
+        tiles.lay_row(gap, blocks, length);
+        let first = mosaic.start() + gap * TILE;
+        // SAFETY: the gap is the caller's, and `link` a block cut out before, or the head.
+        link = unsafe { Block::chain(link, first, blocks, size) };
+        (at, count) = (gap + blocks * length, count + blocks);
     }
     mosaic.expect_frees(count as u32);
-    (first, count)
+    (list, count)
 }

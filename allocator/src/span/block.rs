@@ -12,6 +12,28 @@ impl Block {
     /// Where the link lies in a free block, bytes.
     pub const LINK_OFFSET: usize = std::mem::offset_of!(Self, next);
 
+    /// The end of a list.
+    pub const NONE: *mut Self = ptr::null_mut();
+
+    /// Links `count` blocks (at least one) of `size` bytes, one behind the other from address `first` on, to `link`, and
+    /// ends the list. Returns the last one's link.
+    ///
+    /// # Safety
+    /// The caller owns the blocks, and `link`, which is a list's head or a block's link.
+    pub unsafe fn chain(link: *mut *mut Self, first: usize, count: usize, size: usize) -> *mut *mut Self {
+        let mut block = block_at(first);
+        // SAFETY: passed on to the caller.
+        unsafe { *link = block };
+        for _ in 1..count {
+            // SAFETY: passed on to the caller.
+            block = unsafe { link_to_neighbour(block, size) };
+        }
+        // SAFETY: passed on to the caller.
+        unsafe { Self::set_next(block, Self::NONE) };
+        // SAFETY: a field of a block that the caller owns.
+        unsafe { &raw mut (*block).next }
+    }
+
     /// Reads the link.
     ///
     /// # Safety

@@ -46,7 +46,6 @@ impl SpanQueue {
         self.head.store(as_ptr(span), PLAIN);
     }
 
-
     /// The first span, which stays.
     pub fn first(&self) -> Option<&'static Span> {
         record(self.head.load(PLAIN))

@@ -6,7 +6,7 @@
 
 use std::ptr;
 
-use tiermem_sys::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use tiermem_sys::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use crate::geometry::UNIT_SIZE;
 
@@ -20,6 +20,8 @@ const WORDS: usize = TILES / 64;
 pub struct Tiles {
     used: [AtomicU64; WORDS],
     starts: [AtomicU64; WORDS],
+    /// Tiles of the shortest block that was looked for in vain; `u32::MAX` for none.
+    lacks: AtomicU32,
     /// The next spare one, while this one is spare.
     pub next: AtomicPtr<Tiles>,
 }
@@ -30,18 +32,34 @@ impl Tiles {
         Self {
             used: [const { AtomicU64::new(0) }; WORDS],
             starts: [const { AtomicU64::new(0) }; WORDS],
+            lacks: AtomicU32::new(u32::MAX),
             next: AtomicPtr::new(ptr::null_mut()),
         }
     }
 
-    /// Enters a block of `count` tiles.
-    pub fn lay(&self, first: usize, count: usize) {
-        set(&self.starts, first, 1, true);
-        set(&self.used, first, count, true);
+    /// Enters `blocks` blocks of `count` tiles each, one behind the other from `first` on.
+    pub fn lay_row(&self, first: usize, blocks: usize, count: usize) {
+        for start in (0..blocks).map(|block| first + block * count) {
+            let word = &self.starts[start / 64];
+            // Relaxed: the Release in `set` below comes between the starts and their tiles.
+            word.store(word.load(Ordering::Relaxed) | 1 << (start % 64), Ordering::Relaxed);
+        }
+        set(&self.used, first, blocks * count, true);
+    }
+
+    /// Whether a block of `count` tiles was looked for in vain since the last one was lifted.
+    pub fn is_known_to_lack(&self, count: usize) -> bool {
+        count >= self.lacks.load(Ordering::Relaxed) as usize
+    }
+
+    /// Notes that a block of `count` tiles was looked for in vain.
+    pub fn note_lack(&self, count: usize) {
+        self.lacks.store(self.lacks.load(Ordering::Relaxed).min(count as u32), Ordering::Relaxed);
     }
 
     /// Removes the block that starts at `first`.
     pub fn lift(&self, first: usize) {
+        self.lacks.store(u32::MAX, Ordering::Relaxed);
         let count = self.length(first);
         set(&self.used, first, count, false);
         set(&self.starts, first, 1, false);
@@ -54,8 +72,9 @@ impl Tiles {
         next_one(first + 1, ends).unwrap_or(TILES) - first
     }
 
-    /// The first `count` free tiles in a row from `from` on, at a multiple of `align` tiles.
-    pub fn find(&self, from: usize, count: usize, align: usize) -> Option<usize> {
+    /// The first gap of at least `count` free tiles from `from` on, counted from a multiple of `align` tiles: where it starts,
+    /// and its length in tiles.
+    pub fn find(&self, from: usize, count: usize, align: usize) -> Option<(usize, usize)> {
         // Relaxed, here and below: the owner's own.
         let used = |word: usize| self.used[word].load(Ordering::Relaxed);
         let mut at = from;
@@ -64,10 +83,11 @@ impl Tiles {
             if at + count > TILES {
                 return None;
             }
-            match next_one(at, used) {
-                Some(taken) if taken < at + count => at = taken,
-                _ => return Some(at),
+            let end = next_one(at, used).unwrap_or(TILES);
+            if end >= at + count {
+                return Some((at, end - at));
             }
+            at = end.max(at + 1);
         }
     }
 
@@ -127,10 +147,13 @@ mod tests {
                 let align = 1 << align;
                 if lay || blocks.is_empty() {
                     let expected = (0..TILES).step_by(align).find(|&at| is_free(&blocks, at, count));
-                    prop_assert_eq!(tiles.find(0, count, align), expected);
-                    if let Some(at) = expected {
-                        tiles.lay(at, count);
-                        blocks.push((at, count));
+                    let found = tiles.find(0, count, align);
+                    prop_assert_eq!(found.map(|gap| gap.0), expected);
+                    if let Some((at, length)) = found {
+                        prop_assert!(is_free(&blocks, at, length) && !is_free(&blocks, at, length + 1));
+                        let row = (length / count).min(3);
+                        tiles.lay_row(at, row, count);
+                        blocks.extend((0..row).map(|block| (at + block * count, count)));
                     }
                 } else {
                     let (at, _) = blocks.swap_remove(which.index(blocks.len()));
@@ -147,9 +170,9 @@ mod tests {
     #[test]
     fn a_full_unit_has_no_room() {
         let tiles = Tiles::new();
-        tiles.lay(0, TILES);
+        tiles.lay_row(0, 1, TILES);
         assert_eq!(tiles.find(0, 1, 1), None);
         tiles.lift(0);
-        assert_eq!(tiles.find(0, TILES, 1), Some(0));
+        assert_eq!(tiles.find(0, TILES, 1), Some((0, TILES)));
     }
 }
