@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 const ROLE: &str = "TIERMEM_TEST_CHILD";
 
 /// A child that lives longer hangs. `TIERMEM_TEST_PATIENCE` and [`scale`] multiply it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// `TIERMEM_TEST_SCALE`: by how much the counts of the tests are multiplied.
 pub fn scale() -> u32 {
