@@ -6,6 +6,7 @@
 // UNSAFETY: this room exists to hold the unsafe calls to the kernel and the CPU.
 #![expect(unsafe_code, reason = "this room exists to hold the unsafe calls to the kernel and the CPU")]
 
+pub mod cgroup;
 pub mod clock;
 pub mod cpu;
 pub mod damon;

@@ -103,7 +103,6 @@ fn control_group_with_a_limit_below_it() {
 
 /// The kernel ends whatever goes over a group's limit. So the allocator must know the limit and say no before.
 #[test]
-#[ignore = "the allocator does not know the limit of its control group yet: the kernel kills the program"]
 fn control_group_alone() {
     let Some(program) = c_program("memory_limit") else { return };
     let Some(group) = Group::new(GROUP_BYTES) else { return };

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::path::Path;
 
 use tiermem_placement::Policy;
+use tiermem_sys::cgroup;
 use tiermem_sys::sync::atomic::Ordering;
 use tiermem_tiers::{Addressable, Bytes, TierId, TierKind, TierName, TierSpec, provider};
 
@@ -44,6 +45,7 @@ fn list(name: &str) -> Vec<String> {
 pub fn from_environment() -> Outcome {
     let mut outcome = Outcome::default();
     huge_pages(&mut outcome);
+    heed_control_group();
     let path = variable(POLICY_VARIABLE);
     let (specs, limits) = (list(TIERS_VARIABLE), list(LIMITS_VARIABLE));
     if path.is_none() && specs.is_empty() && limits.is_empty() {
@@ -69,6 +71,15 @@ pub fn from_environment() -> Outcome {
     }
     install(&policy, &mut outcome);
     outcome
+}
+
+/// Limits DRAM to what the process's control group may still have, so that a request beyond it is answered with null: the
+/// kernel would end the program when it touched the memory. A limit of the user's, set later, replaces this one.
+fn heed_control_group() {
+    let Some(group) = cgroup::memory() else { return };
+    // For stacks, code and the allocator's own tables: a thirty-second.
+    let rest = group.limit.saturating_sub(group.used).saturating_sub(group.limit / 32);
+    tiers::slot(0).pool.counters.limit.store(rest, Ordering::Relaxed);
 }
 
 /// Reads how DRAM is to be backed.
@@ -144,8 +155,12 @@ fn install(policy: &Policy, outcome: &mut Outcome) {
         unsafe { tiers::add(id, name, kind, provider) };
         let counters = &tiers::slot(id.0).pool.counters;
         let missing = i > 0 && provider.is_none();
-        let limit = if missing { 0 } else { tier.limit().unwrap_or(u64::MAX) };
-        counters.limit.store(limit, Ordering::Relaxed);
+        match tier.limit() {
+            _ if missing => counters.limit.store(0, Ordering::Relaxed),
+            Some(limit) => counters.limit.store(limit, Ordering::Relaxed),
+            // What the control group allows, if that is limited.
+            None => {}
+        }
         if let Some(provider) = provider {
             counters.capacity.store(provider.usage().capacity.0, Ordering::Relaxed);
         }
