@@ -45,15 +45,16 @@ const OVERFLOW: usize = SITES - 1;
 /// True if the block is tracked: then [`forget`] must be called when it is freed. False if nothing is sampled, or if too
 /// many blocks are tracked already; such a sample is in the cumulative figures only, and counted as lost.
 pub fn record(block: usize, requested: usize, tier: u8) -> bool {
-    enter(block, requested, tier, true)
+    let counted = api::usable_size(std::ptr::with_exposed_provenance(block)).max(requested).max(1);
+    let weigh = |interval| weigh(1, counted as u64, requested as u64, interval);
+    enter(block, tier, weigh, true)
 }
 
-/// As [`record`]; without `track`, for the cumulative figures only.
-fn enter(block: usize, requested: usize, tier: u8, track: bool) -> bool {
+/// Enters a sample with the weight that `weigh` gives it at an interval; without `track`, in the cumulative figures only.
+fn enter(block: usize, tier: u8, weigh: impl FnOnce(u64) -> Tracked, track: bool) -> bool {
     let interval = interval();
     let Some(segment) = control::segment().filter(|_| interval != 0) else { return false };
-    let counted = api::usable_size(std::ptr::with_exposed_provenance(block)).max(requested).max(1);
-    let sample = weigh(counted as u64, requested as u64, interval);
+    let sample = weigh(interval);
     let (index, site) = site(segment);
     let Some(into) = site.tiers.get(usize::from(tier)) else { return false };
     site.samples.fetch_add(1, PLAIN);
@@ -72,9 +73,9 @@ fn enter(block: usize, requested: usize, tier: u8, track: bool) -> bool {
     false
 }
 
-/// What a sample stands for.
-fn weigh(counted: u64, requested: u64, interval: u64) -> Tracked {
-    let weight = 1.0 / distance::probability(counted, interval);
+/// What the sample of a run of `blocks`, of which `counted` bytes were counted for each, stands for.
+fn weigh(blocks: u64, counted: u64, requested: u64, interval: u64) -> Tracked {
+    let weight = blocks as f64 / distance::probability(blocks.saturating_mul(counted), interval);
     let whole = |value: f64| (value + 0.5) as u64;
     Tracked { objects_256ths: whole(256.0 * weight), bytes: whole(requested as f64 * weight), ..Tracked::default() }
 }

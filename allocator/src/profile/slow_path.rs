@@ -4,20 +4,17 @@ use std::cell::Cell;
 
 use tiermem_sys::sync::atomic::{AtomicI64, AtomicU64};
 
-use super::{PLAIN, distance, enter, interval};
-use crate::api;
-use crate::size_class::CLASS_MAX;
-
-/// What one slow path stands for at least: the run of blocks that it makes ready, bytes.
-const RUN_BYTES: usize = 4096;
+use super::{PLAIN, distance, enter, interval, weigh};
+use crate::arena;
+use crate::span::State;
 
 /// Bytes until the next sample, of all threads.
 static CREDIT: AtomicI64 = AtomicI64::new(0);
 static RANDOM: AtomicU64 = AtomicU64::new(0);
 
-/// Counts a block that a slow path has placed, and samples it if its turn has come. A small block stands for the run that
-/// was made ready with it. What is taken from freed blocks goes uncounted, and small blocks cannot be seen being freed: they
-/// are in the cumulative figures only.
+/// Counts a block that a slow path has placed, and samples it if its turn has come. A block of a class stands for all of the
+/// span that became the current one with it. What a span serves again after frees goes uncounted, and blocks of a class cannot
+/// be seen being freed: they are in the cumulative figures only.
 #[inline]
 pub fn sample_slow_path(block: usize, requested: usize) {
     if interval() != 0 {
@@ -27,8 +24,10 @@ pub fn sample_slow_path(block: usize, requested: usize) {
 
 #[cold]
 fn count(block: usize, requested: usize) {
-    let held = api::usable_size(std::ptr::with_exposed_provenance(block));
-    let bytes = i64::try_from(held.max(RUN_BYTES)).unwrap_or(i64::MAX);
+    let Some(span) = arena::span_of(block) else { return };
+    let is_large = span.state() == State::Large;
+    let (blocks, held) = if is_large { (1, span.size().max(1)) } else { (span.capacity(), span.block_size()) };
+    let bytes = i64::try_from(blocks.saturating_mul(held)).unwrap_or(i64::MAX);
     let before = CREDIT.fetch_sub(bytes, PLAIN);
     // Only one thread sees it fall to zero; the others' bytes meanwhile are not counted.
     if before > bytes || before < 0 {
@@ -39,10 +38,9 @@ fn count(block: usize, requested: usize) {
     RANDOM.store(state.get(), PLAIN);
     CREDIT.store(i64::try_from(next).unwrap_or(i64::MAX), PLAIN);
     // The very first one only sets the distance.
-    if before > 0
-        && let Some(tier) = api::tier_of(std::ptr::with_exposed_provenance(block))
-    {
-        enter(block, requested, tier, held > CLASS_MAX);
+    if before > 0 {
+        let weigh = |interval| weigh(blocks as u64, held as u64, requested as u64, interval);
+        enter(block, span.tier(), weigh, is_large);
     }
 }
 

@@ -23,14 +23,17 @@ fn sites_find_their_entry_again_and_a_full_table_refuses_new_ones() {
 fn weights_are_those_of_a_poisson_process() {
     const INTERVAL: u64 = 512 << 10;
     // Small blocks stand for an interval's worth of bytes each, large ones for themselves.
-    let small = weigh(64, 50, INTERVAL);
+    let small = weigh(1, 64, 50, INTERVAL);
     assert!((small.objects_256ths as f64 / 256.0 - 8192.5).abs() < 0.01, "{small:?}");
     assert!((small.bytes as f64 - 50.0 * 8192.5).abs() < 1.0, "{small:?}");
-    let large = weigh(64 << 20, 64 << 20, INTERVAL);
+    let large = weigh(1, 64 << 20, 64 << 20, INTERVAL);
     assert_eq!((large.objects_256ths, large.bytes), (256, 64 << 20));
+    // A run that is always sampled stands for its blocks.
+    let run = weigh(1000, 64 << 10, 50, INTERVAL);
+    assert_eq!((run.objects_256ths, run.bytes), (256_000, 50_000));
     // What is counted and what is asked for may be anything.
     for (counted, requested) in [(1, 0), (u64::MAX, u64::MAX), (1, u64::MAX)] {
-        weigh(counted, requested, INTERVAL_MAX);
+        weigh(counted, counted, requested, INTERVAL_MAX);
     }
 }
 
