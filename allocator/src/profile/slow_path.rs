@@ -12,9 +12,9 @@ use crate::span::State;
 static CREDIT: AtomicI64 = AtomicI64::new(0);
 static RANDOM: AtomicU64 = AtomicU64::new(0);
 
-/// Counts a block that a slow path has placed, and samples it if its turn has come. A block of a class stands for all of the
-/// span that became the current one with it. What a span serves again after frees goes uncounted, and blocks of a class cannot
-/// be seen being freed: they are in the cumulative figures only.
+/// Counts a block that a slow path has placed, and samples it if its turn has come. A block of a class stands for what its span
+/// has ready when it becomes the current one. What the span gets back and serves again meanwhile goes uncounted, and blocks of a
+/// class cannot be seen being freed: they are in the cumulative figures only.
 #[inline]
 pub fn sample_slow_path(block: usize, requested: usize) {
     if interval() != 0 {
@@ -26,7 +26,9 @@ pub fn sample_slow_path(block: usize, requested: usize) {
 fn count(block: usize, requested: usize) {
     let Some(span) = arena::span_of(block) else { return };
     let is_large = span.state() == State::Large;
-    let (blocks, held) = if is_large { (1, span.size().max(1)) } else { (span.capacity(), span.block_size()) };
+    // Of a span, the blocks that it can give before the next slow path, this one included.
+    let ready = || span.capacity().saturating_sub(span.used()) + 1;
+    let (blocks, held) = if is_large { (1, span.size().max(1)) } else { (ready(), span.block_size()) };
     let bytes = i64::try_from(blocks.saturating_mul(held)).unwrap_or(i64::MAX);
     let before = CREDIT.fetch_sub(bytes, PLAIN);
     // Only one thread sees it fall to zero; the others' bytes meanwhile are not counted.
