@@ -157,7 +157,7 @@ mod tests {
         let text = text(&profile(), Measure::Live);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "7 (prog): about 7.0 KiB live, 10.8 KiB allocated");
-        assert!(lines[2].starts_with("    LIVE  ALLOCATED     ±  LIVE IN dram"), "{text}");
+        assert!(lines[2].starts_with("   LIVE  ALLOCATED     ±  LIVE IN dram"), "{text}");
         assert!(lines[3].ends_with("prog+0x404") && lines[4].ends_with("prog+0x101 from prog+0x202"), "{text}");
     }
 
