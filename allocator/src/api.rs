@@ -86,6 +86,7 @@ fn allocate_unhurried(size: usize, align: usize, fit: Fit) -> *mut u8 {
     tls::current().refresh();
     let Some(lease) = heap::lease() else { return ptr::null_mut() };
     let heap = lease.heap();
+    let busy = heap.busy();
     heap.outbox().send_all();
     heap.collect();
     let demand = match SizeClass::of_aligned(size, align) {
@@ -94,10 +95,12 @@ fn allocate_unhurried(size: usize, align: usize, fit: Fit) -> *mut u8 {
         _ => Demand::Large(size, align, fit),
     };
     let block = place::allocate(heap, demand, size);
+    drop(busy);
     if !block.is_null() {
         note_sample(block, size);
     }
     let now = clock::now_ms();
+    heap.note_awake(now);
     startup::publish_child_if_due(now);
     control::publish_if_due(now);
     purge::start_if_wanted();

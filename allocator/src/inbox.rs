@@ -59,6 +59,12 @@ impl<T: Linked> Inbox<T> {
         }
     }
 
+    /// The node that was sent last, which may be taken at any moment: to be compared only. Null if there is none.
+    pub fn peek(&self) -> *mut T {
+        // Relaxed: nothing is read through it.
+        self.head.load(Ordering::Relaxed)
+    }
+
     /// Takes everything that was sent: the first node of a chain, or null. The taker owns it.
     pub fn take(&self) -> *mut T {
         // Relaxed: an empty inbox may be missed and is looked at again; the swap below orders.

@@ -4,7 +4,7 @@
 //! A thread, because only a thread can act while the program sleeps; started when there is first something worth
 //! giving back, so that a small program never has it. It sleeps for good (on a futex) while nothing is dirty.
 
-use tiermem_sys::sync::atomic::{AtomicU32, Ordering};
+use tiermem_sys::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use tiermem_sys::sync::{Lock, futex_wait, futex_wake_all};
 use tiermem_sys::thread;
 
@@ -16,7 +16,7 @@ use crate::{clock, handshake, heap, tiers};
 const WORTHWHILE_BYTES: u64 = 1 << 20;
 
 /// Nor is it to publish the last figures of a process that holds less: what happened since the last publication is little.
-const WORTH_PUBLISHING_BYTES: u64 = 8 << 20;
+const WORTH_ATTENTION_BYTES: u64 = 8 << 20;
 
 /// How long memory stays free before it is given back, milliseconds.
 static DECAY_MS: AtomicU32 = AtomicU32::new(500);
@@ -56,6 +56,21 @@ pub fn note_freed() {
     }
 }
 
+/// Set when something was sent to another heap's inbox: its thread may be away.
+static MAIL: AtomicBool = AtomicBool::new(false);
+
+/// Called when blocks were sent to another thread's heap: has the purger see whether that thread comes for them.
+#[inline]
+pub fn note_mail() {
+    handshake::note(&MAIL);
+    // Relaxed: a wake-up that is missed here comes with the next blocks.
+    match STATE.load(Ordering::Relaxed) {
+        SLEEPING => wake_up(),
+        NOT_STARTED => start(),
+        _ => {}
+    }
+}
+
 #[cold]
 fn wake() {
     if returnable_bytes() < WORTHWHILE_BYTES && idle_extents() == 0 {
@@ -85,8 +100,8 @@ pub fn start_if_wanted() {
 
 #[cold]
 fn start() {
-    let figures_are_old = control::is_owed() && committed_bytes() >= WORTH_PUBLISHING_BYTES;
-    if returnable_bytes() < WORTHWHILE_BYTES && !figures_are_old {
+    let is_owed = control::is_owed() || handshake::is_noted(&MAIL);
+    if returnable_bytes() < WORTHWHILE_BYTES && !(is_owed && committed_bytes() >= WORTH_ATTENTION_BYTES) {
         return;
     }
     // AcqRel: the winner's thread sees everything that came before.
@@ -126,7 +141,7 @@ extern "C" fn run() {
         let now = clock::now_ms();
         purge_before(now.saturating_sub(decay), now.saturating_sub(decay.saturating_mul(huge::PATIENCE)));
         control::publish_if_due(now);
-        if returnable_bytes() == 0 && idle_extents() == 0 && !control::is_owed() {
+        if returnable_bytes() == 0 && idle_extents() == 0 && !control::is_owed() && !handshake::is_noted(&MAIL) {
             sleep_until_woken();
         }
     }
@@ -134,7 +149,7 @@ extern "C" fn run() {
 
 fn sleep_until_woken() {
     // Who frees after our look below takes the pool's lock after us, and so sees SLEEPING and wakes us.
-    let has_work = || returnable_bytes() >= WORTHWHILE_BYTES || control::is_owed();
+    let has_work = || returnable_bytes() >= WORTHWHILE_BYTES || control::is_owed() || handshake::is_noted(&MAIL);
     if !handshake::fall_asleep(&STATE, &[AWAKE, STARTING], SLEEPING, has_work) {
         return;
     }
@@ -146,6 +161,7 @@ fn sleep_until_woken() {
 /// Gives everything that is free back now. Returns the number of bytes.
 pub fn purge_now() -> u64 {
     if let Some(heap) = heap::attach() {
+        let _busy = heap.busy();
         heap.outbox().send_all();
         heap.collect();
         heap.trim();
@@ -161,6 +177,10 @@ pub fn purge_now() -> u64 {
 fn purge_before(before: u32, patient: u32) -> u64 {
     let _alone = GIVING_BACK.lock();
     heap::collect_idle();
+    // Before the look: what is sent meanwhile is noted anew.
+    if MAIL.swap(false, Ordering::AcqRel) && !heap::return_mail(before) {
+        handshake::note(&MAIL);
+    }
     let mut returned = 0;
     for (tier, slot) in tiers::all().iter().enumerate() {
         let bytes = slot.pool.purge(before, patient);

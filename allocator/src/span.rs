@@ -42,6 +42,7 @@ pub use tiles::{TILE, Tiles};
 /// 80 start           address of the first block
 /// 88 size            Large: bytes from `start` that the program may use. Mosaic: address of its tiles
 /// 96 zeroed          Large only: 1 if the memory is known to be zero when handed out
+/// 100 mail           blocks in the owner's inbox, while the purger counts; else 0
 /// ```
 ///
 /// The two countdowns are all that the fast paths count. What they say together is exact at any moment; see
@@ -72,6 +73,7 @@ pub struct Span {
     start: AtomicUsize,
     size: AtomicUsize,
     zeroed: AtomicU8,
+    mail: AtomicU32,
 }
 
 const _: () = assert!(size_of::<Span>() == 128);
@@ -83,6 +85,9 @@ const PLAIN: Ordering = Ordering::Relaxed;
 const SAMPLED: usize = 1;
 
 const _: () = assert!(align_of::<Heap>() > SAMPLED);
+
+/// Bit of `mail`: all used blocks are in the inbox.
+const ALL_MAIL: u32 = 1 << 31;
 
 /// `frees_left` of a span that need not be looked at however many of its blocks are freed.
 const NEVER: u32 = u32::MAX;
@@ -128,6 +133,7 @@ impl Span {
             start: AtomicUsize::new(0),
             size: AtomicUsize::new(0),
             zeroed: AtomicU8::new(0),
+            mail: AtomicU32::new(0),
         }
     }
 
@@ -387,6 +393,44 @@ impl Span {
         if self.allocs_left.load(PLAIN) < NOTHING - (1 << 16) {
             self.allocs_left.store(NOTHING, PLAIN);
         }
+    }
+
+    // ---- mail: blocks in the owner's inbox, counted and used by the purger alone ----
+
+    /// One more block of the span is in the inbox.
+    pub fn expect_mail(&self) {
+        self.mail.store(self.mail.load(PLAIN).wrapping_add(1), PLAIN);
+    }
+
+    /// Whether all used blocks are in the inbox, or were when this was asked first.
+    pub fn is_all_mail(&self) -> bool {
+        let mail = self.mail.load(PLAIN);
+        if mail & ALL_MAIL != 0 {
+            return true;
+        }
+        let all = mail != 0 && mail as usize == self.used();
+        if all {
+            self.mail.store(mail | ALL_MAIL, PLAIN);
+        }
+        all
+    }
+
+    /// One of those blocks is done with. True if it was the last one.
+    pub fn take_mail(&self) -> bool {
+        let mail = self.mail.load(PLAIN).wrapping_sub(1);
+        let last = mail == ALL_MAIL;
+        self.mail.store(if last { 0 } else { mail }, PLAIN);
+        last
+    }
+
+    /// The blocks stay in the inbox.
+    pub fn keep_mail(&self) {
+        self.mail.store(0, PLAIN);
+    }
+
+    /// Whether the free that brought `frees_left` to 0 still stands.
+    pub fn is_due(&self) -> bool {
+        self.frees_left.load(PLAIN) == 0
     }
 
     // ---- what the record says ----

@@ -109,14 +109,12 @@ in_setups!([one_tier OneTier] memory_comes_back, returned, "own");
 
 /// Other threads freed it, and live on without ever calling the allocator again; so does the thread that allocated it.
 #[test]
-#[ignore = "remote frees wait in the inbox of a heap whose thread does not allocate"]
 fn memory_that_others_freed_comes_back() {
     returned(&Setup::OneTier.prepare(), "others");
 }
 
 /// As above, and the thread that allocated it sleeps in a system call from before the first free on.
 #[test]
-#[ignore = "remote frees wait in the inbox of a heap whose thread does not allocate"]
 fn memory_of_a_sleeping_thread_comes_back() {
     returned(&Setup::OneTier.prepare(), "sleeper");
 }

@@ -21,6 +21,11 @@ impl Heap {
     /// Looks after a span whose `frees_left` has come to 0: it wakes up, or is empty.
     #[cold]
     pub fn attend(&self, span: &'static Span) {
+        let _busy = self.busy();
+        // The purger may have been faster: the last used blocks were others' frees, and the span is gone.
+        if !span.owner().is_some_and(|owner| std::ptr::eq(owner, self)) || !span.is_due() {
+            return;
+        }
         let Some(queue) = self.queue_of(span) else { return };
         match span.state() {
             State::Asleep => {
@@ -74,6 +79,7 @@ impl Heap {
     pub unsafe fn send(&self, first: *mut Block, last: *mut Block) {
         // SAFETY: passed on to the caller.
         unsafe { self.inbox.send(first, last) };
+        crate::purge::note_mail();
     }
 
     /// Before an allocation fails: makes use of the few free blocks in sleeping spans, and gives the empty current spans

@@ -10,6 +10,7 @@ mod mosaic;
 mod outbox;
 mod registry;
 mod sampler;
+mod tenancy;
 pub mod tls;
 mod view;
 
@@ -26,8 +27,9 @@ use crate::tiers::TIERS_MAX;
 pub use allocate::Demand;
 use mosaic::Mosaics;
 pub use outbox::Outbox;
-pub use registry::{attach, collect_idle, counts, lease, lock_for_fork, unlock_after_fork};
+pub use registry::{attach, collect_idle, counts, lease, lock_for_fork, return_mail, unlock_after_fork};
 use sampler::Sampler;
+use tenancy::Tenancy;
 pub use view::View;
 
 impl Linked for Block {
@@ -50,8 +52,8 @@ pub struct TierHeap {
 
 /// What a thread has.
 ///
-/// Only the heap's thread uses it, except for `inbox`, to which anyone sends, and `pool_next`, which belongs to the
-/// registry's lock. A heap in the registry's pool has no thread; whoever takes it out acts as its thread.
+/// Only the heap's thread uses it, except for `inbox`, to which anyone sends, `pool_next`, which belongs to the
+/// registry's lock, and what the purger does while the thread is away (see `tenancy`). A heap in the registry's pool has no thread; whoever takes it out acts as its thread.
 #[repr(C)]
 pub struct Heap {
     /// Blocks that other threads have freed.
@@ -71,6 +73,13 @@ pub struct Heap {
     /// The number of the heap, for statistics and for spreading.
     number: AtomicU32,
     pool_next: AtomicPtr<Heap>,
+    /// The next one of all heaps; set once.
+    all_next: AtomicPtr<Heap>,
+    tenancy: Tenancy,
+    /// When the thread took the slow path last, milliseconds.
+    awake_ms: AtomicU32,
+    /// The inbox's head when the purger last looked through it.
+    seen_mail: AtomicPtr<Block>,
 }
 
 /// How deep scopes with tier hints may nest; deeper ones count but have no effect of their own.
@@ -121,6 +130,10 @@ impl Heap {
             in_site_code: Cell::new(false),
             number: AtomicU32::new(0),
             pool_next: AtomicPtr::new(ptr::null_mut()),
+            all_next: AtomicPtr::new(ptr::null_mut()),
+            tenancy: Tenancy::new(),
+            awake_ms: AtomicU32::new(0),
+            seen_mail: AtomicPtr::new(ptr::null_mut()),
         }
     }
 

@@ -6,7 +6,7 @@
 use std::ptr;
 
 use tiermem_sys::sync::Lock;
-use tiermem_sys::sync::atomic::Ordering;
+use tiermem_sys::sync::atomic::{AtomicPtr, Ordering};
 use tiermem_sys::thread::ExitHook;
 
 use super::{Heap, tls};
@@ -27,6 +27,9 @@ unsafe impl Send for Registry {}
 
 static REGISTRY: Lock<Registry> =
     Lock::new(Registry { first: ptr::null_mut(), last: ptr::null_mut(), count: 0, made: 0 });
+
+/// All heaps, linked through `all_next`.
+static ALL: AtomicPtr<Heap> = AtomicPtr::new(ptr::null_mut());
 
 /// Runs [`detach`] when a thread ends.
 static EXIT_HOOK: ExitHook = ExitHook::new(on_thread_exit);
@@ -62,6 +65,10 @@ fn take() -> Option<&'static Heap> {
             let mut registry = REGISTRY.lock();
             registry.made += 1;
             made.number.store(registry.made, Ordering::Relaxed);
+            // Relaxed: the registry's lock orders the makers.
+            made.all_next.store(ALL.load(Ordering::Relaxed), Ordering::Relaxed);
+            // Release pairs with the Acquire in `return_mail`.
+            ALL.store(ptr::from_ref(made).cast_mut(), Ordering::Release);
             made
         }
     };
@@ -110,8 +117,10 @@ extern "C" fn on_thread_exit() {
 /// Takes the thread's heap away and keeps it for the next thread. See [`Lease`] for what the thread does after that.
 fn detach() {
     let Some(heap) = tls::attached() else { return };
+    let busy = heap.busy();
     heap.outbox.send_all();
     heap.collect();
+    drop(busy);
     tls::end();
     REGISTRY.lock().push(heap);
     if nobody_has_one() {
@@ -132,8 +141,10 @@ pub fn collect_idle() {
     let count = REGISTRY.lock().count;
     for _ in 0..count {
         let Some(heap) = REGISTRY.lock().pop() else { return };
+        let busy = heap.busy();
         heap.collect();
         heap.trim();
+        drop(busy);
         REGISTRY.lock().push_last(heap);
     }
     if nobody_has_one() {
@@ -145,6 +156,21 @@ pub fn collect_idle() {
 pub fn counts() -> (u32, u32) {
     let registry = REGISTRY.lock();
     (registry.made, registry.count)
+}
+
+/// Gives back what others have freed to heaps whose threads have been away since `before`. False if some of it should be
+/// looked at again.
+pub fn return_mail(before: u32) -> bool {
+    // Acquire pairs with the Release in `take`.
+    // SAFETY: null or a heap, which live for ever.
+    let mut next = unsafe { ALL.load(Ordering::Acquire).as_ref() };
+    let mut done = true;
+    while let Some(heap) = next {
+        done &= heap.return_mail(before);
+        // SAFETY: as above.
+        next = unsafe { heap.all_next.load(Ordering::Relaxed).as_ref() };
+    }
+    done
 }
 
 /// Takes the registry's lock, to hold it across a fork.
