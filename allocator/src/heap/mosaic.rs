@@ -21,11 +21,13 @@ use crate::span::{Block, Span, SpanQueue, State, TILE, Tiles};
 use crate::{arena, meta, stats, tiers};
 
 /// Largest block that comes from a mosaic, bytes. Larger ones would seldom find a gap.
-const BLOCK_MAX: usize = 2048;
+const BLOCK_MAX: usize = 4096;
 /// What is cut out for a tray at once, bytes, at most: most gaps of a mosaic, so that it is searched once.
 const TRAY_BYTES: usize = 32 << 10;
-/// Mosaics looked at for a tray, at most.
-const LOOKS_MAX: usize = 16;
+/// Mosaics looked at for a tray, at most. Most are known to have no fitting gap, which costs next to nothing.
+const LOOKS_MAX: usize = 512;
+/// Mosaics searched for a tray, at most.
+const SEARCHES_MAX: usize = 16;
 /// Units that a heap takes, at least, before it looks again whether it has sparse spans.
 const LOOK_AFTER_UNITS: u32 = 32;
 /// Sparse spans made into mosaics at a time.
@@ -98,14 +100,15 @@ impl TierHeap {
     }
 
     fn cut_tray(&'static self, class: SizeClass) -> Option<&'static Span> {
+        let mut searches = 0;
         for _ in 0..LOOKS_MAX {
             let mosaic = self.mosaics.queue.first()?;
             let tiles = mosaic.tiles()?;
             let tray = self.mosaics.tray(class)?;
             collect_freed(mosaic, tiles);
             let length = class.block_size() / TILE;
-            let (first, count) =
-                if tiles.is_known_to_lack(length) { (ptr::null_mut(), 0) } else { cut(mosaic, tiles, class) };
+            let lacks = tiles.is_known_to_lack(length);
+            let (first, count) = if lacks { (ptr::null_mut(), 0) } else { cut(mosaic, tiles, class) };
             if count > 0 {
                 stats::retire(self.tier, class, count as u64);
                 tray.become_tray(class, self.tier, first, count);
@@ -115,6 +118,10 @@ impl TierHeap {
             tiles.note_lack(length);
             self.mosaics.queue.remove(mosaic);
             self.mosaics.queue.push_back(mosaic);
+            searches += usize::from(!lacks);
+            if searches == SEARCHES_MAX {
+                break;
+            }
         }
         None
     }
@@ -134,7 +141,8 @@ impl TierHeap {
             }
         });
         // Less is what spans of many classes have anyway.
-        let much = used < held / 10 * 7;
+        // Sooner, and sets that are replaced whole would be caught in the middle, when their old spans are about to drain.
+        let much = used < held / 2;
         if much {
             // Only this thread changes its spans, so they are still what they were under the pool's lock.
             sparse.into_iter().flatten().for_each(|span| self.make_mosaic(heap, span));
