@@ -43,6 +43,9 @@ void tm_stats_print(void (*write)(void *argument, const char *piece), void *argu
 /* Brings the statistics that `tierctl stat` shows up to date. */
 void tm_publish(void);
 
+/* What this process watches for, as TIERMEM_HARDEN asked when it started: 0 nothing, 1 `check`, 2 `strong`. */
+int tm_harden_mode(void);
+
 #ifdef __cplusplus
 }
 #endif

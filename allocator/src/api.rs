@@ -5,11 +5,12 @@ use std::ptr::{self, NonNull};
 use tiermem_sys::thread::KeepErrno;
 
 use crate::geometry::UNIT_SIZE;
+use crate::harden::Claim;
 use crate::heap::{self, Demand, Heap, tls};
 use crate::pool::Fit;
 use crate::size_class::{ALIGNMENT_MIN, CLASS_MAX, SMALL_MAX, SizeClass};
 use crate::span::{Block, Span, State, TILE};
-use crate::{arena, clock, control, errno, large, place, profile, purge, startup};
+use crate::{arena, clock, control, errno, harden, large, place, profile, purge, startup};
 
 /// Largest request that is served at all, bytes: `PTRDIFF_MAX`, as the C standard library has it.
 pub const REQUEST_MAX: usize = isize::MAX as usize;
@@ -20,9 +21,12 @@ pub const REQUEST_MAX: usize = isize::MAX as usize;
 pub fn allocate(size: usize) -> *mut u8 {
     match allocate_fast(size) {
         Some(block) => block.as_ptr(),
-        None => allocate_slow(size),
+        None => allocate_slow(size, UNKNOWN),
     }
 }
+
+/// The caller of a function here, where the function was not told: a return address, kept by hardened processes for reports.
+pub const UNKNOWN: usize = 0;
 
 /// The fast path alone; `None` if the slow path is due.
 #[inline(always)]
@@ -30,9 +34,12 @@ pub fn allocate_fast(size: usize) -> Option<NonNull<u8>> {
     if size <= SMALL_MAX { tls::current().pop_small(size).map(NonNull::cast) } else { None }
 }
 
-/// What [`allocate`] does when its fast path cannot.
+/// What [`allocate`] does when its fast path cannot. `caller` is the program's return address, or [`UNKNOWN`].
 #[inline(never)]
-pub extern "C" fn allocate_slow(size: usize) -> *mut u8 {
+pub extern "C" fn allocate_slow(size: usize, caller: usize) -> *mut u8 {
+    if harden::has_tails() {
+        return harden::allocate(size, caller);
+    }
     match SizeClass::of(size).and_then(allocate_class) {
         Some(block) => block.as_ptr(),
         None => allocate_any(size, ALIGNMENT_MIN),
@@ -52,8 +59,16 @@ fn allocate_class(class: SizeClass) -> Option<NonNull<u8>> {
 
 /// Allocates `size` bytes at a multiple of `align`, which is a power of two. Null if there is no memory.
 pub fn allocate_aligned(size: usize, align: usize) -> *mut u8 {
+    allocate_aligned_by(UNKNOWN, size, align)
+}
+
+/// As [`allocate_aligned`], for the code at `caller`.
+pub fn allocate_aligned_by(caller: usize, size: usize, align: usize) -> *mut u8 {
     if align <= ALIGNMENT_MIN {
-        return allocate(size);
+        return allocate_fast(size).map_or_else(|| allocate_slow(size, caller), NonNull::as_ptr);
+    }
+    if harden::has_tails() {
+        return harden::allocate_aligned(size, align, caller);
     }
     // Spans start at multiples of a unit, and so do not align blocks any better.
     if align <= UNIT_SIZE
@@ -71,14 +86,15 @@ fn allocate_any(size: usize, align: usize) -> *mut u8 {
 /// The slow path: with the stack and the registers to do whatever is due.
 #[inline(never)]
 fn allocate_fitting(size: usize, align: usize, fit: Fit) -> *mut u8 {
-    let block = allocate_unhurried(size, align, fit);
+    let block = allocate_unhurried(size, size, align, fit);
     if block.is_null() {
         errno::set(errno::ENOMEM);
     }
     block
 }
 
-fn allocate_unhurried(size: usize, align: usize, fit: Fit) -> *mut u8 {
+/// Allocates `size` bytes where a request of `asked` bytes should go; without a tail, whatever the mode.
+pub fn allocate_unhurried(size: usize, asked: usize, align: usize, fit: Fit) -> *mut u8 {
     if align > REQUEST_MAX || size > REQUEST_MAX - align {
         return ptr::null_mut();
     }
@@ -87,6 +103,7 @@ fn allocate_unhurried(size: usize, align: usize, fit: Fit) -> *mut u8 {
     let Some(lease) = heap::lease() else { return ptr::null_mut() };
     let heap = lease.heap();
     let busy = heap.busy();
+    heap.open().refresh();
     heap.outbox().send_all();
     heap.collect();
     let demand = match SizeClass::of_aligned(size, align) {
@@ -94,10 +111,10 @@ fn allocate_unhurried(size: usize, align: usize, fit: Fit) -> *mut u8 {
         Some(class) if align <= UNIT_SIZE => Demand::Class(class),
         _ => Demand::Large(size, align, fit),
     };
-    let block = place::allocate(heap, demand, size);
+    let block = place::allocate(heap, demand, asked);
     drop(busy);
     if !block.is_null() {
-        note_sample(block, size);
+        note_sample(block, asked);
     }
     let now = clock::now_ms();
     heap.note_awake(now);
@@ -120,7 +137,12 @@ fn note_sample(block: *mut u8, size: usize) {
 
 /// Allocates `size` zeroed bytes.
 pub fn allocate_zeroed(size: usize, align: usize) -> *mut u8 {
-    let block = allocate_aligned(size, align);
+    allocate_zeroed_by(UNKNOWN, size, align)
+}
+
+/// As [`allocate_zeroed`], for the code at `caller`.
+pub fn allocate_zeroed_by(caller: usize, size: usize, align: usize) -> *mut u8 {
+    let block = allocate_aligned_by(caller, size, align);
     if block.is_null() {
         return block;
     }
@@ -138,7 +160,7 @@ pub fn allocate_zeroed(size: usize, align: usize) -> *mut u8 {
 /// `at` is null, or was allocated here and is not used any more.
 #[inline(always)]
 pub unsafe fn free(at: *mut u8) {
-    let Some(record) = arena::record_of(at.addr()) else { return free_elsewhere(at) };
+    let Some(record) = arena::record_of(at.addr()) else { return free_elsewhere(at, UNKNOWN) };
     if record.lock() == tls::key() {
         // SAFETY: the record says that the block is of a span of this thread's heap; it is the caller's to free.
         if unsafe { record.push(at.cast::<Block>()) } {
@@ -147,7 +169,25 @@ pub unsafe fn free(at: *mut u8) {
         return;
     }
     // SAFETY: passed on to the caller.
-    unsafe { free_slow(at, record) };
+    unsafe { free_slow(at, record, UNKNOWN) };
+}
+
+/// As [`free`]; hardened processes report a block that is not of this size and alignment.
+///
+/// # Safety
+/// As for [`free`].
+#[inline(always)]
+pub unsafe fn free_sized(at: *mut u8, size: usize, align: usize) {
+    let Some(record) = arena::record_of(at.addr()) else { return free_elsewhere(at, UNKNOWN) };
+    if record.lock() == tls::key() {
+        // SAFETY: as in `free`.
+        if unsafe { record.push(at.cast::<Block>()) } {
+            free_attend(record);
+        }
+        return;
+    }
+    // SAFETY: passed on to the caller.
+    unsafe { free_claimed(at, record, UNKNOWN, size, align) };
 }
 
 /// A free that brought a span's `frees_left` to 0.
@@ -166,7 +206,10 @@ pub extern "C" fn free_attend(span: &'static Span) {
 /// # Safety
 /// As for [`free`]; `record` is that of the block's unit.
 #[inline(never)]
-pub unsafe extern "C" fn free_slow(at: *mut u8, record: &'static Span) {
+pub unsafe extern "C" fn free_slow(at: *mut u8, record: &'static Span, caller: usize) {
+    if harden::sees_frees() {
+        return harden::free_any(at, caller, Claim::NONE);
+    }
     let block = at.cast::<Block>();
     // A record that names a heap is a span's first one.
     match record.owner() {
@@ -174,6 +217,40 @@ pub unsafe extern "C" fn free_slow(at: *mut u8, record: &'static Span) {
         Some(owner) => unsafe { free_to(owner, record, block) },
         // SAFETY: passed on to the caller.
         None => unsafe { free_by_span(at) },
+    }
+}
+
+/// As [`free_slow`], of a caller that says what the block's size (`usize::MAX` if nothing) and alignment are.
+///
+/// # Safety
+/// As there.
+pub unsafe extern "C" fn free_claimed(at: *mut u8, record: &'static Span, caller: usize, size: usize, align: usize) {
+    if harden::sees_frees() {
+        return harden::free_any(at, caller, Claim { size, align });
+    }
+    // SAFETY: passed on to the caller.
+    unsafe { free_slow(at, record, caller) };
+}
+
+/// Gives a large block back.
+pub fn free_large(span: &'static Span) {
+    let _errno = KeepErrno::new();
+    if span.is_sampled() {
+        profile::forget(span.start());
+    }
+    large::free(span);
+    purge::start_if_wanted();
+}
+
+/// Gives a block of a class to the heap that owns its span.
+///
+/// # Safety
+/// The block is of the span, in use, and the caller's to free.
+pub unsafe fn deliver(span: &'static Span, block: *mut Block) {
+    match span.owner() {
+        // SAFETY: passed on to the caller.
+        Some(owner) => unsafe { free_to(owner, span, block) },
+        None => foreign(block.cast()),
     }
 }
 
@@ -201,21 +278,10 @@ unsafe fn free_to(owner: &'static Heap, span: &'static Span, block: *mut Block) 
 unsafe fn free_by_span(at: *mut u8) {
     let Some(span) = arena::span_of(at.addr()) else { return foreign(at) };
     if span.state() == State::Large {
-        let _errno = KeepErrno::new();
-        if span.start() != at.addr() {
-            return foreign(at);
-        }
-        if span.is_sampled() {
-            profile::forget(at.addr());
-        }
-        large::free(span);
-        return purge::start_if_wanted();
+        return if span.start() == at.addr() { free_large(span) } else { foreign(at) };
     }
-    match span.owner() {
-        // SAFETY: passed on to the caller.
-        Some(owner) => unsafe { free_to(owner, span, at.cast()) },
-        None => foreign(at),
-    }
+    // SAFETY: passed on to the caller.
+    unsafe { deliver(span, at.cast()) };
 }
 
 /// Larger blocks are sent home at once.
@@ -224,23 +290,32 @@ const OUTBOX_BLOCK_MAX: usize = 8 << 10;
 /// Frees an address outside the arena: null, or one that was never allocated here.
 #[cold]
 #[inline(never)]
-pub extern "C" fn free_elsewhere(at: *mut u8) {
-    if !at.is_null() {
-        foreign(at);
+pub extern "C" fn free_elsewhere(at: *mut u8, caller: usize) {
+    if at.is_null() {
+        return;
     }
+    if harden::has_tails() { harden::free_elsewhere(at, caller) } else { foreign(at) }
 }
 
 /// Something was freed that was never allocated here: the program's error, or a block from before the library was
 /// loaded. It is left alone, and counted.
 #[cold]
 #[inline(never)]
-fn foreign(at: *mut u8) {
+pub fn foreign(at: *mut u8) {
     let _ = at;
     control::event(control::EventKind::ForeignFree, None, 0);
 }
 
 /// Bytes that the program may use of the block at `at`; 0 for null and for what was not allocated here.
 pub fn usable_size(at: *const u8) -> usize {
+    usable_size_by(UNKNOWN, at)
+}
+
+/// As [`usable_size`], for the code at `caller`.
+pub fn usable_size_by(caller: usize, at: *const u8) -> usize {
+    if harden::has_tails() {
+        return harden::usable_size(at, caller);
+    }
     arena::span_of(at.addr()).map_or(0, |span| match span.state() {
         State::Large => span.size().next_multiple_of(UNIT_SIZE),
         _ => block_size(span, at.addr()),
@@ -248,7 +323,7 @@ pub fn usable_size(at: *const u8) -> usize {
 }
 
 /// Bytes of the block at `at` of a span with classes.
-fn block_size(span: &Span, at: usize) -> usize {
+pub fn block_size(span: &Span, at: usize) -> usize {
     match span.tiles() {
         Some(tiles) => tiles.length((at - span.start()) / TILE) * TILE,
         None => span.block_size(),
@@ -266,13 +341,26 @@ pub fn owns(at: *const u8) -> bool {
 /// # Safety
 /// `at` was allocated here with this alignment and is used only through the result from now on.
 pub unsafe fn reallocate(at: *mut u8, size: usize, align: usize) -> *mut u8 {
+    // SAFETY: passed on to the caller.
+    unsafe { reallocate_by(UNKNOWN, at, size, align) }
+}
+
+/// As [`reallocate`], for the code at `caller`.
+///
+/// # Safety
+/// As there.
+pub unsafe fn reallocate_by(caller: usize, at: *mut u8, size: usize, align: usize) -> *mut u8 {
+    if harden::has_tails() {
+        // SAFETY: passed on to the caller.
+        return unsafe { harden::reallocate(at, size, align, caller) };
+    }
     let Some(span) = arena::span_of(at.addr()) else {
         foreign(at);
         return ptr::null_mut();
     };
     let held = match span.state() {
         State::Large => {
-            if size > CLASS_MAX && (large::resize(span, size) || grow_in_place(span, size)) {
+            if size > CLASS_MAX && resize_in_place(span, size) {
                 return at;
             }
             // All of it: the program may have asked how much it is, and used it.
@@ -297,6 +385,11 @@ pub unsafe fn reallocate(at: *mut u8, size: usize, align: usize) -> *mut u8 {
         unsafe { free(at) };
     }
     new
+}
+
+/// Changes the size of a large block where it is.
+pub fn resize_in_place(span: &'static Span, size: usize) -> bool {
+    large::resize(span, size) || grow_in_place(span, size)
 }
 
 /// Lets a large block grow where it is, if the policy would place the larger one there as well.

@@ -332,6 +332,15 @@ pub fn extent_if_known(index: usize) -> Option<&'static ExtentRecord> {
     (index < TABLES_END.load(Ordering::Acquire)).then(|| extent(index))
 }
 
+/// Whether the records of `address` can be looked at: it is in the arena, and of an extent that was taken at some time.
+pub fn is_known(address: usize) -> bool {
+    contains(address) && extent_if_known(index_of(address)).is_some()
+}
+
+fn contains(address: usize) -> bool {
+    address.wrapping_sub(POSITION.base.load(Ordering::Relaxed)) < POSITION.len.load(Ordering::Relaxed)
+}
+
 /// The extent that holds `address`, which is in the arena.
 pub fn index_of(address: usize) -> usize {
     (address - POSITION.base.load(Ordering::Relaxed)) >> EXTENT_SHIFT

@@ -12,7 +12,7 @@ use crate::geometry::UNIT_SHIFT;
 use crate::size_class::SMALL_MAX;
 use crate::span::Span;
 
-pub use crate::api::{allocate_slow, free_attend, free_elsewhere, free_slow};
+pub use crate::api::free_attend;
 pub use crate::arena::POSITION;
 
 // What the code below has as numbers.
@@ -52,11 +52,12 @@ macro_rules! define_malloc {
     };
 }
 
-/// Defines `$name(at, …)`: frees, as [`api::free`](crate::api::free); what comes after the first argument is ignored.
+/// Defines `$name(at, …)`: frees, as [`api::free`](crate::api::free). On the slow path it jumps, with its arguments and the
+/// unit's record in `rax`, to `$slow`: one of the functions here, which say what the arguments after the first one are.
 #[cfg(all(target_arch = "x86_64", target_os = "linux", not(feature = "dynamic-tls")))]
 #[macro_export]
 macro_rules! define_free {
-    ($name:ident) => {
+    ($name:ident, $slow:path) => {
         /// # Safety
         /// The argument is null or a block that is not used any more.
         #[unsafe(naked)]
@@ -70,9 +71,9 @@ macro_rules! define_free {
                 "shr rax, 9",
                 "and rax, -128",
                 "add rax, qword ptr [rip + {position} + 16]", // the unit's record
-                "mov rdx, qword ptr [rip + tiermem_thread_0_1@GOTTPOFF]",
+                "mov r8, qword ptr [rip + tiermem_thread_0_1@GOTTPOFF]",
                 "mov rcx, qword ptr [rax + 8]", // owner
-                "cmp rcx, qword ptr fs:[rdx + 8]", // this thread's key
+                "cmp rcx, qword ptr fs:[r8 + 8]", // this thread's key
                 "jne 3f",
                 "mov rcx, qword ptr [rax]", // free
                 "mov qword ptr [rdi], rcx",
@@ -82,17 +83,128 @@ macro_rules! define_free {
                 "ret",
                 "2: mov rdi, rax",
                 "jmp {attend}",
-                "3: mov rsi, rax",
-                "jmp {slow}",
+                "3: jmp {slow}",
                 "4: jmp {elsewhere}",
                 position = sym $crate::fast::POSITION,
                 attend = sym $crate::fast::free_attend,
-                slow = sym $crate::fast::free_slow,
+                slow = sym $slow,
                 elsewhere = sym $crate::fast::free_elsewhere,
             )
         }
     };
 }
+
+/// Defines functions that fetch the return address, which names the caller in a hardened process's reports, and go on in
+/// others: `$name(…)` jumps to `$to(…, caller)`, whose last argument is in the register `$register`.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[macro_export]
+macro_rules! define_with_caller {
+    ($($name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)?, $register:literal, $to:path;)+) => {$(
+        /// # Safety
+        /// As for what it goes on in.
+        #[unsafe(naked)]
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn $name($($arg: $type),*) $(-> $result)? {
+            ::core::arch::naked_asm!(concat!("mov ", $register, ", qword ptr [rsp]"), "jmp {to}", to = sym $to)
+        }
+    )+};
+}
+
+/// As above, on other processors: the caller is not known.
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+#[macro_export]
+macro_rules! define_with_caller {
+    ($($name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)?, $register:literal, $to:path;)+) => {$(
+        /// # Safety
+        /// As for what it goes on in.
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn $name($($arg: $type),*) $(-> $result)? {
+            // SAFETY: passed on to the caller.
+            unsafe { $to($($arg,)* $crate::api::UNKNOWN) }
+        }
+    )+};
+}
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux", not(feature = "dynamic-tls")))]
+mod slow {
+    use crate::{api, harden, span::Span};
+
+    /// A function of the slow path, reached by a jump from a macro here, so that the word on top of the stack is the
+    /// program's return address and the arguments are still in their registers.
+    macro_rules! define {
+        ($($(#[$doc:meta])* $name:ident = [$($step:literal),*], $to:path;)+) => {$(
+            $(#[$doc])*
+            #[unsafe(naked)]
+            pub extern "C" fn $name() {
+                core::arch::naked_asm!($($step,)* "jmp {to}", to = sym $to)
+            }
+        )+};
+    }
+
+    define! {
+        /// Of `free(at, size)`.
+        free_sized = ["mov rcx, rsi", "mov rdx, qword ptr [rsp]", "mov rsi, rax", "xor r8d, r8d"], api::free_claimed;
+        /// Of `free(at, align)`.
+        free_aligned = ["mov r8, rsi", "mov rdx, qword ptr [rsp]", "mov rsi, rax", "mov rcx, -1"], api::free_claimed;
+        /// Of `free(at, size, align)`.
+        free_sized_aligned =
+            ["mov rcx, rsi", "mov r8, rdx", "mov rdx, qword ptr [rsp]", "mov rsi, rax"], api::free_claimed;
+        /// Of `free(at, align, size)`.
+        free_aligned_sized =
+            ["mov rcx, rdx", "mov r8, rsi", "mov rdx, qword ptr [rsp]", "mov rsi, rax"], api::free_claimed;
+        /// Of any of them, for an address outside the arena.
+        free_elsewhere = ["mov rsi, qword ptr [rsp]"], api::free_elsewhere;
+    }
+
+    /// Of `malloc(size)`.
+    #[unsafe(naked)]
+    pub extern "C" fn allocate_slow(size: usize) -> *mut u8 {
+        core::arch::naked_asm!(
+            "mov rsi, qword ptr [rsp]",
+            "cmp byte ptr [rip + {flags}], {checked}",
+            "je 2f",
+            "jmp {slow}",
+            "2: jmp {fast}",
+            flags = sym harden::FLAGS,
+            checked = const harden::TAILS,
+            slow = sym api::allocate_slow,
+            fast = sym harden::allocate_checked,
+        )
+    }
+
+    /// Of `free(at)`.
+    #[unsafe(naked)]
+    pub extern "C" fn free_slow() {
+        core::arch::naked_asm!(
+            "mov rdx, qword ptr [rsp]",
+            "mov rsi, rax",
+            "cmp byte ptr [rip + {flags}], {checked}",
+            "je 2f",
+            "jmp {slow}",
+            "2: jmp {fast}",
+            flags = sym harden::FLAGS,
+            checked = const harden::TAILS,
+            slow = sym api::free_slow,
+            fast = sym harden::free_checked,
+        )
+    }
+
+    // What the code above has in registers.
+    const _: unsafe extern "C" fn(*mut u8, &'static Span, usize) = api::free_slow;
+    const _: unsafe extern "C" fn(*mut u8, &'static Span, usize, usize, usize) = api::free_claimed;
+    const _: extern "C" fn(*mut u8, usize) = api::free_elsewhere;
+    const _: extern "C" fn(usize, usize) -> *mut u8 = api::allocate_slow;
+}
+
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux", not(feature = "dynamic-tls"))))]
+mod slow {
+    /// Of `malloc(size)`.
+    pub extern "C" fn allocate_slow(size: usize) -> *mut u8 {
+        crate::api::allocate_slow(size, crate::api::UNKNOWN)
+    }
+}
+
+pub use slow::*;
 
 /// Defines `$name(size)`: allocates, as [`api::allocate`](crate::api::allocate), then goes on in `$slow`.
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux", not(feature = "dynamic-tls"))))]
@@ -113,7 +225,7 @@ macro_rules! define_malloc {
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux", not(feature = "dynamic-tls"))))]
 #[macro_export]
 macro_rules! define_free {
-    ($name:ident) => {
+    ($name:ident, $slow:path) => {
         /// # Safety
         /// The argument is null or a block that is not used any more.
         #[unsafe(no_mangle)]

@@ -29,9 +29,9 @@ unsafe impl GlobalAlloc for TierMem {
     }
 
     #[inline]
-    unsafe fn dealloc(&self, at: *mut u8, _layout: Layout) {
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
         // SAFETY: passed on to the caller.
-        unsafe { api::free(at) }
+        unsafe { api::free_sized(at, layout.size(), layout.align()) }
     }
 
     #[inline]

@@ -39,6 +39,8 @@ mod geometry;
 #[cfg(not(loom))]
 mod global;
 #[cfg(not(loom))]
+mod harden;
+#[cfg(not(loom))]
 mod heap;
 #[cfg(not(loom))]
 mod hints;
@@ -74,6 +76,8 @@ mod tiers;
 pub use container::InTier;
 #[cfg(not(loom))]
 pub use global::TierMem;
+#[cfg(not(loom))]
+pub use harden::{Hardening, hardening};
 #[cfg(not(loom))]
 pub use hints::{pop_hint, push_hint, scope, tier, tier_count, tier_numbered};
 #[cfg(not(loom))]

@@ -9,7 +9,7 @@ use crate::geometry::{EXTENT_SIZE, UNIT_SIZE};
 use crate::heap::{Demand, Heap};
 use crate::pool::Refusal;
 use crate::size_class::SizeClass;
-use crate::{arena, large, profile, sites, tiers};
+use crate::{arena, harden, large, profile, sites, tiers};
 
 const _: () = assert!(TIERS_MAX == tiers::TIERS_MAX);
 
@@ -25,7 +25,10 @@ static RULED: AtomicU64 = AtomicU64::new(0);
 pub fn set_plan(plan: &'static Plan) {
     let mut ruled = 0;
     for class in SizeClass::all() {
-        let covered = plan.size_rule_overlaps(class.request_min() as u64, class.block_size() as u64);
+        // Hardened blocks hold a little more than was asked for.
+        let room = harden::room();
+        let covered = plan
+            .size_rule_overlaps(class.request_min().saturating_sub(room) as u64, (class.block_size() - room) as u64);
         if covered || plan.has_site_rules() {
             ruled |= 1 << class.index();
         }

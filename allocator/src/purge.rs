@@ -10,7 +10,7 @@ use tiermem_sys::thread;
 
 use crate::control::{self, EventKind};
 use crate::pool::huge;
-use crate::{clock, handshake, heap, tiers};
+use crate::{clock, handshake, harden, heap, tiers};
 
 /// The thread is not worth starting for less.
 const WORTHWHILE_BYTES: u64 = 1 << 20;
@@ -162,6 +162,7 @@ fn sleep_until_woken() {
 pub fn purge_now() -> u64 {
     if let Some(heap) = heap::attach() {
         let _busy = heap.busy();
+        harden::drain(heap);
         heap.outbox().send_all();
         heap.collect();
         heap.trim();

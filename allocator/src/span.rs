@@ -4,6 +4,7 @@
 //! A program that overruns a block cannot reach it, and looking it up never touches a slow tier.
 
 mod block;
+mod hardened;
 mod lists;
 mod state;
 mod tiles;
@@ -20,6 +21,7 @@ use crate::size_class::SizeClass;
 use block::{block_at, link_to_neighbour};
 
 pub use block::Block;
+pub use hardened::Nothing;
 pub use lists::{SpanCell, SpanQueue};
 pub use state::State;
 pub use tiles::{TILE, Tiles};
@@ -42,7 +44,10 @@ pub use tiles::{TILE, Tiles};
 /// 80 start           address of the first block
 /// 88 size            Large: bytes from `start` that the program may use. Mosaic: address of its tiles
 /// 96 zeroed          Large only: 1 if the memory is known to be zero when handed out
+/// 97 fronted         Large and hardened only: 1 if an inaccessible OS page comes first, and then the block
 /// 100 mail           blocks in the owner's inbox, while the purger counts; else 0
+/// 104 asked          Large and hardened only: bytes asked for, plus 1; 0 once it was freed
+/// 112 site, 120 freed_by   Large and hardened only: who allocated and who freed it
 /// ```
 ///
 /// The two countdowns are all that the fast paths count. What they say together is exact at any moment; see
@@ -73,7 +78,11 @@ pub struct Span {
     start: AtomicUsize,
     size: AtomicUsize,
     zeroed: AtomicU8,
+    fronted: AtomicU8,
     mail: AtomicU32,
+    asked: AtomicUsize,
+    site: AtomicUsize,
+    freed_by: AtomicUsize,
 }
 
 const _: () = assert!(size_of::<Span>() == 128);
@@ -134,6 +143,10 @@ impl Span {
             size: AtomicUsize::new(0),
             zeroed: AtomicU8::new(0),
             mail: AtomicU32::new(0),
+            fronted: AtomicU8::new(0),
+            asked: AtomicUsize::new(0),
+            site: AtomicUsize::new(0),
+            freed_by: AtomicUsize::new(0),
         }
     }
 

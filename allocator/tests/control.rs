@@ -107,7 +107,7 @@ fn events_alike_are_folded() {
 #[test]
 fn every_event_is_read_as_what_it_is() {
     use EventKind as K;
-    const KINDS: [K; 9] = [
+    const KINDS: [K; 10] = [
         K::Spilled,
         K::Full,
         K::Failed,
@@ -117,6 +117,7 @@ fn every_event_is_read_as_what_it_is() {
         K::OutOfMemory,
         K::Policy,
         K::ForeignFree,
+        K::Misuse,
     ];
     let body = |segment: &Path| {
         KINDS.into_iter().for_each(|kind| event(kind, None, kind as u64));

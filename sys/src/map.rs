@@ -238,6 +238,30 @@ pub unsafe fn advise(at: NonNull<u8>, len: usize, advice: Advice) -> Result<()> 
     Errno::result(rc).map(drop)
 }
 
+/// Makes a range inaccessible, or accessible again; what is in it stays.
+///
+/// # Errors
+/// As mprotect(2): `ENOMEM` where the process may not have so many mappings.
+///
+/// # Safety
+/// The caller owns the range; while it is inaccessible nothing may touch it.
+pub unsafe fn protect(at: NonNull<u8>, len: usize, accessible: bool) -> Result<()> {
+    let protection = if accessible { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_NONE };
+    // SAFETY: passed on to the caller.
+    Errno::result(unsafe { libc::mprotect(at.as_ptr().cast(), len, protection) }).map(drop)
+}
+
+/// Reads memory that may not be mapped, or not be readable. False if it is not, or if the kernel's answer is not to be had.
+///
+/// Through process_vm_readv(2), so that a wrong address is an error and not a signal.
+pub fn read_if_mapped(at: *const u8, into: &mut [u8]) -> bool {
+    let own = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
+    let there = libc::iovec { iov_base: at.cast_mut().cast(), iov_len: into.len() };
+    // SAFETY: `into` is writable for its whole length; the kernel checks the other range itself.
+    let read = unsafe { libc::process_vm_readv(libc::getpid(), &raw const own, 1, &raw const there, 1, 0) };
+    usize::try_from(read) == Ok(into.len())
+}
+
 /// The process's limit on its address space (`RLIMIT_AS`) in bytes, `None` if unlimited.
 pub fn address_space_limit() -> Option<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

@@ -95,6 +95,47 @@ pub fn image() -> u64 {
     unsafe { std::ptr::with_exposed_provenance::<u64>(address as usize).read_unaligned() }
 }
 
+/// 64 bits that nobody outside can guess. Does not allocate; on a kernel without getrandom(2), or before its generator
+/// is ready, they come from the 16 bytes that the kernel gave to the process's image.
+pub fn secret() -> u64 {
+    let mut bytes = [0u8; 8];
+    // SAFETY: `bytes` is writable for its whole length.
+    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), libc::GRND_NONBLOCK) };
+    if got == 8 { u64::from_ne_bytes(bytes) } else { image().wrapping_mul(0x9e37_79b9_7f4a_7c15) }
+}
+
+/// The value of an environment variable, without a lock and without allocating: for a process that has only just begun,
+/// before anything changes its environment.
+pub fn early_variable(name: &[u8]) -> Option<&'static [u8]> {
+    unsafe extern "C" {
+        static mut environ: *const *const libc::c_char;
+    }
+    // SAFETY: a word of the C library's, read whole.
+    let mut entry = unsafe { environ };
+    loop {
+        if entry.is_null() {
+            return None;
+        }
+        // SAFETY: the list ends with a null pointer, which ends this loop.
+        let text = unsafe { *entry };
+        if text.is_null() {
+            return None;
+        }
+        // SAFETY: entries are C strings.
+        let text = unsafe { std::ffi::CStr::from_ptr(text) }.to_bytes();
+        if let Some(value) = text.strip_prefix(name).and_then(|rest| rest.strip_prefix(b"=")) {
+            return Some(value);
+        }
+        entry = entry.wrapping_add(1);
+    }
+}
+
+/// Ends the process by SIGABRT, for a program that must not go on.
+pub fn abort() -> ! {
+    // SAFETY: abort has no preconditions.
+    unsafe { libc::abort() }
+}
+
 /// The number of the PID namespace in which [`id`] counts.
 ///
 /// # Errors
@@ -286,6 +327,13 @@ mod tests {
         assert_eq!(parse_start_time(b"12 (cut S 1 2"), None);
         assert!(start_time(id()).unwrap() > 0);
         assert_eq!(start_time(id()), start_time(id()));
+    }
+
+    #[test]
+    fn variables_are_found_by_their_whole_name() {
+        assert_eq!(early_variable(b"PATH").map(<[u8]>::to_vec), std::env::var("PATH").ok().map(String::into_bytes));
+        assert_eq!(early_variable(b"PAT"), None);
+        assert_ne!(secret(), secret());
     }
 
     #[test]

@@ -112,6 +112,12 @@ pub fn current() -> usize {
     unsafe { libc::pthread_self() as usize }
 }
 
+/// The calling thread's id, as the kernel and debuggers count.
+pub fn id() -> u32 {
+    // SAFETY: gettid has no preconditions.
+    unsafe { libc::gettid() }.unsigned_abs()
+}
+
 /// Sleeps for about `ms` milliseconds.
 pub fn sleep_ms(ms: u32) {
     let time = libc::timespec { tv_sec: (ms / 1000).into(), tv_nsec: libc::c_long::from(ms % 1000) * 1_000_000 };

@@ -64,3 +64,13 @@ extern "C" fn tm_purge() -> usize {
 extern "C" fn tm_publish() {
     tiermem::control::publish();
 }
+
+/// What the process watches for: 0 nothing, 1 `check`, 2 `strong`.
+#[unsafe(no_mangle)]
+extern "C" fn tm_harden_mode() -> c_int {
+    match tiermem::hardening() {
+        tiermem::Hardening::Check => 1,
+        tiermem::Hardening::Strong => 2,
+        _ => 0,
+    }
+}

@@ -5,6 +5,7 @@ use std::ptr;
 
 use tiermem::api;
 use tiermem::errno::{self, EINVAL, ENOMEM};
+use tiermem::fast;
 
 type Ptr = *mut c_void;
 
@@ -16,27 +17,37 @@ fn no_memory() -> Ptr {
     ptr::null_mut()
 }
 
-tiermem::define_malloc!(malloc, api::allocate_slow);
-tiermem::define_free!(free);
-tiermem::define_free!(cfree);
+tiermem::define_malloc!(malloc, fast::allocate_slow);
+tiermem::define_free!(free, fast::free_slow);
+tiermem::define_free!(cfree, fast::free_slow);
 // C23: the size and the alignment that follow are the ones asked for.
-tiermem::define_free!(free_sized);
-tiermem::define_free!(free_aligned_sized);
+tiermem::define_free!(free_sized, fast::free_sized);
+tiermem::define_free!(free_aligned_sized, fast::free_aligned_sized);
 
-#[unsafe(no_mangle)]
-extern "C" fn calloc(count: usize, size: usize) -> Ptr {
+tiermem::define_with_caller! {
+    calloc(count: usize, size: usize) -> Ptr, "rdx", calloc_by;
+    realloc(at: Ptr, size: usize) -> Ptr, "rdx", realloc_by;
+    reallocarray(at: Ptr, count: usize, size: usize) -> Ptr, "rcx", reallocarray_by;
+    memalign(align: usize, size: usize) -> Ptr, "rdx", memalign_by;
+    aligned_alloc(align: usize, size: usize) -> Ptr, "rdx", aligned_alloc_by;
+    posix_memalign(into: *mut Ptr, align: usize, size: usize) -> c_int, "rcx", posix_memalign_by;
+    valloc(size: usize) -> Ptr, "rsi", valloc_by;
+    pvalloc(size: usize) -> Ptr, "rsi", pvalloc_by;
+    malloc_usable_size(at: Ptr) -> usize, "rsi", malloc_usable_size_by;
+}
+
+unsafe extern "C" fn calloc_by(count: usize, size: usize, caller: usize) -> Ptr {
     match count.checked_mul(size) {
-        Some(bytes) => api::allocate_zeroed(bytes, 1).cast(),
+        Some(bytes) => api::allocate_zeroed_by(caller, bytes, 1).cast(),
         None => no_memory(),
     }
 }
 
 /// # Safety
 /// As realloc(3).
-#[unsafe(no_mangle)]
-unsafe extern "C" fn realloc(at: Ptr, size: usize) -> Ptr {
+unsafe extern "C" fn realloc_by(at: Ptr, size: usize, caller: usize) -> Ptr {
     if at.is_null() {
-        return malloc(size);
+        return api::allocate_aligned_by(caller, size, 1).cast();
     }
     if size == 0 {
         // As the GNU C library does: free, and return null.
@@ -45,29 +56,27 @@ unsafe extern "C" fn realloc(at: Ptr, size: usize) -> Ptr {
         return ptr::null_mut();
     }
     // SAFETY: passed on to the caller.
-    unsafe { api::reallocate(at.cast(), size, 1) }.cast()
+    unsafe { api::reallocate_by(caller, at.cast(), size, 1) }.cast()
 }
 
 /// # Safety
 /// As reallocarray(3).
-#[unsafe(no_mangle)]
-unsafe extern "C" fn reallocarray(at: Ptr, count: usize, size: usize) -> Ptr {
+unsafe extern "C" fn reallocarray_by(at: Ptr, count: usize, size: usize, caller: usize) -> Ptr {
     match count.checked_mul(size) {
         // SAFETY: passed on to the caller.
-        Some(bytes) => unsafe { realloc(at, bytes) },
+        Some(bytes) => unsafe { realloc_by(at, bytes, caller) },
         None => no_memory(),
     }
 }
 
-fn aligned(align: usize, size: usize) -> Ptr {
-    api::allocate_aligned(size, align).cast()
+fn aligned(align: usize, size: usize, caller: usize) -> Ptr {
+    api::allocate_aligned_by(caller, size, align).cast()
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn memalign(align: usize, size: usize) -> Ptr {
+unsafe extern "C" fn memalign_by(align: usize, size: usize, caller: usize) -> Ptr {
     // The GNU C library rounds a bad alignment up.
     match align.max(1).checked_next_power_of_two() {
-        Some(align) => aligned(align, size),
+        Some(align) => aligned(align, size, caller),
         None => {
             errno::set(EINVAL);
             ptr::null_mut()
@@ -75,23 +84,21 @@ extern "C" fn memalign(align: usize, size: usize) -> Ptr {
     }
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn aligned_alloc(align: usize, size: usize) -> Ptr {
+unsafe extern "C" fn aligned_alloc_by(align: usize, size: usize, caller: usize) -> Ptr {
     if !align.is_power_of_two() {
         errno::set(EINVAL);
         return ptr::null_mut();
     }
-    aligned(align, size)
+    aligned(align, size, caller)
 }
 
 /// # Safety
 /// As posix_memalign(3).
-#[unsafe(no_mangle)]
-unsafe extern "C" fn posix_memalign(into: *mut Ptr, align: usize, size: usize) -> c_int {
+unsafe extern "C" fn posix_memalign_by(into: *mut Ptr, align: usize, size: usize, caller: usize) -> c_int {
     if !align.is_power_of_two() || !align.is_multiple_of(size_of::<Ptr>()) {
         return EINVAL;
     }
-    let at = api::allocate_aligned(size, align);
+    let at = api::allocate_aligned_by(caller, size, align);
     if at.is_null() {
         return ENOMEM;
     }
@@ -100,25 +107,22 @@ unsafe extern "C" fn posix_memalign(into: *mut Ptr, align: usize, size: usize) -
     0
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn valloc(size: usize) -> Ptr {
-    aligned(tiermem::os_page_size(), size)
+unsafe extern "C" fn valloc_by(size: usize, caller: usize) -> Ptr {
+    aligned(tiermem::os_page_size(), size, caller)
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn pvalloc(size: usize) -> Ptr {
+unsafe extern "C" fn pvalloc_by(size: usize, caller: usize) -> Ptr {
     let os_page = tiermem::os_page_size();
     match size.max(1).checked_next_multiple_of(os_page) {
-        Some(size) => aligned(os_page, size),
+        Some(size) => aligned(os_page, size, caller),
         None => no_memory(),
     }
 }
 
 /// # Safety
 /// As malloc_usable_size(3).
-#[unsafe(no_mangle)]
-unsafe extern "C" fn malloc_usable_size(at: Ptr) -> usize {
-    api::usable_size(at.cast())
+unsafe extern "C" fn malloc_usable_size_by(at: Ptr, caller: usize) -> usize {
+    api::usable_size_by(caller, at.cast())
 }
 
 /// Gives free memory back to the OS; `pad` is ignored. 1 if any was given back.

@@ -6,21 +6,22 @@
 
 use std::ffi::{c_char, c_void};
 
-use tiermem::api;
+use tiermem::{api, fast};
 
 type Ptr = *mut c_void;
 
-extern "C" fn new_or_null(size: usize) -> Ptr {
-    api::allocate(size).cast()
-}
-
 /// Allocates where the fast path could not.
-extern "C" fn new_slow(size: usize) -> Ptr {
-    api::allocate_slow(size).cast()
+#[cfg(target_arch = "x86_64")]
+extern "C" fn new_slow(size: usize, _align: usize, caller: usize) -> Ptr {
+    api::allocate_slow(size, caller).cast()
 }
 
-extern "C" fn new_aligned_or_null(size: usize, align: usize) -> Ptr {
-    if align.is_power_of_two() { api::allocate_aligned(size, align).cast() } else { std::ptr::null_mut() }
+extern "C" fn new_aligned_or_null(size: usize, align: usize, caller: usize) -> Ptr {
+    if align.is_power_of_two() { api::allocate_aligned_by(caller, size, align).cast() } else { std::ptr::null_mut() }
+}
+
+unsafe extern "C" fn new_aligned_nothrow(size: usize, align: usize, _tag: *const c_void, caller: usize) -> Ptr {
+    new_aligned_or_null(size, align, caller)
 }
 
 /// The C++ library's function of this name; one that ends the program if there is none.
@@ -58,6 +59,7 @@ mod throwing {
                     "push rdi",
                     "push rsi",
                     "sub rsp, 8",
+                    "mov rdx, qword ptr [rsp + 24]", // the return address
                     "call {allocate}",
                     "add rsp, 8",
                     "pop rsi",
@@ -106,44 +108,22 @@ mod throwing {
 
 // On other processors the C++ library's own `operator new` is left in place: it calls `malloc` here.
 
-macro_rules! new_nothrow {
-    ($($name:ident),+) => {$(
-        #[unsafe(no_mangle)]
-        extern "C" fn $name(size: usize, tag: *const c_void) -> Ptr {
-            let _ = tag;
-            new_or_null(size)
-        }
-    )+};
-}
-
-macro_rules! new_aligned_nothrow {
-    ($($name:ident),+) => {$(
-        #[unsafe(no_mangle)]
-        extern "C" fn $name(size: usize, align: usize, tag: *const c_void) -> Ptr {
-            let _ = tag;
-            new_aligned_or_null(size, align)
-        }
-    )+};
+// The tag that follows says nothing.
+tiermem::define_malloc!(_ZnwmRKSt9nothrow_t, fast::allocate_slow);
+tiermem::define_malloc!(_ZnamRKSt9nothrow_t, fast::allocate_slow);
+tiermem::define_with_caller! {
+    _ZnwmSt11align_val_tRKSt9nothrow_t(size: usize, align: usize, tag: *const c_void) -> Ptr, "rcx", new_aligned_nothrow;
+    _ZnamSt11align_val_tRKSt9nothrow_t(size: usize, align: usize, tag: *const c_void) -> Ptr, "rcx", new_aligned_nothrow;
 }
 
 macro_rules! delete {
-    ($($name:ident),+ $(,)?) => {$(tiermem::define_free!($name);)+};
+    ($($slow:ident: $($name:ident),+;)+) => {$($(tiermem::define_free!($name, fast::$slow);)+)+};
 }
 
-new_nothrow!(_ZnwmRKSt9nothrow_t, _ZnamRKSt9nothrow_t);
-new_aligned_nothrow!(_ZnwmSt11align_val_tRKSt9nothrow_t, _ZnamSt11align_val_tRKSt9nothrow_t);
-// Size, alignment and tag, where they follow the block, say nothing that its address does not.
-delete!(
-    _ZdlPv,
-    _ZdaPv,
-    _ZdlPvm,
-    _ZdaPvm,
-    _ZdlPvRKSt9nothrow_t,
-    _ZdaPvRKSt9nothrow_t,
-    _ZdlPvSt11align_val_t,
-    _ZdaPvSt11align_val_t,
-    _ZdlPvmSt11align_val_t,
-    _ZdaPvmSt11align_val_t,
-    _ZdlPvSt11align_val_tRKSt9nothrow_t,
-    _ZdaPvSt11align_val_tRKSt9nothrow_t,
-);
+delete! {
+    free_slow: _ZdlPv, _ZdaPv, _ZdlPvRKSt9nothrow_t, _ZdaPvRKSt9nothrow_t;
+    free_sized: _ZdlPvm, _ZdaPvm;
+    free_aligned: _ZdlPvSt11align_val_t, _ZdaPvSt11align_val_t, _ZdlPvSt11align_val_tRKSt9nothrow_t,
+        _ZdaPvSt11align_val_tRKSt9nothrow_t;
+    free_sized_aligned: _ZdlPvmSt11align_val_t, _ZdaPvmSt11align_val_t;
+}

@@ -153,7 +153,7 @@ fn store_text(into: &[AtomicU8], text: &[u8]) {
 
 // ---- events ----
 
-const KINDS: usize = 10;
+const KINDS: usize = 11;
 
 /// What has happened and is not in the ring yet, by kind and tier (the last column: no tier).
 struct Pending {

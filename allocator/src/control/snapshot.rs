@@ -168,6 +168,8 @@ pub enum EventKind {
     Policy = 8,
     /// The program freed an address that was never allocated here; it was left alone.
     ForeignFree = 9,
+    /// A hardened process caught the program misusing a block; see standard error.
+    Misuse = 10,
 }
 
 impl EventKind {
@@ -184,12 +186,13 @@ impl EventKind {
             Self::OutOfMemory => "out-of-memory",
             Self::Policy => "policy",
             Self::ForeignFree => "foreign-free",
+            Self::Misuse => "misuse",
         }
     }
 
     /// The kind with this number in a segment.
     pub(super) fn from_number(number: u32) -> Option<Self> {
-        const ALL: [EventKind; 10] = [
+        const ALL: [EventKind; 11] = [
             EventKind::Started,
             EventKind::Spilled,
             EventKind::Full,
@@ -200,6 +203,7 @@ impl EventKind {
             EventKind::OutOfMemory,
             EventKind::Policy,
             EventKind::ForeignFree,
+            EventKind::Misuse,
         ];
         ALL.into_iter().find(|kind| *kind as u32 == number)
     }

@@ -9,7 +9,7 @@ use crate::geometry::UNIT_SIZE;
 use crate::pool::{Fit, Refusal};
 use crate::size_class::{BLOCK_SIZE, CLASS_COUNT, SizeClass};
 use crate::span::{Block, Span, State};
-use crate::{arena, tiers};
+use crate::{arena, harden, tiers};
 
 /// What is wanted of a tier.
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +89,9 @@ pub(super) fn new_span(tier: u8, class: SizeClass, may_grow: bool) -> Result<&'s
     let run = tiers::pool(tier).take(units, UNIT_SIZE, may_grow, Fit::Tight, Provenance::Spans)?;
     let span = arena::record_of(run.start).ok_or(Refusal::AddressSpace)?;
     span.lie_at(run.start);
+    if harden::has_tails() {
+        span.forget_asked();
+    }
     for back in 1..units {
         if let Some(record) = arena::record_of(run.start + back * UNIT_SIZE) {
             record.begin_interior(back);
@@ -97,12 +100,21 @@ pub(super) fn new_span(tier: u8, class: SizeClass, may_grow: bool) -> Result<&'s
     Ok(span)
 }
 
+/// As [`Span::carve`]; in a hardened process the blocks then look as free ones do there.
+pub(super) fn carve(span: &Span, at_most: usize) -> usize {
+    let count = span.carve(at_most);
+    if count > 0 && harden::has_tails() {
+        harden::prepare(span, count);
+    }
+    count
+}
+
 /// Makes blocks of the current span ready to be given out. Returns how many it has then; 0 if they are too few.
 pub(super) fn make_ready(span: &Span, class: SizeClass) -> usize {
     let mut free = span.free_blocks();
     let few = class.span_capacity() / 16;
     if free <= few && span.state() == State::Current {
-        free += span.carve(CARVED_AT_ONCE[class.index()].into());
+        free += carve(span, CARVED_AT_ONCE[class.index()].into());
         if free < few {
             return 0;
         }

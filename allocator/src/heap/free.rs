@@ -3,7 +3,7 @@
 use super::Heap;
 use crate::geometry::UNIT_SIZE;
 use crate::span::{Block, Span, SpanQueue, State};
-use crate::{arena, clock, stats, tiers};
+use crate::{arena, clock, harden, stats, tiers};
 
 impl Heap {
     /// Frees a block of one of this heap's spans.
@@ -61,6 +61,9 @@ impl Heap {
         let mut at = self.inbox.take();
         let any = !at.is_null();
         while !at.is_null() {
+            if harden::has_tails() && !harden::arrives(self, at) {
+                break;
+            }
             // SAFETY: taken from the inbox: ours, and linked by its sender.
             let next = unsafe { Block::next(at) };
             if let Some(span) = arena::span_of(at.expose_provenance()) {

@@ -19,6 +19,7 @@ use std::ptr;
 
 use tiermem_sys::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
+use crate::harden::{self, Quarantine};
 use crate::inbox::{Inbox, Linked};
 use crate::size_class::{CLASS_COUNT, SizeClass};
 use crate::span::{Block, Span, SpanQueue};
@@ -68,6 +69,12 @@ pub struct Heap {
     /// What the thread allocates from without a hint: each class from the tier that the strategy chose for it last.
     /// Names current spans of tier heaps only; see [`Heap::set_current`].
     strategy: View,
+    /// In a hardened process: a view without spans, so that every request takes the slow path.
+    closed: View,
+    /// In a hardened process: the view that the thread would allocate from.
+    open: AtomicPtr<View>,
+    /// In a hardened process: blocks that wait before they are freed; null until there is one.
+    pub quarantine: AtomicPtr<Quarantine>,
     /// Whether the thread is walking its stack, which may allocate.
     pub in_site_code: Cell<bool>,
     /// The number of the heap, for statistics and for spreading.
@@ -127,6 +134,9 @@ impl Heap {
             hints: [const { Cell::new(0) }; HINTS_MAX],
             hint_depth: Cell::new(0),
             strategy: View::new(),
+            closed: View::new(),
+            open: AtomicPtr::new((&raw const EMPTY_VIEW).cast_mut()),
+            quarantine: AtomicPtr::new(ptr::null_mut()),
             in_site_code: Cell::new(false),
             number: AtomicU32::new(0),
             pool_next: AtomicPtr::new(ptr::null_mut()),
@@ -205,8 +215,22 @@ impl Heap {
         // A heap on loan to a thread that ends has no say in what that thread does next.
         if ptr::eq(tls::heap(), self) {
             let hinted = self.hint().and_then(|tier| self.tier(tier));
-            tls::set_current(hinted.map_or(&self.strategy, |tier_heap| &tier_heap.view));
+            self.use_view(hinted.map_or(&self.strategy, |tier_heap| &tier_heap.view));
         }
+    }
+
+    /// Makes this thread allocate from `view`; in a hardened process through the slow path only.
+    fn use_view(&'static self, view: &'static View) {
+        // Relaxed: only the heap's thread reads and writes it.
+        self.open.store(ptr::from_ref(view).cast_mut(), Ordering::Relaxed);
+        tls::set_current(if harden::has_tails() { &self.closed } else { view });
+    }
+
+    /// In a hardened process: the view to allocate from.
+    #[inline(always)]
+    pub fn open(&self) -> &'static View {
+        // SAFETY: always a view; those live for ever.
+        unsafe { &*self.open.load(Ordering::Relaxed) }
     }
 
     /// Its number.

@@ -18,7 +18,7 @@ use super::{Heap, TierHeap};
 use crate::geometry::UNIT_SIZE;
 use crate::size_class::{CLASS_COUNT, SizeClass};
 use crate::span::{Block, Span, SpanQueue, State, TILE, Tiles};
-use crate::{arena, meta, stats, tiers};
+use crate::{arena, harden, meta, stats, tiers};
 
 /// Largest block that comes from a mosaic, bytes. Larger ones would seldom find a gap.
 const BLOCK_MAX: usize = 4096;
@@ -87,7 +87,8 @@ impl TierHeap {
     /// A tray with blocks of `class` cut out of mosaics; `None` if there are no fitting gaps. To be asked before more memory
     /// is taken.
     pub(super) fn fill_tray(&'static self, heap: &'static Heap, class: SizeClass) -> Option<&'static Span> {
-        if class.block_size() > BLOCK_MAX {
+        // Hardened blocks say how large they are by where they lie in their span.
+        if class.block_size() > BLOCK_MAX || harden::has_tails() {
             return None;
         }
         if let Some(tray) = self.cut_tray(class) {

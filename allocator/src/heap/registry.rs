@@ -10,7 +10,7 @@ use tiermem_sys::sync::atomic::{AtomicPtr, Ordering};
 use tiermem_sys::thread::ExitHook;
 
 use super::{Heap, tls};
-use crate::{fork, meta, purge, tiers};
+use crate::{fork, harden, meta, purge, tiers};
 
 /// Heaps without a thread, linked through `pool_next`; the last one in is the first one out, because it is warm.
 ///
@@ -48,7 +48,10 @@ fn attach_new() -> Option<&'static Heap> {
     let heap = take()?;
     // From here on allocation works in this thread, which the hook may need.
     tls::set_heap(heap);
-    tls::set_current(&heap.strategy);
+    heap.use_view(&heap.strategy);
+    if harden::sees_frees() {
+        tls::close_key();
+    }
     EXIT_HOOK.arm();
     fork::register();
     Some(heap)
@@ -56,12 +59,14 @@ fn attach_new() -> Option<&'static Heap> {
 
 /// An idle heap, or a new one.
 fn take() -> Option<&'static Heap> {
+    harden::begin();
     let idle = REGISTRY.lock().pop();
     let heap = match idle {
         Some(heap) => heap,
         None => {
             let made = meta::place(Heap::new())?;
             made.strategy.begin();
+            made.closed.begin();
             let mut registry = REGISTRY.lock();
             registry.made += 1;
             made.number.store(registry.made, Ordering::Relaxed);
@@ -142,6 +147,7 @@ pub fn collect_idle() {
     for _ in 0..count {
         let Some(heap) = REGISTRY.lock().pop() else { return };
         let busy = heap.busy();
+        harden::drain(heap);
         heap.collect();
         heap.trim();
         drop(busy);

@@ -18,7 +18,7 @@ use crate::size_class::{CLASS_COUNT, SizeClass};
 use crate::span::{Block, SpanCell, State};
 
 use super::Heap;
-use super::allocate::new_span;
+use super::allocate::{carve, new_span};
 
 /// What a tier heap knows of its next samples.
 pub struct Sampler {
@@ -116,7 +116,7 @@ impl TierHeap {
                 return Ok(block);
             }
             if span.state() == State::Current {
-                span.carve(1);
+                carve(span, 1);
                 if span.has_free() {
                     span.grant(span.free_blocks());
                     continue;

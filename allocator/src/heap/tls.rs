@@ -131,6 +131,18 @@ pub fn set_heap(heap: &'static Heap) {
     words::set::<16>(heap);
 }
 
+/// Has every free of this thread take the slow path, where the heap is known all the same.
+pub fn close_key() {
+    words::set::<8>((&raw const EMPTY_HEAP).expose_provenance());
+}
+
+/// This thread's heap, or a heap that owns no span and has nothing to give.
+#[inline(always)]
+pub fn heap_or_empty() -> &'static Heap {
+    // SAFETY: the word always holds the address of a heap; those live for ever.
+    unsafe { &*heap() }
+}
+
 /// Takes the thread's heap away, for good.
 pub fn end() {
     words::set::<8>((&raw const ENDED_HEAP).expose_provenance());

@@ -48,6 +48,12 @@ impl View {
         self.direct[size.div_ceil(ALIGNMENT_MIN)].get().pop()
     }
 
+    /// The span that serves small requests of `size` bytes.
+    #[inline(always)]
+    pub fn small(&self, size: usize) -> &'static Span {
+        self.direct[size.div_ceil(ALIGNMENT_MIN)].get()
+    }
+
     /// Takes a block from the class's span; `None` when the slow path is due.
     #[inline]
     pub fn pop(&self, class: SizeClass) -> Option<NonNull<Block>> {
@@ -57,18 +63,24 @@ impl View {
     /// Takes a block from the class's span after that has taken in what it got back, or carved some more; `None` if it has
     /// too little left, and the slow path is due.
     pub fn pop_after_refill(&self, class: SizeClass) -> Option<NonNull<Block>> {
+        if self.refill(class) { self.get(class).pop() } else { None }
+    }
+
+    /// Has the class's span take in what it got back, or carve some more. False if the slow path is due.
+    pub fn refill(&self, class: SizeClass) -> bool {
         let span = self.get(class);
         // While a profile is made, how many may be given out is not for the span alone to say.
         if span.state() != State::Current || profile::interval() != 0 {
-            return None;
+            return false;
         }
-        span.grant(make_ready(span, class));
-        span.pop()
+        let ready = make_ready(span, class);
+        span.grant(ready);
+        ready > 0
     }
 
     /// The class's span.
     #[inline]
-    pub(super) fn get(&self, class: SizeClass) -> &'static Span {
+    pub fn get(&self, class: SizeClass) -> &'static Span {
         self.by_class[class.index()].get()
     }
 

@@ -13,7 +13,7 @@ use tiermem_sys::process;
 use tiermem_sys::sync::atomic::{AtomicBool, Ordering};
 
 use crate::control::{self, EventKind};
-use crate::{profile, sites};
+use crate::{harden, profile, sites};
 
 pub use channel::{expect_child, lock_for_fork, publish_child_if_due, unlock_after_fork};
 
@@ -59,6 +59,7 @@ pub fn start() {
     let mut outcome = configure::from_environment();
     report::prepare(&mut outcome);
     profile::begin(configure::profile_interval(&mut outcome));
+    outcome.complaints.extend(harden::complaint());
     tell(&outcome.complaints);
     control::set_policy(&outcome.policy_path, &outcome.complaints.join("\n"));
     control::publish();
@@ -103,6 +104,7 @@ pub fn forget_code(start: usize, end: usize) {
 /// Publishes the last figures. `libtiermem.so` does this when the process exits.
 pub fn finish() {
     report::at_exit();
+    harden::sweep();
     sites::record_modules();
     control::end();
     channel::close();
