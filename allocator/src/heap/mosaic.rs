@@ -30,6 +30,10 @@ const LOOKS_MAX: usize = 512;
 const SEARCHES_MAX: usize = 16;
 /// Units that a heap takes, at least, before it looks again whether it has sparse spans.
 const LOOK_AFTER_UNITS: u32 = 32;
+/// A heap that holds less, bytes, has no gaps worth the trouble: spans of many classes are never all full.
+const HELD_MIN: usize = 4 << 20;
+/// After a look for a gap in vain, so many requests at most go by before the next.
+const BACKOFF_MAX: u32 = 15;
 /// Sparse spans made into mosaics at a time.
 const BATCH: usize = 256;
 
@@ -42,6 +46,9 @@ pub struct Mosaics {
     /// Times that the heap wanted more units since it last looked for sparse spans, and after how many it looks.
     taken: Cell<u32>,
     look_after: Cell<u32>,
+    /// Requests to let go by before the next look for a gap, and how many it were the last time.
+    skip: Cell<u32>,
+    backoff: Cell<u32>,
 }
 
 impl Mosaics {
@@ -52,6 +59,8 @@ impl Mosaics {
             spare: AtomicPtr::new(ptr::null_mut()),
             taken: Cell::new(0),
             look_after: Cell::new(LOOK_AFTER_UNITS),
+            skip: Cell::new(0),
+            backoff: Cell::new(0),
         }
     }
 
@@ -97,10 +106,26 @@ impl TierHeap {
         let taken = self.mosaics.taken.get() + 1;
         let due = taken >= self.mosaics.look_after.get();
         self.mosaics.taken.set(if due { 0 } else { taken });
-        if due && self.make_mosaics(heap) { self.cut_tray(class) } else { None }
+        if !due || !self.make_mosaics(heap) {
+            return None;
+        }
+        self.mosaics.skip.set(0);
+        self.cut_tray(class)
     }
 
     fn cut_tray(&'static self, class: SizeClass) -> Option<&'static Span> {
+        let Mosaics { skip, backoff, .. } = &self.mosaics;
+        if skip.get() > 0 {
+            skip.set(skip.get() - 1);
+            return None;
+        }
+        let tray = self.search_mosaics(class);
+        backoff.set(if tray.is_some() { 0 } else { (2 * backoff.get() + 1).min(BACKOFF_MAX) });
+        skip.set(backoff.get());
+        tray
+    }
+
+    fn search_mosaics(&'static self, class: SizeClass) -> Option<&'static Span> {
         let mut searches = 0;
         for _ in 0..LOOKS_MAX {
             let mosaic = self.mosaics.queue.first()?;
@@ -143,7 +168,7 @@ impl TierHeap {
         });
         // Less is what spans of many classes have anyway.
         // Sooner, and sets that are replaced whole would be caught in the middle, when their old spans are about to drain.
-        let much = used < held / 2;
+        let much = held >= HELD_MIN && used < held / 2;
         if much {
             // Only this thread changes its spans, so they are still what they were under the pool's lock.
             sparse.into_iter().flatten().for_each(|span| self.make_mosaic(heap, span));
