@@ -92,7 +92,7 @@ mod throwing {
     macro_rules! define_slow {
         ($name:ident, $text:path) => {
             #[unsafe(naked)]
-            unsafe extern "C" fn $name(size: usize) -> Ptr {
+            extern "C" fn $name(size: usize) -> Ptr {
                 throwing_body!($text, new_slow)
             }
         };
