@@ -102,3 +102,34 @@ fn all_sizes_and_tiers_are_counted() {
         assert_eq!(end[1].live_bytes, 0, "everything was freed");
     });
 }
+
+/// A sample's span fell asleep, no new one could be had, and its last block was freed: the next sample was taken out of
+/// whatever the unit had become.
+#[test]
+fn a_full_tier_leaves_no_stale_span_of_samples() {
+    let env = [("TIERMEM_PROFILE", "4K"), ("TIERMEM_LIMITS", "dram=8M")];
+    in_child("a_full_tier_leaves_no_stale_span_of_samples", &env, || {
+        const SIZE: usize = 53_000;
+        tiermem::start();
+        let mut held: Vec<*mut u8> = Vec::new();
+        for round in 0..200 {
+            // Full to the brim, so that samples find no span of their own.
+            held.extend(std::iter::from_fn(|| Some(api::allocate(SIZE)).filter(|at| !at.is_null())));
+            for (i, &at) in held.iter().enumerate() {
+                assert!(api::usable_size(at) >= SIZE, "round {round}, block {i}");
+                // SAFETY: a block of this size that the test holds.
+                unsafe { at.write_bytes(i as u8, SIZE) };
+            }
+            let mut sorted = held.clone();
+            sorted.sort_unstable();
+            let apart = |pair: &[*mut u8]| pair[1].addr() - pair[0].addr() >= SIZE;
+            assert!(sorted.windows(2).all(apart), "round {round}: two blocks overlap");
+            // All but a few go, in an order of its own each time, and other sizes come in between.
+            let keep = round % 5;
+            held.drain(keep..).rev().for_each(free);
+            let others: Vec<_> = (0..200).map(|i| api::allocate(16 + i * 97)).collect();
+            others.into_iter().filter(|at| !at.is_null()).for_each(free);
+        }
+        held.into_iter().for_each(free);
+    });
+}

@@ -122,6 +122,8 @@ impl TierHeap {
                     continue;
                 }
                 span.sleep_until_empty();
+                // Even if no new span can be had: this one may be empty, and gone, before the next sample.
+                place.set(&crate::span::EMPTY);
             }
             let new = new_span(self.tier, class, may_grow)?;
             new.begin_sampled(class, self.tier, heap);
