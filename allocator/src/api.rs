@@ -112,8 +112,12 @@ pub fn allocate_unhurried(size: usize, asked: usize, align: usize, fit: Fit) -> 
         _ => Demand::Large(size, align, fit),
     };
     let block = place::allocate(heap, demand, asked);
+    // A hardened block is none before it has its tail. But nobody else has its span until here.
+    if harden::has_tails() {
+        harden::check_list(block);
+    }
     drop(busy);
-    if !block.is_null() {
+    if !block.is_null() && !harden::has_tails() {
         note_sample(block, asked);
     }
     let now = clock::now_ms();
@@ -126,7 +130,7 @@ pub fn allocate_unhurried(size: usize, asked: usize, align: usize, fit: Fit) -> 
 
 /// Tells the heap profile of a block that is a sample.
 #[inline]
-fn note_sample(block: *mut u8, size: usize) {
+pub fn note_sample(block: *mut u8, size: usize) {
     if profile::interval() != 0
         && let Some(span) = arena::span_of(block.addr())
         && span.is_sampled()
@@ -232,11 +236,11 @@ pub unsafe extern "C" fn free_claimed(at: *mut u8, record: &'static Span, caller
     unsafe { free_slow(at, record, caller) };
 }
 
-/// Gives a large block back.
-pub fn free_large(span: &'static Span) {
+/// Gives back a large block, which the program had at `at`.
+pub fn free_large(span: &'static Span, at: *mut u8) {
     let _errno = KeepErrno::new();
     if span.is_sampled() {
-        profile::forget(span.start());
+        profile::forget(at.addr());
     }
     large::free(span);
     purge::start_if_wanted();
@@ -278,7 +282,7 @@ unsafe fn free_to(owner: &'static Heap, span: &'static Span, block: *mut Block) 
 unsafe fn free_by_span(at: *mut u8) {
     let Some(span) = arena::span_of(at.addr()) else { return foreign(at) };
     if span.state() == State::Large {
-        return if span.start() == at.addr() { free_large(span) } else { foreign(at) };
+        return if span.start() == at.addr() { free_large(span, at) } else { foreign(at) };
     }
     // SAFETY: passed on to the caller.
     unsafe { deliver(span, at.cast()) };

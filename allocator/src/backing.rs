@@ -2,6 +2,7 @@
 //! process has been configured.
 
 use tiermem_sys::map::{self, Placement};
+use tiermem_sys::thread::Uncancelled;
 use tiermem_tiers::{Addressable, Bytes, Error, ErrorKind, Extent, ForkPlan, Provenance};
 
 use crate::arena::Claim;
@@ -60,6 +61,8 @@ impl Backing {
             // A file mapped now would be shared with the child for good; what was mapped before has become
             // copy-on-write. So a fork handler gets what that would amount to: anonymous memory.
             Some(provider) if provider.fork_plan() == ForkPlan::Inherent || !crate::fork::is_under_way() => {
+                // The caller holds its pool's lock.
+                let _uncancelled = Uncancelled::new();
                 // SAFETY: the place is a reservation that the arena owns, or is claimed exclusively.
                 let extent = unsafe { provider.reserve_at(claim.at, len, claim.exclusive, why) }?;
                 Ok(Reserved { offset: extent.offset(), huge: false })
@@ -87,7 +90,10 @@ impl Backing {
     /// As the provider says.
     pub fn release(&self, extent: Extent) -> Result<(), Error> {
         match self.provider() {
-            Some(provider) if extent.offset() < Self::ANONYMOUS => provider.release(extent),
+            Some(provider) if extent.offset() < Self::ANONYMOUS => {
+                let _uncancelled = Uncancelled::new();
+                provider.release(extent)
+            }
             _ => {
                 let at = extent.address().ok_or(Error::new(ErrorKind::OutOfRange))?;
                 // SAFETY: the holder of the extent gives it up.

@@ -135,6 +135,40 @@ pub fn at_fork(prepare: extern "C" fn(), parent: extern "C" fn(), child: extern 
     if rc == 0 { Ok(()) } else { Err(Errno::from_raw(rc)) }
 }
 
+/// Keeps `pthread_cancel` from ending this thread until the guard is dropped: many calls to the kernel are cancellation
+/// points, and a thread that ends in one keeps whatever locks it holds.
+#[derive(Debug)]
+pub struct Uncancelled(i32);
+
+unsafe extern "C" {
+    fn pthread_setcancelstate(state: i32, old: *mut i32) -> i32;
+}
+
+impl Uncancelled {
+    /// Asks for it.
+    #[must_use]
+    pub fn new() -> Self {
+        const PTHREAD_CANCEL_DISABLE: i32 = 1;
+        let mut before = 0;
+        // SAFETY: a valid state, and a valid place for the old one.
+        unsafe { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &raw mut before) };
+        Self(before)
+    }
+}
+
+impl Default for Uncancelled {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Uncancelled {
+    fn drop(&mut self) {
+        // SAFETY: the state that was in force before.
+        unsafe { pthread_setcancelstate(self.0, ptr::null_mut()) };
+    }
+}
+
 /// Keeps this thread's `errno` as it was: the value is put back when the guard is dropped.
 #[derive(Debug)]
 pub struct KeepErrno(i32);

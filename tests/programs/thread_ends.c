@@ -130,9 +130,10 @@ static void exit_handlers(void) {
 static void *allocate_forever(void *number) {
     uint64_t random = (uintptr_t)number + 3;
     for (;;) {
-        char *block = malloc(random_size(&random));
+        size_t size = random_size(&random);
+        char *block = malloc(size);
         CHECK(block, "malloc");
-        block[0] = 1;
+        if (size) block[0] = 1;
         free(block);
     }
     return NULL;

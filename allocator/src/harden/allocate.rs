@@ -4,6 +4,7 @@ use std::hint::black_box;
 use std::ptr::{self, NonNull};
 
 use tiermem_sys::sync::atomic::{AtomicU64, Ordering};
+use tiermem_sys::thread::KeepErrno;
 
 use super::tail::{ROOM, guard, slack};
 use super::{class_of, is_strong, key, large, quarantine, report, sites, strong};
@@ -101,18 +102,33 @@ pub(super) fn allocate_any(size: usize, align: usize, fit: Fit, caller: usize) -
 }
 
 fn allocate_unhurried(size: usize, align: usize, fit: Fit, caller: usize) -> *mut u8 {
+    let block = allocate_unnoted(size, align, fit, caller);
+    if !block.is_null() {
+        let _errno = KeepErrno::new();
+        api::note_sample(block, size);
+    }
+    block
+}
+
+fn allocate_unnoted(size: usize, align: usize, fit: Fit, caller: usize) -> *mut u8 {
     let Some(needed) = large::needed(size, align) else { return ptr::null_mut() };
     let start = api::allocate_unhurried(needed, size, align, fit);
     let Some(span) = arena::span_of(start.addr()) else { return ptr::null_mut() };
     if span.state() == SpanState::Large {
         return large::hand_out(span, size, align, caller);
     }
-    if !span.head_is_sound() {
-        report::damaged_head(span);
-    }
     // SAFETY: not null, since a span holds it.
     let block = unsafe { NonNull::new_unchecked(start.cast::<Block>()) };
     hand_out(span, block, size, caller)
+}
+
+/// Looks at the link that a plain pop of `block` has left at the head of its span's list.
+pub fn check_list(block: *mut u8) {
+    if let Some(span) = arena::span_of(block.addr()).filter(|span| span.state() != SpanState::Large)
+        && !span.head_is_sound()
+    {
+        report::damaged_head(span);
+    }
 }
 
 /// Gives a block that came off a free list its tail, after a look at the one it has.

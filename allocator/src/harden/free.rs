@@ -190,7 +190,7 @@ fn free_zeroed(at: *mut u8) {
             return api::foreign(at);
         }
         large::wipe(span);
-        return api::free_large(span);
+        return api::free_large(span, at);
     }
     // SAFETY: the caller frees the block, which holds that many bytes.
     unsafe { at.write_bytes(0, api::block_size(span, at.addr())) };

@@ -116,7 +116,7 @@ pub fn free(span: &'static Span, at: *mut u8, caller: usize, claim: Claim) {
     if flags() & ZERO != 0 {
         wipe(span);
     }
-    api::free_large(span);
+    api::free_large(span, at);
 }
 
 /// Makes a freed block inaccessible and keeps it back for a while: whoever still uses it ends there.
@@ -135,7 +135,7 @@ fn seclude(span: &'static Span, at: *mut u8) {
 pub fn release(span: &'static Span) {
     let start = std::ptr::with_exposed_provenance_mut(span.start());
     if set_accessible(start, units_len(span), true) {
-        api::free_large(span);
+        api::free_large(span, block_of(span));
     }
     // Else it stays as it is for good: what it holds cannot be handed out again.
 }

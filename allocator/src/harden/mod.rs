@@ -24,9 +24,9 @@ use tiermem_sys::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use crate::size_class::SizeClass;
 
-pub use allocate::{allocate, allocate_aligned, allocate_checked, prepare};
+pub use allocate::{allocate, allocate_aligned, allocate_checked, check_list, prepare};
 pub use free::{Claim, arrives, free_any, free_checked, free_elsewhere};
-pub use quarantine::{Quarantine, drain};
+pub use quarantine::{Quarantine, drain, shrink};
 pub use resize::{reallocate, usable_size};
 pub use sweep::sweep;
 

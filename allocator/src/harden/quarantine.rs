@@ -1,7 +1,7 @@
 //! Freed blocks of the strong mode wait here before they can be handed out again: a second free, and writes by who still
 //! uses them, are seen for certain meanwhile.
 //!
-//! One for each heap, first in, first out, bounded in blocks and in bytes. When a thread ends, it stays with the heap.
+//! One for each heap, first in, first out, bounded in blocks and in bytes. When a thread ends, the latest ones stay with the heap.
 //! Emptied when memory is purged on request, before an allocation fails, and by the housekeeping of heaps without a
 //! thread.
 
@@ -22,7 +22,10 @@ use crate::{arena, meta};
 const BLOCKS_MAX: usize = 4096;
 
 /// Most bytes that they hold.
-const BYTES_MAX: usize = 16 << 20;
+const BYTES_MAX: usize = 8 << 20;
+
+/// Most bytes that they hold in a heap without a thread.
+const IDLE_BYTES_MAX: usize = 512 << 10;
 
 /// A large block whose memory has gone back to the OS counts as so much less.
 const EMPTY_COUNTS: usize = 16;
@@ -114,6 +117,16 @@ fn release(address: usize) {
     let own = span.owner().is_some_and(|owner| std::ptr::eq(owner, tls::heap()));
     seal.store(if own { key.free() } else { key.travelling(site(said)) }, Ordering::Relaxed);
     send_home(span, at);
+}
+
+/// Lets go what a heap without a thread should not keep; the caller is its thread still.
+pub fn shrink(heap: &Heap) {
+    // Relaxed: only the heap's thread uses it.
+    // SAFETY: null or a quarantine, which live for ever.
+    let Some(quarantine) = (unsafe { heap.quarantine.load(Ordering::Relaxed).as_ref() }) else { return };
+    while quarantine.bytes.get() > IDLE_BYTES_MAX {
+        quarantine.pop();
+    }
 }
 
 /// Lets all blocks of a heap go; the caller is its thread.

@@ -222,7 +222,11 @@ fn broken_seal(span: &Span, at: *mut u8, caller: usize, deed: Deed) {
         let report = Report::new(b"invalid free").hex(at.addr()).say(b" was never handed out");
         return report.by(deed.past(), caller).send(LOOK_AT_LIFETIMES);
     }
+    // SAFETY: `bad_free` has found that the block is one of the span.
+    let found = unsafe { seal_of(at, span.block_size()) }.load(Ordering::Relaxed);
     let report = Report::new(b"overflow").say(b"the end of ").block(span, at, None).say(b" was written over");
+    // What was written often tells by whom.
+    let report = report.say(b" and reads ").hex(found as usize);
     report.by(deed.past(), caller).send(LOOK_AT_SIZES);
 }
 

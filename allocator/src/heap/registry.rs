@@ -122,6 +122,7 @@ extern "C" fn on_thread_exit() {
 /// Takes the thread's heap away and keeps it for the next thread. See [`Lease`] for what the thread does after that.
 fn detach() {
     let Some(heap) = tls::attached() else { return };
+    harden::shrink(heap);
     let busy = heap.busy();
     heap.outbox.send_all();
     heap.collect();
