@@ -33,6 +33,8 @@ pub fn sweep() {
     let Some(own) = tls::attached() else { return };
     // Blocks that wait are looked at on their way: those of threads that have ended, and what was sent here.
     collect_idle();
+    // The purger keeps away from here on, and gives none of this thread's spans back.
+    let busy = own.busy();
     own.collect();
     let mut found = None;
     for slot in tiers::all() {
@@ -51,6 +53,7 @@ pub fn sweep() {
             }
         });
     }
+    drop(busy);
     // Now that no lock is held.
     match found {
         Some(Finding::Overflow(span, at, slack)) => report::overflow(span, at, slack, 0),
