@@ -10,16 +10,21 @@ use object::{Endianness, Object, ObjectSymbol};
 use tiermem_tests::preload;
 
 /// The malloc family as glibc has it, what C23 adds, and `cfree`, which old programs still call.
-const MALLOC_FAMILY: [&str; 15] = [
+const MALLOC_FAMILY: [&str; 20] = [
     "aligned_alloc",
     "calloc",
     "cfree",
     "free",
     "free_aligned_sized",
     "free_sized",
+    "mallinfo",
+    "mallinfo2",
     "malloc",
+    "malloc_info",
+    "malloc_stats",
     "malloc_trim",
     "malloc_usable_size",
+    "mallopt",
     "memalign",
     "posix_memalign",
     "pvalloc",
@@ -84,6 +89,15 @@ fn it_needs_the_c_library_and_nothing_else() {
     let needed = needed(&read(preload()));
     assert!(needed.contains("libc.so.6"), "{needed:?}");
     assert_eq!(unwanted(&needed), Vec::<&str>::new());
+}
+
+/// The purger's thread runs the library's code for ever; a `dlclose` that unmapped it would end the program.
+#[test]
+fn it_is_not_unmapped_and_has_its_own_name() {
+    let shown = std::process::Command::new("readelf").arg("-dW").arg(preload()).output().expect("binutils' readelf");
+    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(text.contains("NODELETE"), "linked without -z nodelete:\n{text}");
+    assert!(text.contains("soname: [libtiermem.so]"), "linked without a soname:\n{text}");
 }
 
 #[test]

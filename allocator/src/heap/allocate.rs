@@ -1,7 +1,5 @@
 //! The slow path of allocation within one tier: finding the next block of a class.
 
-use std::ptr::NonNull;
-
 use tiermem_tiers::Provenance;
 
 use super::{Heap, TierHeap};
@@ -51,7 +49,12 @@ impl TierHeap {
                 let ready = make_ready(span, class);
                 if ready > 0 {
                     match self.sampler.pass(class, ready) {
-                        0 => return self.allocate_sample(heap, class, may_grow).map(NonNull::as_ptr),
+                        0 => {
+                            if let Ok(sample) = self.allocate_sample(heap, class, may_grow) {
+                                return Ok(sample.as_ptr());
+                            }
+                            // No span for it: the sample is lost, but not the request, for which there are blocks.
+                        }
                         before => span.grant(before),
                     }
                     continue;
@@ -65,7 +68,7 @@ impl TierHeap {
                     queued.make_current();
                     queued
                 }
-                None => match self.fill_tray(heap, class).map_or_else(|| new_span(self.tier, class, may_grow), Ok) {
+                None => match self.take_more(heap, class, may_grow) {
                     Ok(tray) if tray.state() == State::Tray => tray,
                     Ok(new) => {
                         new.begin(class, self.tier, heap);
@@ -80,6 +83,21 @@ impl TierHeap {
             };
             heap.set_current(self, class, Some(next));
         }
+    }
+}
+
+impl TierHeap {
+    /// Gaps of mosaics on a tray, or units for a new span, whose record is for the caller to begin; or, if there are none, the
+    /// last gap that can be found.
+    fn take_more(
+        &'static self,
+        heap: &'static Heap,
+        class: SizeClass,
+        may_grow: bool,
+    ) -> Result<&'static Span, Refusal> {
+        self.fill_tray(heap, class)
+            .map_or_else(|| new_span(self.tier, class, may_grow), Ok)
+            .or_else(|refusal| self.fill_tray_at_all_costs(class).ok_or(refusal))
     }
 }
 

@@ -119,16 +119,27 @@ impl TierHeap {
             skip.set(skip.get() - 1);
             return None;
         }
-        let tray = self.search_mosaics(class);
+        let tray = self.search_mosaics(class, LOOKS_MAX, SEARCHES_MAX);
         backoff.set(if tray.is_some() { 0 } else { (2 * backoff.get() + 1).min(BACKOFF_MAX) });
         skip.set(backoff.get());
         tray
     }
 
-    fn search_mosaics(&'static self, class: SizeClass) -> Option<&'static Span> {
+    /// As [`fill_tray`](Self::fill_tray), where no more memory can be had: every mosaic is looked at.
+    pub(super) fn fill_tray_at_all_costs(&'static self, class: SizeClass) -> Option<&'static Span> {
+        if class.block_size() > BLOCK_MAX { None } else { self.search_mosaics(class, usize::MAX, usize::MAX) }
+    }
+
+    fn search_mosaics(&'static self, class: SizeClass, looks_max: usize, searches_max: usize) -> Option<&'static Span> {
         let mut searches = 0;
-        for _ in 0..LOOKS_MAX {
+        let mut lacking = 0;
+        // Once around is enough.
+        let mut first_seen = None;
+        for _ in 0..looks_max {
             let mosaic = self.mosaics.queue.first()?;
+            if *first_seen.get_or_insert(ptr::from_ref(mosaic)) == ptr::from_ref(mosaic) && searches + lacking > 0 {
+                return None;
+            }
             let tiles = mosaic.tiles()?;
             let tray = self.mosaics.tray(class)?;
             collect_freed(mosaic, tiles);
@@ -145,7 +156,8 @@ impl TierHeap {
             self.mosaics.queue.remove(mosaic);
             self.mosaics.queue.push_back(mosaic);
             searches += usize::from(!lacks);
-            if searches == SEARCHES_MAX {
+            lacking += usize::from(lacks);
+            if searches == searches_max {
                 break;
             }
         }

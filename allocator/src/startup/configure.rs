@@ -77,8 +77,8 @@ pub fn from_environment() -> Outcome {
 /// kernel would end the program when it touched the memory. A limit of the user's, set later, replaces this one.
 fn heed_control_group() {
     let Some(group) = cgroup::memory() else { return };
-    // For stacks, code and the allocator's own tables: a thirty-second.
-    let rest = group.limit.saturating_sub(group.used).saturating_sub(group.limit / 32);
+    // An eighth is for what does not come from here: stacks, the program's own tables, code, the kernel's page tables.
+    let rest = group.limit.saturating_sub(group.used).saturating_sub(group.limit / 8);
     tiers::slot(0).pool.counters.limit.store(rest, Ordering::Relaxed);
 }
 
