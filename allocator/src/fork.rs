@@ -175,6 +175,7 @@ extern "C" fn child() {
     }
     control::restart_in_child();
     release_all();
+    heap::restart_in_child();
     purge::restart_in_child();
     startup::expect_child();
 }

@@ -28,7 +28,9 @@ use crate::tiers::TIERS_MAX;
 pub use allocate::Demand;
 use mosaic::Mosaics;
 pub use outbox::Outbox;
-pub use registry::{attach, collect_idle, counts, lease, lock_for_fork, return_mail, unlock_after_fork};
+pub use registry::{
+    attach, collect_idle, counts, lease, lock_for_fork, restart_in_child, return_mail, unlock_after_fork,
+};
 use sampler::Sampler;
 use tenancy::Tenancy;
 pub use view::View;

@@ -20,13 +20,15 @@ struct Registry {
     last: *mut Heap,
     count: u32,
     made: u32,
+    /// Heaps of threads that a fork did not copy.
+    lost: u32,
 }
 
 // SAFETY: the pointers are to heaps, which live for ever; the lock's holder has the list alone.
 unsafe impl Send for Registry {}
 
 static REGISTRY: Lock<Registry> =
-    Lock::new(Registry { first: ptr::null_mut(), last: ptr::null_mut(), count: 0, made: 0 });
+    Lock::new(Registry { first: ptr::null_mut(), last: ptr::null_mut(), count: 0, made: 0, lost: 0 });
 
 /// All heaps, linked through `all_next`.
 static ALL: AtomicPtr<Heap> = AtomicPtr::new(ptr::null_mut());
@@ -137,7 +139,7 @@ fn detach() {
 /// Whether all heaps are without a thread. Not while [`collect_idle`] has one out, which therefore asks again.
 fn nobody_has_one() -> bool {
     let registry = REGISTRY.lock();
-    registry.count == registry.made
+    registry.count + registry.lost == registry.made
 }
 
 /// Does the housekeeping of heaps that have no thread: takes in what was sent to them, gives empty spans back.
@@ -178,6 +180,12 @@ pub fn return_mail(before: u32) -> bool {
         next = unsafe { heap.all_next.load(Ordering::Relaxed).as_ref() };
     }
     done
+}
+
+/// In a child of fork, which has this thread alone: the heaps of the others have nobody who would give them back.
+pub fn restart_in_child() {
+    let mut registry = REGISTRY.lock();
+    registry.lost = registry.made - registry.count - u32::from(tls::attached().is_some());
 }
 
 /// Takes the registry's lock, to hold it across a fork.
@@ -279,7 +287,7 @@ mod tests {
     #[test]
     fn the_list_turns_without_losing_a_heap() {
         let heaps: Vec<&'static Heap> = (0..3).map(|_| meta::place(Heap::new()).unwrap()).collect();
-        let mut list = Registry { first: ptr::null_mut(), last: ptr::null_mut(), count: 0, made: 0 };
+        let mut list = Registry { first: ptr::null_mut(), last: ptr::null_mut(), count: 0, made: 0, lost: 0 };
         heaps.iter().for_each(|heap| list.push(heap));
         for _ in 0..list.count {
             let heap = list.pop().unwrap();
