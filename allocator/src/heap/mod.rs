@@ -158,6 +158,13 @@ impl Heap {
         if let Some(there) = unsafe { slot.load(Ordering::Relaxed).as_ref() } {
             return Some(there);
         }
+        Self::make_tier(slot, tier)
+    }
+
+    /// Out of line: it takes a few kilobytes of stack, of which a thread may have little.
+    #[cold]
+    #[inline(never)]
+    fn make_tier(slot: &AtomicPtr<TierHeap>, tier: u8) -> Option<&'static TierHeap> {
         let made = crate::meta::place(TierHeap::new(tier))?;
         made.view.begin();
         slot.store(ptr::from_ref(made).cast_mut(), Ordering::Relaxed);

@@ -35,12 +35,12 @@ const HELD_MIN: usize = 4 << 20;
 /// After a look for a gap in vain, so many requests at most go by before the next.
 const BACKOFF_MAX: u32 = 15;
 /// Sparse spans made into mosaics at a time.
-const BATCH: usize = 256;
+const BATCH: usize = 128;
 
 /// A tier heap's mosaics.
 pub struct Mosaics {
     queue: SpanQueue,
-    trays: AtomicPtr<[Span; CLASS_COUNT]>,
+    trays: [AtomicPtr<Span>; CLASS_COUNT],
     /// Bitmaps without a unit.
     spare: AtomicPtr<Tiles>,
     /// Times that the heap wanted more units since it last looked for sparse spans, and after how many it looks.
@@ -55,7 +55,7 @@ impl Mosaics {
     pub(super) const fn new() -> Self {
         Self {
             queue: SpanQueue::new(),
-            trays: AtomicPtr::new(ptr::null_mut()),
+            trays: [const { AtomicPtr::new(ptr::null_mut()) }; CLASS_COUNT],
             spare: AtomicPtr::new(ptr::null_mut()),
             taken: Cell::new(0),
             look_after: Cell::new(LOOK_AFTER_UNITS),
@@ -64,17 +64,20 @@ impl Mosaics {
         }
     }
 
+    #[inline(never)]
     fn tray(&self, class: SizeClass) -> Option<&'static Span> {
         // Relaxed, here and below: the heap's thread alone uses them.
-        let mut trays = self.trays.load(Ordering::Relaxed);
-        if trays.is_null() {
-            trays = ptr::from_ref(meta::place([const { Span::empty() }; CLASS_COUNT])?).cast_mut();
-            self.trays.store(trays, Ordering::Relaxed);
+        let place = &self.trays[class.index()];
+        // SAFETY: null or placed below, for ever.
+        if let Some(tray) = unsafe { place.load(Ordering::Relaxed).as_ref() } {
+            return Some(tray);
         }
-        // SAFETY: placed above, for ever.
-        unsafe { trays.as_ref() }.map(|trays| &trays[class.index()])
+        let tray = meta::place(Span::empty())?;
+        place.store(ptr::from_ref(tray).cast_mut(), Ordering::Relaxed);
+        Some(tray)
     }
 
+    #[inline(never)]
     fn take_tiles(&self) -> Option<&'static Tiles> {
         // SAFETY: null or placed below, for ever.
         match unsafe { self.spare.load(Ordering::Relaxed).as_ref() } {
@@ -165,6 +168,9 @@ impl TierHeap {
     }
 
     /// Makes sparse spans into mosaics, if much of what the heap holds of the tier is gaps. Whether it has.
+    // Out of line: threads may have hardly any stack, and this is seldom wanted.
+    #[cold]
+    #[inline(never)]
     fn make_mosaics(&'static self, heap: &'static Heap) -> bool {
         let mut sparse: [Option<&'static Span>; BATCH] = [None; BATCH];
         let (mut held, mut used, mut count) = (0, 0, 0);
