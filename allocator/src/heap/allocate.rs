@@ -54,6 +54,7 @@ impl TierHeap {
                                 return Ok(sample.as_ptr());
                             }
                             // No span for it: the sample is lost, but not the request, for which there are blocks.
+                            span.grant(1);
                         }
                         before => span.grant(before),
                     }
