@@ -112,10 +112,11 @@ impl TierHeap {
         let place = &self.sampler.spans[class.index()];
         loop {
             let span = place.get();
-            if let Some(block) = span.pop() {
-                return Ok(block);
-            }
+            // Not from the common empty span, to which each attempt writes.
             if span.state() == State::Current {
+                if let Some(block) = span.pop() {
+                    return Ok(block);
+                }
                 carve(span, 1);
                 if span.has_free() {
                     span.grant(span.free_blocks());

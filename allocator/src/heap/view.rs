@@ -4,7 +4,7 @@ use std::ptr::NonNull;
 
 use super::allocate::make_ready;
 use crate::size_class::{ALIGNMENT_MIN, CLASS_COUNT, DIRECT_COUNT, SMALL_MAX, SizeClass};
-use crate::span::{Block, Span, SpanCell, State};
+use crate::span::{Block, EMPTY, Span, SpanCell, State};
 use crate::{place, profile};
 
 /// The spans that a thread allocates from, one per size class.
@@ -39,6 +39,8 @@ impl View {
     #[inline]
     pub fn refresh(&self) {
         self.empty.refresh();
+        // That of the views which have not [begun](Self::begin): of threads that come or go.
+        EMPTY.refresh();
     }
 
     /// The fast path of small requests: a block, or `None` when the slow path is due.
@@ -94,5 +96,22 @@ impl View {
         for entry in class.direct_entries() {
             self.direct[entry].set(direct);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::heap::EMPTY_VIEW;
+
+    /// Each new thread's first request counts the common empty span down, and only its own view's was put back: after two
+    /// thousand million threads it would have had something to give.
+    #[test]
+    fn attempts_on_a_view_that_has_not_begun_are_put_back() {
+        let full = EMPTY.attempts_left();
+        (0..1 << 17).for_each(|_| assert!(EMPTY_VIEW.pop_small(16).is_none()));
+        assert!(EMPTY.attempts_left() < full);
+        EMPTY_VIEW.refresh();
+        assert!(EMPTY.attempts_left() > full - (1 << 16));
     }
 }

@@ -191,6 +191,12 @@ impl Span {
         (self.capacity.load(PLAIN) / 8).max(1)
     }
 
+    /// How often an [empty](Span::empty) span may still be popped from in vain.
+    #[cfg(test)]
+    pub fn attempts_left(&self) -> i32 {
+        self.allocs_left.load(PLAIN).wrapping_sub(i32::MIN)
+    }
+
     /// Puts an [empty](Span::empty) span back where failed attempts have moved it from.
     #[inline]
     pub fn refresh(&self) {
