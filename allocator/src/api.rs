@@ -164,16 +164,24 @@ pub fn allocate_zeroed_by(caller: usize, size: usize, align: usize) -> *mut u8 {
 /// `at` is null, or was allocated here and is not used any more.
 #[inline(always)]
 pub unsafe fn free(at: *mut u8) {
-    let Some(record) = arena::record_of(at.addr()) else { return free_elsewhere(at, UNKNOWN) };
-    if record.lock() == tls::key() {
-        // SAFETY: the record says that the block is of a span of this thread's heap; it is the caller's to free.
-        if unsafe { record.push(at.cast::<Block>()) } {
-            free_attend(record);
-        }
-        return;
-    }
     // SAFETY: passed on to the caller.
-    unsafe { free_slow(at, record, UNKNOWN) };
+    unsafe { free_or(at, |record| free_slow(at, record, UNKNOWN)) };
+}
+
+/// The fast path of freeing; `slow` with the unit's record where it cannot.
+///
+/// # Safety
+/// As for [`free`].
+#[inline(always)]
+unsafe fn free_or(at: *mut u8, slow: impl FnOnce(&'static Span)) {
+    let Some(record) = arena::record_of(at.addr()) else { return free_elsewhere(at, UNKNOWN) };
+    if record.lock() != tls::key() {
+        return slow(record);
+    }
+    // SAFETY: the record says that the block is of a span of this thread's heap; it is the caller's to free.
+    if unsafe { record.push(at.cast::<Block>()) } {
+        free_attend(record);
+    }
 }
 
 /// As [`free`]; hardened processes report a block that is not of this size and alignment.
@@ -182,16 +190,8 @@ pub unsafe fn free(at: *mut u8) {
 /// As for [`free`].
 #[inline(always)]
 pub unsafe fn free_sized(at: *mut u8, size: usize, align: usize) {
-    let Some(record) = arena::record_of(at.addr()) else { return free_elsewhere(at, UNKNOWN) };
-    if record.lock() == tls::key() {
-        // SAFETY: as in `free`.
-        if unsafe { record.push(at.cast::<Block>()) } {
-            free_attend(record);
-        }
-        return;
-    }
     // SAFETY: passed on to the caller.
-    unsafe { free_claimed(at, record, UNKNOWN, size, align) };
+    unsafe { free_or(at, |record| free_claimed(at, record, UNKNOWN, size, align)) };
 }
 
 /// A free that brought a span's `frees_left` to 0.

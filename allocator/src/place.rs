@@ -54,9 +54,7 @@ pub fn is_ruled(class: SizeClass) -> bool {
 /// Serves a demand of `size` bytes from the first tier that can. Null if none can.
 pub fn allocate(heap: &'static Heap, demand: Demand, size: usize) -> *mut u8 {
     let Some(plan) = plan() else { return allocate_on_dram(heap, demand, size) };
-    let mut request = Request::new(size as u64, 0);
-    request.hint = heap.hint().map(TierIndex);
-    request.site = plan.has_site_rules().then(|| sites::rule_for(size as u64)).flatten();
+    let mut request = request(heap, plan, size);
     // First what the best tier already holds: memory that was freed there is used before another tier grows.
     let loads = loads();
     let best = plan.choose(&request, &loads).preferred();
@@ -84,13 +82,19 @@ pub fn allocate(heap: &'static Heap, demand: Demand, size: usize) -> *mut u8 {
     last_resort(heap, plan, demand, &request)
 }
 
+/// What the plan is asked about a block of `size` bytes, if no tier has to grow for it.
+fn request(heap: &Heap, plan: &Plan, size: usize) -> Request {
+    let mut request = Request::new(size as u64, 0);
+    request.hint = heap.hint().map(TierIndex);
+    request.site = plan.has_site_rules().then(|| sites::rule_for(size as u64)).flatten();
+    request
+}
+
 /// Whether a block of `tier` that grows to `size` bytes, by `more`, would be placed there again: then it may grow where it
 /// is.
 pub fn may_stay(heap: &Heap, tier: u8, size: usize, more: usize) -> bool {
     let Some(plan) = plan() else { return true };
-    let mut request = Request::new(size as u64, more as u64);
-    request.hint = heap.hint().map(TierIndex);
-    request.site = plan.has_site_rules().then(|| sites::rule_for(size as u64)).flatten();
+    let request = Request { grow: more as u64, ..request(heap, plan, size) };
     plan.choose(&request, &loads()).preferred() == Some(TierIndex(tier))
 }
 

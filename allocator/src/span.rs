@@ -194,9 +194,9 @@ impl Span {
         unsafe { self.owner.load(PLAIN).map_addr(|at| at & !SAMPLED).as_ref() }
     }
 
-    /// Whether it is a span of blocks of one size that belongs to this heap.
+    /// Whether this heap owns the span.
     pub fn is_of(&self, heap: &Heap) -> bool {
-        self.owner().is_some_and(|owner| ptr::eq(owner, heap)) && self.state() != State::Mosaic
+        self.owner().is_some_and(|owner| ptr::eq(owner, heap))
     }
 
     /// Blocks that have been on the free list so far.

@@ -23,7 +23,7 @@ impl Heap {
     pub fn attend(&self, span: &'static Span) {
         let _busy = self.busy();
         // The purger may have been faster: the last used blocks were others' frees, and the span is gone.
-        if !span.owner().is_some_and(|owner| std::ptr::eq(owner, self)) || !span.is_due() {
+        if !span.is_of(self) || !span.is_due() {
             return;
         }
         let Some(queue) = self.queue_of(span) else { return };
@@ -91,9 +91,7 @@ impl Heap {
         self.trim();
         for slot in tiers::all() {
             slot.pool.for_each_extent(|index| {
-                for span in
-                    arena::units_of(index).filter(|span| span.owner().is_some_and(|owner| std::ptr::eq(owner, self)))
-                {
+                for span in arena::units_of(index).filter(|span| span.is_of(self)) {
                     if span.state() == State::Asleep
                         && span.has_free()
                         && !span.is_sampled()

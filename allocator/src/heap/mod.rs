@@ -56,7 +56,8 @@ pub struct TierHeap {
 /// What a thread has.
 ///
 /// Only the heap's thread uses it, except for `inbox`, to which anyone sends, `pool_next`, which belongs to the
-/// registry's lock, and what the purger does while the thread is away (see `tenancy`). A heap in the registry's pool has no thread; whoever takes it out acts as its thread.
+/// registry's lock, and what the purger does while the thread is away (see `tenancy`). A heap in the registry's pool has no
+/// thread; whoever takes it out acts as its thread.
 #[repr(C)]
 pub struct Heap {
     /// Blocks that other threads have freed.

@@ -134,19 +134,18 @@ impl TierHeap {
     }
 
     fn search_mosaics(&'static self, class: SizeClass, looks_max: usize, searches_max: usize) -> Option<&'static Span> {
+        let first_seen = self.mosaics.queue.first()?;
+        let tray = self.mosaics.tray(class)?;
+        let length = class.block_size() / TILE;
         let mut searches = 0;
-        let mut lacking = 0;
-        // Once around is enough.
-        let mut first_seen = None;
-        for _ in 0..looks_max {
+        for look in 0..looks_max {
             let mosaic = self.mosaics.queue.first()?;
-            if *first_seen.get_or_insert(ptr::from_ref(mosaic)) == ptr::from_ref(mosaic) && searches + lacking > 0 {
+            // Once around is enough.
+            if look > 0 && ptr::eq(mosaic, first_seen) {
                 return None;
             }
             let tiles = mosaic.tiles()?;
-            let tray = self.mosaics.tray(class)?;
             collect_freed(mosaic, tiles);
-            let length = class.block_size() / TILE;
             let lacks = tiles.is_known_to_lack(length);
             let (first, count) = if lacks { (ptr::null_mut(), 0) } else { cut(mosaic, tiles, class) };
             if count > 0 {
@@ -159,7 +158,6 @@ impl TierHeap {
             self.mosaics.queue.remove(mosaic);
             self.mosaics.queue.push_back(mosaic);
             searches += usize::from(!lacks);
-            lacking += usize::from(lacks);
             if searches == searches_max {
                 break;
             }
@@ -175,7 +173,7 @@ impl TierHeap {
         let mut sparse: [Option<&'static Span>; BATCH] = [None; BATCH];
         let (mut held, mut used, mut count) = (0, 0, 0);
         tiers::pool(self.tier).for_each_extent(|index| {
-            for span in arena::units_of(index).filter(|span| span.is_of(heap)) {
+            for span in arena::units_of(index).filter(|span| span.is_of(heap) && span.state() != State::Mosaic) {
                 held += span.class().span_units() * UNIT_SIZE;
                 used += span.used() * span.block_size();
                 if count < BATCH && is_sparse(span) {
@@ -184,7 +182,6 @@ impl TierHeap {
                 }
             }
         });
-        // Less is what spans of many classes have anyway.
         // Sooner, and sets that are replaced whole would be caught in the middle, when their old spans are about to drain.
         let much = held >= HELD_MIN && used < held / 2;
         if much {

@@ -50,6 +50,11 @@ impl Sampler {
     /// that the next one is the sample, and draws the one after it.
     pub(super) fn pass(&self, class: SizeClass, wanted: usize) -> usize {
         self.follow_setting();
+        self.step(class, wanted)
+    }
+
+    /// As [`Sampler::pass`], with the setting as it was.
+    fn step(&self, class: SizeClass, wanted: usize) -> usize {
         let until = &self.until[class.index()];
         match until.get() {
             FAR => wanted,
@@ -162,18 +167,9 @@ mod tests {
     fn samples(sampler: &Sampler, class: SizeClass, total: usize, grant: usize) -> usize {
         let (mut passed, mut samples) = (0, 0);
         while passed < total {
-            let until = &sampler.until[class.index()];
-            match until.get() {
-                0 => {
-                    sampler.draw(class);
-                    samples += 1;
-                    passed += 1;
-                }
-                left => {
-                    let step = grant.min(left as usize);
-                    until.set(left - step as u32);
-                    passed += step;
-                }
+            match sampler.step(class, grant) {
+                0 => (samples, passed) = (samples + 1, passed + 1),
+                before => passed += before,
             }
         }
         samples

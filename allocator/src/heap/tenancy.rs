@@ -131,7 +131,7 @@ impl Heap {
 
     /// Whether the span is this heap's, and no fast path allocates from it.
     fn owns_idle(&self, span: &Span) -> bool {
-        matches!(span.state(), State::Asleep | State::Queued) && span.owner().is_some_and(|owner| ptr::eq(owner, self))
+        matches!(span.state(), State::Asleep | State::Queued) && span.is_of(self)
     }
 
     fn forget_span(&self, span: &'static Span) {
