@@ -88,6 +88,18 @@ static inline size_t resident_bytes(void) {
     return second ? strtoul(second, NULL, 10) * (size_t)sysconf(_SC_PAGESIZE) : 0;
 }
 
+/* Mappings of this process: lines of /proc/self/maps. */
+static inline size_t mappings(void) {
+    char text[4096];
+    size_t lines = 0;
+    ssize_t length;
+    int file = open("/proc/self/maps", O_RDONLY);
+    while ((length = read(file, text, sizeof text)) > 0)
+        for (ssize_t i = 0; i < length; i++) lines += text[i] == '\n';
+    close(file);
+    return lines;
+}
+
 static inline unsigned long argument(int argc, char **argv, int index, unsigned long otherwise) {
     return index < argc ? strtoul(argv[index], NULL, 10) : otherwise;
 }

@@ -58,17 +58,6 @@ static void *work(void *number) {
     return NULL;
 }
 
-static unsigned long mappings(void) {
-    char text[4096];
-    unsigned long lines = 0;
-    ssize_t length;
-    int file = open("/proc/self/maps", O_RDONLY);
-    while ((length = read(file, text, sizeof text)) > 0)
-        for (ssize_t i = 0; i < length; i++) lines += text[i] == '\n';
-    close(file);
-    return lines;
-}
-
 int main(int argc, char **argv) {
     unsigned long thousands = argument(argc, argv, 1, 3600), gap_ms = argument(argc, argv, 2, 1200);
     forgotten = argument(argc, argv, 3, 0);
@@ -88,7 +77,7 @@ int main(int argc, char **argv) {
         }
         for (size_t i = 0; i < IN_FLIGHT; i++) free(atomic_exchange(&in_flight[i], NULL));
         usleep((useconds_t)gap_ms * 1000);
-        printf("hour %lu resident %zu mappings %lu\n", hour, resident_bytes() >> 10, mappings());
+        printf("hour %lu resident %zu mappings %zu\n", hour, resident_bytes() >> 10, mappings());
         fflush(stdout);
     }
     return 0;

@@ -30,17 +30,6 @@ static void *brief(void *number) {
     return NULL;
 }
 
-static size_t mappings(void) {
-    char text[4096];
-    size_t lines = 0;
-    ssize_t length;
-    int file = open("/proc/self/maps", O_RDONLY);
-    while ((length = read(file, text, sizeof text)) > 0)
-        for (ssize_t i = 0; i < length; i++) lines += text[i] == '\n';
-    close(file);
-    return lines;
-}
-
 int main(int argc, char **argv) {
     unsigned long threads = argument(argc, argv, 1, 20000), at_once = argument(argc, argv, 2, 16);
     pthread_t ids[64];

@@ -3,22 +3,8 @@
 # starts itself. Exits with 77, and says why, where the sanitizer cannot run.
 set -eu
 cd "$(dirname "$0")/../.."
-for name in $(env | sed -n 's/^\(CARGO_PKG_[A-Z_]*\|CARGO_MANIFEST_[A-Z]*\|CARGO_BIN_[A-Za-z_]*\|CARGO_PRIMARY_PACKAGE\)=.*/\1/p'); do
-    unset "$name"
-done
-
-host=$(rustc -vV | sed -n 's/^host: //p')
-case $host in
-x86_64-unknown-linux-gnu | aarch64-unknown-linux-gnu) ;;
-*)
-    echo "SKIP asan: no AddressSanitizer for $host"
-    exit 77
-    ;;
-esac
-if ! ls "$(rustc --print target-libdir)"/librustc-*_rt.asan.a >/dev/null 2>&1; then
-    echo "SKIP asan: this Rust was installed without the sanitizer's runtime"
-    exit 77
-fi
+sanitizer=asan sanitizer_name=AddressSanitizer
+. xtask/scripts/sanitizer.sh
 
 # Negative control: a planted read past the end of a table and of a stack array must be seen.
 planted=$(mktemp -d)

@@ -9,22 +9,8 @@
 # checks those.
 set -eu
 cd "$(dirname "$0")/../.."
-for name in $(env | sed -n 's/^\(CARGO_PKG_[A-Z_]*\|CARGO_MANIFEST_[A-Z]*\|CARGO_BIN_[A-Za-z_]*\|CARGO_PRIMARY_PACKAGE\)=.*/\1/p'); do
-    unset "$name"
-done
-
-host=$(rustc -vV | sed -n 's/^host: //p')
-case $host in
-x86_64-unknown-linux-gnu | aarch64-unknown-linux-gnu) ;;
-*)
-    echo "SKIP tsan: no ThreadSanitizer for $host"
-    exit 77
-    ;;
-esac
-if ! ls "$(rustc --print target-libdir)"/librustc-*_rt.tsan.a >/dev/null 2>&1; then
-    echo "SKIP tsan: this Rust was installed without the sanitizer's runtime"
-    exit 77
-fi
+sanitizer=tsan sanitizer_name=ThreadSanitizer
+. xtask/scripts/sanitizer.sh
 flags="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer"
 suppressions=$PWD/xtask/scripts/tsan.supp
 if grep -q tiermem "$suppressions"; then
