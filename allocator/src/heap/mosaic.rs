@@ -35,7 +35,7 @@ const HELD_MIN: usize = 4 << 20;
 /// After a look for a gap in vain, so many requests at most go by before the next.
 const BACKOFF_MAX: u32 = 15;
 /// Sparse spans made into mosaics at a time.
-const BATCH: usize = 128;
+const BATCH: usize = 256;
 
 /// A tier heap's mosaics.
 pub struct Mosaics {
