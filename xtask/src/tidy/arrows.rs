@@ -23,9 +23,25 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tiermem-placement", &[]),
     ("tiermem-tiers", &["tiermem-sys"]),
     ("tiermem-discovery", &["tiermem-tiers", "tiermem-sys"]),
+    ("tiermem-topology", &["tiermem-tiers"]),
+    ("tiermem-emulator", &["tiermem-topology", "tiermem-placement", "tiermem-tiers", "tiermem-sys"]),
+    ("tiermem-instrument", &["tiermem-emulator", "tiermem-sys"]),
+    ("tiermem-qemu", &["tiermem-topology", "tiermem-sys"]),
     ("tiermem", &["tiermem-placement", "tiermem-tiers", "tiermem-sys"]),
     ("tiermem-preload", &["tiermem"]),
-    ("tierctl", &["tiermem", "tiermem-discovery", "tiermem-placement", "tiermem-tiers", "tiermem-sys"]),
+    (
+        "tierctl",
+        &[
+            "tiermem",
+            "tiermem-discovery",
+            "tiermem-emulator",
+            "tiermem-placement",
+            "tiermem-qemu",
+            "tiermem-sys",
+            "tiermem-tiers",
+            "tiermem-topology",
+        ],
+    ),
 ];
 /// These use anything and are used by nothing.
 const OUTERMOST: &[&str] = &["tiermem-tests", "tiermem-benches", "tiermem-fuzz", "xtask"];

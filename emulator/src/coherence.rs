@@ -1,0 +1,1 @@
+//! Whether code survives memory that is shared without coherence: the explorer.

@@ -1,0 +1,21 @@
+//! The coherent-memory tier on any machine.
+//!
+//! | module | what it answers |
+//! |---|---|
+//! | [`time`] | what time is here |
+//! | [`model`] | how long an access takes |
+//! | [`cache`] | which accesses reach memory at all |
+//! | [`trace`] | what a program did, in a file |
+//! | [`replay`] | how long that would take elsewhere |
+//! | [`tier`] | emulated tiers behind `tiers::Provider` |
+//! | [`fault`] | what goes wrong, on purpose |
+//! | [`coherence`] | whether code survives memory that is shared without coherence |
+
+pub mod cache;
+pub mod coherence;
+pub mod fault;
+pub mod model;
+pub mod replay;
+pub mod tier;
+pub mod time;
+pub mod trace;

@@ -1,0 +1,1 @@
+//! How long a recorded run would take elsewhere.

@@ -1,0 +1,1 @@
+//! Emulated tiers behind tiers::Provider.

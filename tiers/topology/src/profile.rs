@@ -1,0 +1,125 @@
+//! How fast a kind of memory or link is, each figure with its source.
+
+/// How much a figure is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Status {
+    /// Somebody measured it on hardware and published it, or `tierctl probe` did on this machine.
+    Measured,
+    /// It comes from a simulator.
+    Simulated,
+    /// The vendor says so.
+    Vendor,
+    /// Nobody says so: a plausible value.
+    Assumed,
+}
+
+/// A value, where it comes from and what that is worth.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Figure<T> {
+    /// The value; its unit stands in the name of the field that holds the figure.
+    pub value: T,
+    /// What it is worth.
+    pub status: Status,
+    /// Where it comes from: a paper, a data sheet, a machine. For assumed figures, why this value.
+    pub source: String,
+}
+
+/// A point of a loaded-latency curve.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Point {
+    /// Share of the bandwidth of the mix at hand that is in use, 0 to 1.
+    pub utilisation: f64,
+    /// Read latency at that load over the idle one, 1 and more.
+    pub latency_factor: f64,
+}
+
+/// A kind of memory or of link.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Profile {
+    /// As topologies name it.
+    pub name: String,
+    /// One line for people.
+    pub description: String,
+    /// How fast it is.
+    pub figures: ProfileFigures,
+}
+
+/// The figures of a [`Profile`], by what it is about.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum ProfileFigures {
+    /// Memory that the CPU addresses.
+    Memory(MemoryFigures),
+    /// A link or the hop through a switch.
+    Link(LinkFigures),
+    /// Block storage.
+    Nvme(NvmeFigures),
+    /// An accelerator's own memory.
+    Gpu(GpuFigures),
+}
+
+/// Memory that the CPU addresses: DRAM, or a CXL type 3 device seen from a directly attached CPU (its own port
+/// included; what lies between is added by links and switches).
+#[derive(Clone, Debug, PartialEq)]
+pub struct MemoryFigures {
+    /// Idle latency of a dependent load that misses all caches, nanoseconds.
+    pub read_latency_ns: Figure<f64>,
+    /// Idle latency until a written line is accepted, nanoseconds.
+    pub write_latency_ns: Figure<f64>,
+    /// Read bandwidth, bytes per second.
+    pub read_bandwidth: Figure<f64>,
+    /// Write bandwidth, bytes per second.
+    pub write_bandwidth: Figure<f64>,
+    /// Most that reads and writes can have together, bytes per second, where it is not their sum (a memory channel is
+    /// shared by both directions, a serial link is not).
+    pub total_bandwidth: Option<Figure<f64>>,
+    /// Latency under load, by rising utilisation, from 0 to 1.
+    pub loaded: Figure<Vec<Point>>,
+}
+
+/// A link, or the hop through a switch. Directions are seen from the host: down is towards the device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LinkFigures {
+    /// What one hop adds to the latency of an access, both ways together, nanoseconds.
+    pub latency_ns: Figure<f64>,
+    /// Payload bandwidth from the host to the device (writes), bytes per second.
+    pub down_bandwidth: Figure<f64>,
+    /// Payload bandwidth from the device to the host (reads), bytes per second.
+    pub up_bandwidth: Figure<f64>,
+}
+
+/// Block storage.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NvmeFigures {
+    /// Idle latency of a 4 KiB read, nanoseconds.
+    pub read_latency_ns: Figure<f64>,
+    /// Idle latency of a 4 KiB write, nanoseconds.
+    pub write_latency_ns: Figure<f64>,
+    /// Sequential read bandwidth, bytes per second.
+    pub read_bandwidth: Figure<f64>,
+    /// Sequential write bandwidth, bytes per second.
+    pub write_bandwidth: Figure<f64>,
+    /// Random 4 KiB reads a second with full queues.
+    pub read_iops: Figure<f64>,
+    /// Random 4 KiB writes a second with full queues.
+    pub write_iops: Figure<f64>,
+    /// Commands in flight that still raise the throughput.
+    pub queue_depth: Figure<u32>,
+}
+
+/// An accelerator's own memory, reached through its copy engines.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GpuFigures {
+    /// From the call until the copy of one line is done, nanoseconds.
+    pub copy_latency_ns: Figure<f64>,
+    /// Bandwidth to the device, bytes per second.
+    pub to_device_bandwidth: Figure<f64>,
+    /// Bandwidth from the device, bytes per second.
+    pub from_device_bandwidth: Figure<f64>,
+    /// Copies that run at the same time.
+    pub copy_engines: Figure<u32>,
+    /// Bandwidth of the memory itself, bytes per second.
+    pub memory_bandwidth: Figure<f64>,
+}
