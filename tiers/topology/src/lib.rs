@@ -10,6 +10,6 @@ pub use profile::{
     Figure, GpuFigures, LinkFigures, MemoryFigures, NvmeFigures, Point, Profile, ProfileFigures, Status,
 };
 pub use topology::{
-    Bridge, Coherence, Device, DeviceKind, Exposure, Host, InterleaveSet, Link, Node, Persistence, Pool, Switch,
-    Topology,
+    Bridge, Coherence, Device, DeviceKind, Exposure, Host, InterleaveSet, Link, LoadError, Node, Persistence, Pool,
+    SHIPPED, Switch, Topology,
 };
