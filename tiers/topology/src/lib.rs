@@ -11,6 +11,6 @@ pub use profile::{
     Relative, Status,
 };
 pub use topology::{
-    Bridge, Coherence, Device, DeviceKind, Exposure, Host, InterleaveSet, Link, Node, Persistence, Pool, Switch,
-    Topology,
+    Bridge, Coherence, Device, DeviceKind, Exposure, Host, InterleaveSet, Link, LoadError, Node, Persistence, Pool,
+    SHIPPED, Switch, Topology,
 };
