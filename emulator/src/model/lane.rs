@@ -40,11 +40,23 @@ pub(super) struct Lane {
 
 impl Lane {
     /// A lane for `bandwidth` bytes a second, with slots at least `slot` picoseconds long.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, which is meant")]
     pub(super) fn new(bandwidth: f64, slot: u64) -> Self {
-        let cost = (1e12 / bandwidth.max(1e-3) * f64::from(1 << FRACTION)).round() as u64;
         let shift = slot.clamp(1 << 12, 1 << 40).next_power_of_two().trailing_zeros();
-        Self { cost, shift, newest: 0, full_from: 0, sum: 0, used: [0; SLOTS as usize] }
+        let mut lane = Self { cost: 0, shift, newest: 0, full_from: 0, sum: 0, used: [0; SLOTS as usize] };
+        lane.set_bandwidth(bandwidth);
+        lane
+    }
+
+    /// From now on, lets `bandwidth` bytes a second pass.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, which is meant")]
+    pub(super) fn set_bandwidth(&mut self, bandwidth: f64) {
+        self.cost = (1e12 / bandwidth.max(1e-3) * f64::from(1 << FRACTION)).round() as u64;
+    }
+
+    /// Bytes that passed in the last slots.
+    #[expect(clippy::cast_precision_loss, reason = "for a share of them")]
+    pub(super) fn bytes(&self) -> f64 {
+        self.sum as f64 / self.cost as f64 * f64::from(1 << FRACTION)
     }
 
     /// Picoseconds that `bytes` take to pass.

@@ -1,7 +1,7 @@
 //! All hosts, links and tiers of a topology at work.
 
 use tiermem_tiers::Bytes;
-use tiermem_topology::{Device, DeviceKind, ProfileFigures, Topology};
+use tiermem_topology::{Device, DeviceKind, Profile, ProfileFigures, Topology};
 
 use super::gpu::Gpu;
 use super::interleave::Interleave;
@@ -67,6 +67,7 @@ impl System {
     /// # Errors
     /// Where references do not fit; a topology that was parsed has none of these.
     pub fn new(topology: &Topology) -> Result<Self, ModelError> {
+        let topology = &with_shipped_profiles(topology);
         let network = Network::new(topology)?;
         let mut builder =
             Builder { topology, network: &network, tiers: Vec::new(), routes: Vec::new(), devices: Vec::new() };
@@ -162,6 +163,21 @@ impl Serve for System {
         });
         Time(shares.filter(|&(_, share)| share > 0).map(|(leg, share)| send(leg, share)).max().unwrap_or(at.0))
     }
+}
+
+/// The same topology with those of the profiles that it names and does not bring along that are shipped.
+fn with_shipped_profiles(topology: &Topology) -> Topology {
+    let mut complete = topology.clone();
+    let nodes = topology.nodes.iter().map(|node| &node.profile);
+    let devices = topology.devices.iter().map(|device| &device.profile);
+    let switches = topology.switches.iter().map(|switch| &switch.profile);
+    let links = topology.links.iter().filter_map(|link| link.profile.as_ref());
+    for name in nodes.chain(devices).chain(switches).chain(links) {
+        if complete.profiles.iter().all(|profile| profile.name != *name) {
+            complete.profiles.extend(Profile::builtin(name));
+        }
+    }
+    complete
 }
 
 /// Puts a system together.

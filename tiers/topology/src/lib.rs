@@ -7,7 +7,7 @@ mod profile;
 mod topology;
 
 pub use profile::{
-    BUILTIN_NAMES, Figure, GpuFigures, LinkFigures, MemoryFigures, NvmeFigures, Point, Profile, ProfileFigures,
+    BUILTIN_NAMES, Figure, GpuFigures, LinkFigures, MemoryFigures, Mix, NvmeFigures, Point, Profile, ProfileFigures,
     Relative, Status,
 };
 pub use topology::{

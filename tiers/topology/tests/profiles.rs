@@ -90,7 +90,7 @@ fn curves_and_contradictions() {
     };
     let good = "[[0, 1], [0.5, 1.1], [1, 3]]";
     Profile::parse(&text(good, ""), "p.toml").unwrap();
-    let total = "total_bandwidth = { value = \"90 GB/s\", status = \"assumed\", source = \"x\" }";
+    let total = "mixed_bandwidth = { value = [[0.5, \"90 GB/s\"]], status = \"assumed\", source = \"x\" }";
     let cases = [
         ("[[0.1, 1], [1, 3]]", "", "4:21 a curve begins with [0, 1]"),
         ("[[0, 1], [0, 2], [1, 3]]", "", "4:29 the utilisation must rise"),
@@ -99,7 +99,9 @@ fn curves_and_contradictions() {
         ("[[0, 1], [1.5, 1.2]]", "", "4:29 a utilisation is a share"),
         ("[[0, 1], [0.5], [1, 3]]", "", "4:29 expected a pair"),
         ("[[0, 1], [nan, 1.2], [1, 3]]", "", "4:29 the utilisation must rise"),
-        (good, total, "5:19 the total bandwidth lies between"),
+        (good, &total.replace("0.5", "1.5"), "5:31 read shares rise"),
+        (good, &total.replace("0.5, ", ""), "5:30 expected a pair"),
+        (good, total, "5:19 a mix with 0.5 reads has more"),
     ];
     for (curve, more, expected) in cases {
         let error = Profile::parse(&text(curve, more), "p.toml").expect_err(curve);
