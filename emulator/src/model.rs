@@ -30,7 +30,7 @@ mod system;
 
 pub use error::ModelError;
 pub use interleave::Interleave;
-pub use system::{System, TierInfo};
+pub use system::{System, TierInfo, Way};
 
 use crate::time::Time;
 

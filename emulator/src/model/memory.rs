@@ -83,7 +83,7 @@ impl Memory {
             Direction::Read => &self.read,
             Direction::Write => &self.write,
         };
-        side.lane.work(u64::from(len).saturating_sub(LINE))
+        side.lane.work(u64::from(len).saturating_sub(LINE)).time()
     }
 
     /// Brings the latencies up to date where a lane has begun a new slot.

@@ -25,6 +25,17 @@ pub struct TierInfo {
     pub devices: Vec<String>,
 }
 
+/// What lies between a host and the devices of a tier.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Way {
+    /// What links and switches add to the latency, there and back.
+    pub latency: Time,
+    /// What they let pass towards the host, bytes a second; infinite where nothing limits it.
+    pub read_bandwidth: f64,
+    /// What they let pass towards the devices.
+    pub write_bandwidth: f64,
+}
+
 /// A model of a whole topology. Tiers are numbered in this order: nodes; then, host by host, the devices that it
 /// reaches and that are in no set and no pool; interleave sets; pools. Within each, the order of the file.
 #[derive(Clone, Debug)]
@@ -111,6 +122,22 @@ impl System {
         self.routes.get(self.route_index(host, tier)).is_some_and(Option::is_some)
     }
 
+    /// What lies between `host` and the devices of `tier`; `None` if there is no way.
+    pub fn way(&self, host: HostIndex, tier: TierIndex) -> Option<Way> {
+        let route = self.routes.get(self.route_index(host, tier))?.as_ref()?;
+        let limit = |direction| {
+            let crossings = route.legs.iter().flat_map(|leg| &leg.edges);
+            let limits = crossings.map(|edge| {
+                let users = route.legs.iter().filter(|leg| leg.edges.contains(edge)).count();
+                // Of a set, only a share of the traffic crosses this edge.
+                self.edges[*edge].bandwidth(direction) * share(route.legs.len(), users)
+            });
+            limits.fold(f64::INFINITY, f64::min)
+        };
+        let latency = Time(route.legs.iter().map(|leg| leg.latency).max().unwrap_or(0));
+        Some(Way { latency, read_bandwidth: limit(Direction::Read), write_bandwidth: limit(Direction::Write) })
+    }
+
     fn route_index(&self, host: HostIndex, tier: TierIndex) -> usize {
         assert!(usize::from(tier.0) < self.tiers.len(), "tier {} of {}", tier.0, self.tiers.len());
         usize::from(host.0) * self.tiers.len() + usize::from(tier.0)
@@ -163,6 +190,12 @@ impl Serve for System {
         });
         Time(shares.filter(|&(_, share)| share > 0).map(|(leg, share)| send(leg, share)).max().unwrap_or(at.0))
     }
+}
+
+/// `all / users`, both small.
+#[expect(clippy::cast_precision_loss, reason = "numbers of devices")]
+fn share(all: usize, users: usize) -> f64 {
+    all as f64 / users.max(1) as f64
 }
 
 /// The same topology with those of the profiles that it names and does not bring along that are shipped.
