@@ -55,6 +55,8 @@ pub(super) struct Lane {
     cost: u64,
     /// A slot is 2^shift picoseconds long.
     shift: u32,
+    /// What a unit of work in the settled slots adds to the utilisation.
+    share: f64,
     /// The last slot that has work, or that time has reached.
     newest: u64,
     /// All slots from here up to `newest`, which is left out, are full.
@@ -69,7 +71,9 @@ impl Lane {
     /// A lane for `bandwidth` bytes a second, with slots at least `slot` picoseconds long.
     pub(super) fn new(bandwidth: f64, slot: u64) -> Self {
         let shift = slot.clamp(1 << 12, 1 << 40).next_power_of_two().trailing_zeros();
-        let mut lane = Self { cost: 0, shift, newest: 0, full_from: 0, sum: 0, used: [0; SLOTS as usize] };
+        #[expect(clippy::cast_precision_loss, reason = "a power of two times 60")]
+        let share = 1.0 / (SETTLED << (shift + FINE)) as f64;
+        let mut lane = Self { cost: 0, shift, share, newest: 0, full_from: 0, sum: 0, used: [0; SLOTS as usize] };
         lane.set_bandwidth(bandwidth);
         lane
     }
@@ -105,7 +109,7 @@ impl Lane {
     /// Share of the last slots that was in use.
     #[expect(clippy::cast_precision_loss, reason = "a share needs no 64 bits")]
     pub(super) fn utilisation(&self) -> f64 {
-        self.sum as f64 / (SETTLED * self.width()) as f64
+        self.sum as f64 * self.share
     }
 
     /// Notes that time has reached slot `slot`, so that what was long ago counts no more.

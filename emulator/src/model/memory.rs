@@ -17,7 +17,12 @@ pub(super) struct Memory {
     figures: MemoryFigures,
     /// Newest slot of any lane when the latencies were computed; all lanes have slots of the same length.
     seen: u64,
+    /// The same when the mix was looked at.
+    mix_seen: u64,
 }
+
+/// The mix of reads and writes is looked at once in so many slots: it changes slowly, and dividing takes time.
+const MIX_SLOTS: u64 = 8;
 
 /// What there is once for reads and once for writes.
 #[derive(Clone, Debug)]
@@ -52,6 +57,7 @@ impl Memory {
             total: figures.mixed_bandwidth.as_ref().map(|_| Lane::new(figures.read_bandwidth.value, slot)),
             figures: figures.clone(),
             seen: 0,
+            mix_seen: 0,
         }
     }
 
@@ -104,7 +110,10 @@ impl Memory {
             lane.reach(newest);
             utilisation = utilisation.max(lane.utilisation());
         }
-        if let Some(total) = &mut self.total {
+        if newest >= self.mix_seen + MIX_SLOTS
+            && let Some(total) = &mut self.total
+        {
+            self.mix_seen = newest;
             let (read, written) = (self.read.lane.bytes(), self.write.lane.bytes());
             if read + written > 0.0 {
                 total.set_bandwidth(self.figures.bandwidth(read / (read + written)));

@@ -81,7 +81,6 @@ pub fn line_uses(keys: u64) -> (Vec<(f64, f64)>, f64) {
         let mut seen = [false; (NODE / LINE) as usize];
         search(slot, |offset| {
             accesses += 1.0 / (KEYS + 1) as f64;
-            #[expect(clippy::cast_possible_truncation, reason = "below 9")]
             let line = (offset / LINE) as usize;
             used[line] += if seen[line] { 0.0 } else { 1.0 / (KEYS + 1) as f64 };
             seen[line] = true;
