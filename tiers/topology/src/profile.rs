@@ -7,6 +7,8 @@ mod builtin;
 mod check;
 mod figure;
 mod parse;
+mod rebase;
+mod show;
 
 use std::ops::Range;
 
@@ -14,6 +16,8 @@ use tiermem_complaint::{Complaints, FileError};
 use toml::de::DeTable;
 
 pub use builtin::BUILTIN_NAMES;
+pub use rebase::Baseline;
+pub use show::ShownFigure;
 
 /// How much a figure is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -88,6 +92,8 @@ pub struct Profile {
     pub description: String,
     /// How fast it is.
     pub figures: ProfileFigures,
+    /// The DRAM of the host that the figures were measured on, where that is known.
+    pub baseline: Option<Baseline>,
 }
 
 impl Profile {

@@ -7,7 +7,7 @@ use tiermem_complaint::units::{clip, parse_bandwidth};
 use tiermem_complaint::{Complaints, suggestion};
 
 use super::parse::shipped;
-use super::{Figure, Mix, Point, ProfileFigures, Relative, Status, check};
+use super::{Baseline, Figure, Mix, Point, ProfileFigures, Relative, Status, check};
 
 /// The entries of a profile, and where complaints go.
 pub(super) struct Reader<'t, 'i, 'c, 'text> {
@@ -116,6 +116,24 @@ impl<'t, 'i> Reader<'t, 'i, '_, '_> {
             mixes.push(Mix { read_share, total_bandwidth });
         }
         Some(Figure { value: mixes, status: status?, source: source?, relative: None })
+    }
+
+    /// The DRAM of the host that was measured, if the profile tells.
+    pub(super) fn baseline(&mut self) -> Option<Baseline> {
+        const TABLE: &str = "a table such as { read_latency_ns = 100, read_bandwidth = \"20 GB/s\" }";
+        let value = self.entries.get("baseline")?;
+        let entries = table::table(value, TABLE, self.complaints)?;
+        let keys = ["read_latency_ns", "read_bandwidth"];
+        let table = Table::new(entries, value.span(), "`baseline`", &keys, self.complaints);
+        let latency = self.needed(&table, "read_latency_ns", "100");
+        let bandwidth = self.needed(&table, "read_bandwidth", "\"20 GB/s\"");
+        let read_latency_ns = latency.and_then(|latency| table::number(latency, "a number", self.complaints));
+        let read_bandwidth = bandwidth.and_then(|bandwidth| self.measure(bandwidth, Unit::Bandwidth));
+        let (read_latency_ns, read_bandwidth) = (read_latency_ns?, read_bandwidth?);
+        if !(read_latency_ns > 0.0 && read_latency_ns.is_finite()) {
+            return self.refuse(latency?.span(), "a latency must be more than 0".to_owned());
+        }
+        Some(Baseline { read_latency_ns, read_bandwidth })
     }
 
     fn inherited<T: Clone>(&mut self, key: &str, base: Option<&Figure<T>>) -> Option<Figure<T>> {

@@ -80,7 +80,8 @@ fn profile(
         "nvme" => NVME_KEYS,
         _ => GPU_KEYS,
     };
-    let known: Vec<&str> = ["description", "kind", "base"].iter().chain(more_keys).chain(keys).copied().collect();
+    let known: Vec<&str> =
+        ["description", "kind", "base", "baseline"].iter().chain(more_keys).chain(keys).copied().collect();
     let entries = Table::new(entries, span, &format!("a {kind} profile"), &known, complaints);
     let description = match entries.get("description") {
         Some(value) => table::string(value, "one line for people", complaints).unwrap_or_default().to_owned(),
@@ -88,6 +89,7 @@ fn profile(
     };
     let base = base.as_ref().map(|base| &base.figures);
     let mut reader = Reader { entries, complaints };
+    let baseline = reader.baseline();
     let figures = match kind {
         "memory" => memory(&mut reader, base).map(ProfileFigures::Memory),
         "link" => link(&mut reader, base).map(ProfileFigures::Link),
@@ -98,7 +100,7 @@ fn profile(
         let span = reader.entries.get(key).map_or(reader.entries.span.clone(), toml::Spanned::span);
         reader.complaints.add(span, message);
     }
-    Some(Profile { name: name.to_owned(), description, figures })
+    Some(Profile { name: name.to_owned(), description, figures, baseline })
 }
 
 /// The kind that a profile says, or else that of its base.
