@@ -31,6 +31,7 @@ mod decode;
 mod encode;
 mod error;
 mod file;
+pub mod import;
 mod merge;
 mod read;
 mod record;
