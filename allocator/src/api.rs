@@ -12,6 +12,8 @@ use crate::size_class::{ALIGNMENT_MIN, CLASS_MAX, SMALL_MAX, SizeClass};
 use crate::span::{Block, Span, State, TILE};
 use crate::{arena, clock, control, errno, harden, large, place, profile, purge, startup};
 
+pub use crate::resize::{reallocate, reallocate_by};
+
 /// Largest request that is served at all, bytes: `PTRDIFF_MAX`, as the C standard library has it.
 pub const REQUEST_MAX: usize = isize::MAX as usize;
 
@@ -85,7 +87,7 @@ fn allocate_any(size: usize, align: usize) -> *mut u8 {
 
 /// The slow path: with the stack and the registers to do whatever is due.
 #[inline(never)]
-fn allocate_fitting(size: usize, align: usize, fit: Fit) -> *mut u8 {
+pub fn allocate_fitting(size: usize, align: usize, fit: Fit) -> *mut u8 {
     let block = allocate_unhurried(size, size, align, fit);
     if block.is_null() {
         errno::set(errno::ENOMEM);
@@ -337,72 +339,6 @@ pub fn block_size(span: &Span, at: usize) -> usize {
 /// Whether the address is in the arena.
 pub fn owns(at: *const u8) -> bool {
     arena::span_of(at.addr()).is_some()
-}
-
-/// Changes the size of a block, moving it if needed; its contents up to the smaller size stay. Null (and the block
-/// stays as it is) if there is no memory.
-///
-/// # Safety
-/// `at` was allocated here with this alignment and is used only through the result from now on.
-pub unsafe fn reallocate(at: *mut u8, size: usize, align: usize) -> *mut u8 {
-    // SAFETY: passed on to the caller.
-    unsafe { reallocate_by(UNKNOWN, at, size, align) }
-}
-
-/// As [`reallocate`], for the code at `caller`.
-///
-/// # Safety
-/// As there.
-pub unsafe fn reallocate_by(caller: usize, at: *mut u8, size: usize, align: usize) -> *mut u8 {
-    if harden::has_tails() {
-        // SAFETY: passed on to the caller.
-        return unsafe { harden::reallocate(at, size, align, caller) };
-    }
-    let Some(span) = arena::span_of(at.addr()) else {
-        foreign(at);
-        return ptr::null_mut();
-    };
-    let held = match span.state() {
-        State::Large => {
-            if size > CLASS_MAX && resize_in_place(span, size) {
-                return at;
-            }
-            // All of it: the program may have asked how much it is, and used it.
-            usable_size(at)
-        }
-        _ => block_size(span, at.addr()),
-    };
-    // A block of a class stays where it is unless half of it would lie idle.
-    if span.state() != State::Large && size <= held && size >= held / 2 {
-        return at;
-    }
-    // What has grown once is likely to grow again.
-    let new = if size > held.max(CLASS_MAX) {
-        allocate_fitting(size, align.max(ALIGNMENT_MIN), Fit::Roomy)
-    } else {
-        allocate_aligned(size, align)
-    };
-    if !new.is_null() {
-        // SAFETY: both blocks hold that many bytes, and a new block overlaps no other.
-        unsafe { ptr::copy_nonoverlapping(at, new, size.min(held)) };
-        // SAFETY: the caller gives the old block up.
-        unsafe { free(at) };
-    }
-    new
-}
-
-/// Changes the size of a large block where it is.
-pub fn resize_in_place(span: &'static Span, size: usize) -> bool {
-    large::resize(span, size) || grow_in_place(span, size)
-}
-
-/// Lets a large block grow where it is, if the policy would place the larger one there as well.
-fn grow_in_place(span: &'static Span, size: usize) -> bool {
-    let _errno = KeepErrno::new();
-    size <= REQUEST_MAX
-        && size > span.size()
-        && heap::attach().is_some_and(|heap| place::may_stay(heap, span.tier(), size, size - span.size()))
-        && large::grow(span, size)
 }
 
 /// The tier of a block's memory.

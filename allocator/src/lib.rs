@@ -59,6 +59,8 @@ pub mod profile;
 #[cfg(not(loom))]
 pub mod purge;
 #[cfg(not(loom))]
+mod resize;
+#[cfg(not(loom))]
 pub mod sites;
 #[cfg(not(loom))]
 mod size_class;

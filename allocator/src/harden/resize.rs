@@ -10,9 +10,9 @@ use super::{is_strong, large, strong};
 use crate::pool::Fit;
 use crate::size_class::{ALIGNMENT_MIN, CLASS_MAX};
 use crate::span::{Span, State as SpanState};
-use crate::{api, arena};
+use crate::{arena, resize};
 
-/// Changes the size of a block, as [`api::reallocate`].
+/// Changes the size of a block, as [`reallocate`](crate::api::reallocate).
 ///
 /// # Safety
 /// As there, as far as it can be: what can be seen to be wrong is reported.
@@ -58,7 +58,7 @@ pub unsafe fn reallocate(at: *mut u8, size: usize, align: usize, caller: usize) 
 }
 
 fn resize_in_place(span: &'static Span, size: usize) -> bool {
-    size.checked_add(ROOM).is_some_and(|needed| api::resize_in_place(span, needed))
+    size.checked_add(ROOM).is_some_and(|needed| resize::resize_in_place(span, needed))
 }
 
 fn refuse(at: *mut u8, caller: usize) -> *mut u8 {
