@@ -18,6 +18,7 @@ mod segments;
 mod summary;
 mod symbols;
 mod tier_spec;
+mod trace;
 mod verb;
 
 use std::process::ExitCode;

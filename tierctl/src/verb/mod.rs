@@ -10,6 +10,7 @@ mod profile;
 mod ps;
 mod run;
 mod stat;
+mod trace;
 
 use clap::Subcommand;
 
@@ -24,6 +25,7 @@ pub enum Verb {
     Run(run::Run),
     Ps(ps::Ps),
     Stat(stat::Stat),
+    Trace(trace::TraceVerb),
     Profile(profile::ProfileVerb),
     Policy(policy::PolicyVerb),
     Completions(completions::Completions),
@@ -42,6 +44,7 @@ impl Verb {
             Self::Run(verb) => verb.execute(output),
             Self::Ps(verb) => verb.execute(output),
             Self::Stat(verb) => verb.execute(output),
+            Self::Trace(verb) => verb.execute(output),
             Self::Profile(verb) => verb.execute(output),
             Self::Policy(verb) => verb.execute(output),
             Self::Completions(verb) => verb.execute(output),
