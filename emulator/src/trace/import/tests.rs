@@ -73,7 +73,7 @@ use crate::trace::Sample;
 #[test]
 fn samples_of_code_are_refused_with_a_reason() {
     for event in ["cpu-clock:u", "cpu-clock", "cycles:ppp", "task-clock:", "cpu_core/cycles/"] {
-        let text = format!("program 7 12.5: 250000 {event}:  55f4b0e1d1a9 main+0x19 (/home/prog)\n");
+        let text = format!("program 7 12.5: 250000 {event}:  55f4b0e1d1a9 main+0x19 (/usr/bin/program)\n");
         let error = import(&Source::Perf, text.as_bytes(), Vec::new(), true).unwrap_err();
         assert!(matches!(&error, ImportError::Refused { number: 1, .. }), "{error}");
         assert!(error.to_string().contains("perf mem record"), "{error}");
