@@ -12,6 +12,7 @@ mod output;
 mod policy_file;
 mod profile;
 mod record;
+mod replay;
 mod report;
 mod run;
 mod segments;

@@ -8,6 +8,7 @@ mod policy;
 mod probe;
 mod profile;
 mod ps;
+mod replay;
 mod run;
 mod stat;
 mod trace;
@@ -26,6 +27,7 @@ pub enum Verb {
     Ps(ps::Ps),
     Stat(stat::Stat),
     Trace(trace::TraceVerb),
+    Replay(replay::ReplayVerb),
     Profile(profile::ProfileVerb),
     Policy(policy::PolicyVerb),
     Completions(completions::Completions),
@@ -45,6 +47,7 @@ impl Verb {
             Self::Ps(verb) => verb.execute(output),
             Self::Stat(verb) => verb.execute(output),
             Self::Trace(verb) => verb.execute(output),
+            Self::Replay(verb) => verb.execute(output),
             Self::Profile(verb) => verb.execute(output),
             Self::Policy(verb) => verb.execute(output),
             Self::Completions(verb) => verb.execute(output),
