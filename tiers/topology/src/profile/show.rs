@@ -30,7 +30,7 @@ pub struct ShownFigure {
     /// Where it comes from.
     pub source: String,
     /// The keys that give the value instead of `value`, where it is given relative to another profile's.
-    relative: Option<String>,
+    pub(crate) relative: Option<String>,
 }
 
 impl Profile {
