@@ -4,6 +4,7 @@
 mod completions;
 mod list;
 mod man;
+mod model;
 mod policy;
 mod probe;
 mod profile;
@@ -26,6 +27,7 @@ pub enum Verb {
     Stat(stat::Stat),
     Profile(profile::ProfileVerb),
     Policy(policy::PolicyVerb),
+    Model(model::ModelVerb),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -44,6 +46,7 @@ impl Verb {
             Self::Stat(verb) => verb.execute(output),
             Self::Profile(verb) => verb.execute(output),
             Self::Policy(verb) => verb.execute(output),
+            Self::Model(verb) => verb.execute(output),
             Self::Completions(verb) => verb.execute(output),
             Self::Man(verb) => verb.execute(output),
         }
