@@ -9,8 +9,10 @@ mod policy;
 mod probe;
 mod profile;
 mod ps;
+mod replay;
 mod run;
 mod stat;
+mod trace;
 
 use clap::Subcommand;
 
@@ -25,6 +27,8 @@ pub enum Verb {
     Run(run::Run),
     Ps(ps::Ps),
     Stat(stat::Stat),
+    Trace(trace::TraceVerb),
+    Replay(replay::ReplayVerb),
     Profile(profile::ProfileVerb),
     Policy(policy::PolicyVerb),
     Model(model::ModelVerb),
@@ -44,6 +48,8 @@ impl Verb {
             Self::Run(verb) => verb.execute(output),
             Self::Ps(verb) => verb.execute(output),
             Self::Stat(verb) => verb.execute(output),
+            Self::Trace(verb) => verb.execute(output),
+            Self::Replay(verb) => verb.execute(output),
             Self::Profile(verb) => verb.execute(output),
             Self::Policy(verb) => verb.execute(output),
             Self::Model(verb) => verb.execute(output),
