@@ -8,11 +8,12 @@
 //! - [`probe`] is `tierctl probe` in virtual time: what a tier looks like from outside.
 //! - [`kernel`] holds the algorithms of the predictions: pointer chase, stream, random updates, lookups in a B-tree, a
 //!   key-value store with Zipf keys, breadth-first search.
-//! - [`closed_form`] says what theory expects of them, where it does.
+//! - [`closed_form`] says what theory expects of them, where it does; [`predict`] puts both side by side.
 
 pub mod closed_form;
 pub mod kernel;
 mod machine;
+pub mod predict;
 pub mod probe;
 
 use std::cmp::Reverse;

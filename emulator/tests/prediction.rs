@@ -4,7 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use tiermem_emulator::cache::CacheConfig;
-use tiermem_emulator::model::{System, TierIndex};
+use tiermem_emulator::model::{HostIndex, System, TierIndex};
 use tiermem_emulator::workload::kernel::{self, Setting, Zipf};
 use tiermem_emulator::workload::{Core, closed_form};
 use tiermem_tiers::Bytes;
@@ -47,7 +47,7 @@ fn caches() -> CacheConfig {
 
 fn setting(topology: &Topology, tier: &str) -> Setting {
     let tier = System::new(topology).unwrap().tier(tier).unwrap();
-    Setting { tier, caches: caches(), core: Core::default() }
+    Setting { host: HostIndex(0), tier, caches: caches(), core: Core::default() }
 }
 
 fn figures(tier: &str) -> MemoryFigures {

@@ -8,6 +8,7 @@
 mod curves;
 mod events;
 mod exit;
+mod model;
 mod output;
 mod policy_file;
 mod profile;

@@ -11,7 +11,7 @@ use tiermem_topology::Topology;
 
 use super::{Core, Machine, Thread};
 use crate::cache::{CacheConfig, LINE};
-use crate::model::{System, TierIndex};
+use crate::model::{HostIndex, System, TierIndex};
 use crate::time::{Elapsed, Time, Virtual};
 
 pub use btree::{btree, line_uses};
@@ -21,6 +21,8 @@ pub use store::{Zipf, zipf_store};
 /// Where and how a kernel runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Setting {
+    /// Who runs it.
+    pub host: HostIndex,
     /// The tier that holds the data.
     pub tier: TierIndex,
     /// The caches of the host.
@@ -65,7 +67,7 @@ pub(super) struct Run {
 impl Run {
     /// `None` if the topology or the caches cannot be modelled.
     pub(super) fn new(topology: &Topology, setting: &Setting) -> Option<Self> {
-        let machine = Machine::new(topology, &setting.caches, 1)?;
+        let machine = Machine::new(topology, setting.host, &setting.caches, 1)?;
         let thread = machine.thread(setting.core);
         Some(Self { machine, thread, begun: Time::ZERO, misses_before: 0 })
     }
@@ -148,7 +150,7 @@ pub fn chase(topology: &Topology, setting: &Setting, lines: usize, steps: u64) -
 /// Reads `bytes` word by word, on `threads` cores, each its own part. An operation is a line. `None` if the setting cannot
 /// be modelled.
 pub fn stream(topology: &Topology, setting: &Setting, threads: u32, bytes: u64) -> Option<Outcome> {
-    let mut machine = Machine::new(topology, &setting.caches, threads)?;
+    let mut machine = Machine::new(topology, setting.host, &setting.caches, threads)?;
     let placed = machine.place(setting.tier, bytes);
     let part = bytes / u64::from(threads) / LINE * LINE;
     let mut workers: Vec<(Thread, u64)> = (0..threads).map(|_| (machine.thread(setting.core), 0)).collect();

@@ -30,10 +30,10 @@ pub struct Placed {
 }
 
 impl Machine<System> {
-    /// The first host of `topology` with empty caches of `cores` cores. `None` if it cannot be modelled or the caches
-    /// are not valid.
-    pub fn new(topology: &Topology, caches: &CacheConfig, cores: u32) -> Option<Self> {
-        Self::over(System::new(topology).ok()?, HostIndex(0), caches, cores)
+    /// A host of `topology` with empty caches of `cores` cores. `None` if it cannot be modelled or the caches are not
+    /// valid.
+    pub fn new(topology: &Topology, host: HostIndex, caches: &CacheConfig, cores: u32) -> Option<Self> {
+        Self::over(System::new(topology).ok()?, host, caches, cores)
     }
 
     /// The model behind the caches.

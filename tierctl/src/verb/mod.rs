@@ -4,6 +4,7 @@
 mod completions;
 mod list;
 mod man;
+mod model;
 mod policy;
 mod probe;
 mod profile;
@@ -30,6 +31,7 @@ pub enum Verb {
     Replay(replay::ReplayVerb),
     Profile(profile::ProfileVerb),
     Policy(policy::PolicyVerb),
+    Model(model::ModelVerb),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -50,6 +52,7 @@ impl Verb {
             Self::Replay(verb) => verb.execute(output),
             Self::Profile(verb) => verb.execute(output),
             Self::Policy(verb) => verb.execute(output),
+            Self::Model(verb) => verb.execute(output),
             Self::Completions(verb) => verb.execute(output),
             Self::Man(verb) => verb.execute(output),
         }

@@ -162,3 +162,11 @@ fn figures_between_those_that_are_given() {
     without.mixed_bandwidth = None;
     close(without.bandwidth(0.5), 49e9);
 }
+
+#[test]
+fn what_is_known_of_the_base_is_an_assumption_here() {
+    let ProfileFigures::Memory(cz120) = Profile::builtin("cxl-cz120").unwrap().figures else { panic!("memory") };
+    assert_eq!(cz120.read_latency_ns.status, Status::Assumed);
+    assert!(cz120.read_latency_ns.source.starts_with("as cxl-asic, where it is measured: CXL-DMSim"));
+    assert_eq!(cz120.mixed_bandwidth.unwrap().status, Status::Vendor);
+}

@@ -65,6 +65,14 @@ pub fn expected(
 }
 
 impl Expected {
+    /// The figures of the tier's memory, where theory needs nothing else: one device, nothing between.
+    pub fn alone(&self) -> Option<&MemoryFigures> {
+        match &self.figures {
+            ProfileFigures::Memory(figures) if self.devices == 1.0 && self.way.latency.0 == 0 => Some(figures),
+            _ => None,
+        }
+    }
+
     /// What must be found at `utilisation` of the devices' read bandwidth.
     fn point(&self, figures: &MemoryFigures, utilisation: f64) -> LoadedPoint {
         LoadedPoint {
@@ -90,7 +98,16 @@ impl Expected {
 
     fn memory(&self, figures: &MemoryFigures, bench: &Bench<'_>) -> Vec<Check> {
         let way = self.way.latency.as_ns();
-        let (read, write) = (figures.read_latency_ns.value + way, figures.write_latency_ns.value + way);
+        // A single chase is a load, too, if a small one.
+        let alone = |idle: f64, bandwidth: f64| {
+            let mut latency = idle + way;
+            for _ in 0..50 {
+                latency = idle * figures.latency_factor(64e9 / latency / (bandwidth * self.devices)) + way;
+            }
+            latency
+        };
+        let read = alone(figures.read_latency_ns.value, figures.bandwidth(1.0));
+        let write = alone(figures.write_latency_ns.value, figures.bandwidth(0.0));
         let [idle, idle_write] = [Direction::Read, Direction::Write].map(|direction| bench.idle(direction, 64));
         let mut checks = vec![
             Check::new("idle read latency, ns", read, idle),

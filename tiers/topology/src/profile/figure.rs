@@ -13,6 +13,8 @@ use super::{Baseline, Figure, Mix, Point, ProfileFigures, Relative, Status, chec
 pub(super) struct Reader<'t, 'i, 'c, 'text> {
     pub(super) entries: Table<'t, 'i>,
     pub(super) complaints: &'c mut Complaints<'text>,
+    /// The name of the profile whose figures count where there are none, if there is one.
+    pub(super) base: &'c str,
 }
 
 /// What kind of number a figure is.
@@ -146,7 +148,13 @@ impl<'t, 'i> Reader<'t, 'i, '_, '_> {
             let example = format!("{key} = {{ value = {value}, status = \"assumed\", source = \"…\" }}");
             self.complaints.add(self.entries.span.clone(), format!("`{key}` is missing; write {example}"));
         }
-        base.cloned()
+        base.map(|base| self.borrowed(base))
+    }
+
+    /// A figure of the base. What is known about another device is an assumption about this one.
+    pub(super) fn borrowed<T: Clone>(&self, base: &Figure<T>) -> Figure<T> {
+        let source = format!("as {}, where it is {}: {}", self.base, base.status.as_str(), base.source);
+        Figure { status: Status::Assumed, source, ..base.clone() }
     }
 
     fn figure(&mut self, key: &str, value: Place<'t, 'i>, keys: &[&str]) -> Option<Table<'t, 'i>> {

@@ -87,8 +87,9 @@ fn profile(
         Some(value) => table::string(value, "one line for people", complaints).unwrap_or_default().to_owned(),
         None => base.as_ref().map(|base| base.description.clone()).unwrap_or_default(),
     };
+    let base_name = base.as_ref().map_or("", |base| base.name.as_str());
     let base = base.as_ref().map(|base| &base.figures);
-    let mut reader = Reader { entries, complaints };
+    let mut reader = Reader { entries, complaints, base: base_name };
     let baseline = reader.baseline();
     let figures = match kind {
         "memory" => memory(&mut reader, base).map(ProfileFigures::Memory),
@@ -159,7 +160,7 @@ fn memory(reader: &mut Reader<'_, '_, '_, '_>, base: Option<&ProfileFigures>) ->
     let read_bandwidth = number!(reader, base, Memory, read_bandwidth, Bandwidth);
     let write_bandwidth = number!(reader, base, Memory, write_bandwidth, Bandwidth);
     let mixed_bandwidth = match reader.entries.get("mixed_bandwidth") {
-        None => base.and_then(|base| base.mixed_bandwidth.clone()),
+        None => base.and_then(|base| base.mixed_bandwidth.as_ref()).map(|mixes| reader.borrowed(mixes)),
         Some(value) => Some(reader.mixes("mixed_bandwidth", value)?),
     };
     let loaded = reader.curve("loaded", base.map(|base| &base.loaded));
