@@ -8,6 +8,7 @@
 mod curves;
 mod events;
 mod exit;
+mod fault_plan;
 mod output;
 mod policy_file;
 mod profile;
