@@ -9,6 +9,7 @@ mod curves;
 mod events;
 mod exit;
 mod model;
+mod fault_plan;
 mod output;
 mod policy_file;
 mod profile;

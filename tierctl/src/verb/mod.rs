@@ -2,6 +2,7 @@
 //! `fn execute(self, output: &Output) -> Result<Exit, Failure>`.
 
 mod completions;
+mod fault;
 mod list;
 mod man;
 mod model;
@@ -32,6 +33,7 @@ pub enum Verb {
     Profile(profile::ProfileVerb),
     Policy(policy::PolicyVerb),
     Model(model::ModelVerb),
+    Fault(fault::FaultVerb),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -53,6 +55,7 @@ impl Verb {
             Self::Profile(verb) => verb.execute(output),
             Self::Policy(verb) => verb.execute(output),
             Self::Model(verb) => verb.execute(output),
+            Self::Fault(verb) => verb.execute(output),
             Self::Completions(verb) => verb.execute(output),
             Self::Man(verb) => verb.execute(output),
         }

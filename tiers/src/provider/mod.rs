@@ -200,7 +200,7 @@ pub trait Addressable: Provider {
         0
     }
 
-    /// Whether a part of the extent is set aside: its holder should place nothing new there.
+    /// Whether a part of the extent is set aside or lost: its holder should place nothing new there.
     fn is_quarantined(&self, extent: &Extent) -> bool {
         let _ = extent;
         false

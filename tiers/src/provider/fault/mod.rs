@@ -110,6 +110,12 @@ impl Faulty {
         self.state.lock().happened.clone()
     }
 
+    /// How much has happened; cheap.
+    pub fn happened_count(&self) -> u32 {
+        // Relaxed: a figure.
+        self.events.load(Ordering::Relaxed)
+    }
+
     /// Faults that found nothing to hit (an extent that had been released), or no room for more.
     pub fn missed(&self) -> u64 {
         self.state.lock().missed
@@ -329,8 +335,7 @@ impl Addressable for Faulty {
     }
 
     fn is_quarantined(&self, extent: &Extent) -> bool {
-        self.state.lock().is_poisoned(extent)
-            || self.inner.addressable().is_some_and(|tier| tier.is_quarantined(extent))
+        self.state.lock().is_bad(extent) || self.inner.addressable().is_some_and(|tier| tier.is_quarantined(extent))
     }
 }
 

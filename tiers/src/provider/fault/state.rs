@@ -292,12 +292,9 @@ impl State {
         first.map_or(Range::Sound, Range::Poisoned)
     }
 
-    /// Whether any granule of the extent is poisoned.
-    pub(super) fn is_poisoned(&self, extent: &Extent) -> bool {
-        (0..extent.len().0 / GRANULE.0).any(|index| {
-            let key = key_of(extent, index);
-            self.poisoned.iter().any(|poisoned| poisoned.key == key)
-        })
+    /// Whether nothing new should be placed in the extent: a part of it is poisoned, lost, or out of reach.
+    pub(super) fn is_bad(&self, extent: &Extent) -> bool {
+        self.link_is_down || self.look(extent, 0, extent.len().0) != Range::Sound
     }
 
     pub(super) const fn has_poison(&self) -> bool {
