@@ -8,8 +8,8 @@
 mod curves;
 mod events;
 mod exit;
-mod model;
 mod fault_plan;
+mod model;
 mod output;
 mod policy_file;
 mod profile;
