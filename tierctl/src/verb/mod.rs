@@ -2,6 +2,7 @@
 //! `fn execute(self, output: &Output) -> Result<Exit, Failure>`.
 
 mod completions;
+mod emulate;
 mod list;
 mod man;
 mod policy;
@@ -26,6 +27,7 @@ pub enum Verb {
     Stat(stat::Stat),
     Profile(profile::ProfileVerb),
     Policy(policy::PolicyVerb),
+    Emulate(emulate::Emulate),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -44,6 +46,7 @@ impl Verb {
             Self::Stat(verb) => verb.execute(output),
             Self::Profile(verb) => verb.execute(output),
             Self::Policy(verb) => verb.execute(output),
+            Self::Emulate(verb) => verb.execute(output),
             Self::Completions(verb) => verb.execute(output),
             Self::Man(verb) => verb.execute(output),
         }
