@@ -2,6 +2,7 @@
 //! `fn execute(self, output: &Output) -> Result<Exit, Failure>`.
 
 mod completions;
+mod emulate;
 mod fault;
 mod list;
 mod man;
@@ -34,6 +35,7 @@ pub enum Verb {
     Policy(policy::PolicyVerb),
     Model(model::ModelVerb),
     Fault(fault::FaultVerb),
+    Emulate(emulate::Emulate),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -56,6 +58,7 @@ impl Verb {
             Self::Policy(verb) => verb.execute(output),
             Self::Model(verb) => verb.execute(output),
             Self::Fault(verb) => verb.execute(output),
+            Self::Emulate(verb) => verb.execute(output),
             Self::Completions(verb) => verb.execute(output),
             Self::Man(verb) => verb.execute(output),
         }

@@ -6,6 +6,7 @@ mod parse;
 mod profiles;
 mod shipped;
 mod show;
+mod view;
 mod word;
 
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use crate::Profile;
 use graph::Graph;
 
 pub use shipped::SHIPPED;
+pub use view::{TierFigures, TierView};
 
 /// A machine, or several that share memory. Everything is named, names are unique across kinds, and references have
 /// been checked: whoever holds one need not check again.
