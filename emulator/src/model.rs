@@ -1,4 +1,37 @@
 //! How long an access takes: device models built from a topology and its profiles.
+//!
+//! A [`System`] is built from a [`Topology`](tiermem_topology::Topology) and serves requests one by one:
+//!
+//! ```text
+//!  host ──► link ──► switch port ──► link ──► device        each arrow: a latency, and a lane with a bandwidth for each
+//!   ▲                                           │           direction, shared by everything that passes it
+//!   └───────────────────────────────────────────┘
+//! ```
+//!
+//! - A **lane** admits as many bytes a second as the profile says. Whoever comes when it is full waits.
+//! - **Memory** answers after its idle latency, multiplied by the profile's curve at the utilisation that the last few
+//!   microseconds had. In a steady state that is the curve itself, not an approximation of it. What the curve adds is
+//!   the waiting that goes with a load, so a backlog counts only where it is longer than that.
+//! - **NVMe** is a queue with as many servers as commands may be in flight, behind limits of bandwidth and of commands
+//!   a second.
+//! - A **GPU** is reached through copy engines, each of which does one copy at a time.
+//!
+//! Time is counted in whole picoseconds and nothing is drawn by chance: the same requests in the same order give the
+//! same times on every machine. `docs/models.md` says what is left out.
+
+mod curve;
+mod error;
+mod gpu;
+mod interleave;
+mod lane;
+mod memory;
+mod nvme;
+mod route;
+mod system;
+
+pub use error::ModelError;
+pub use interleave::Interleave;
+pub use system::{System, TierInfo};
 
 use crate::time::Time;
 

@@ -1,1 +1,61 @@
 //! What a program did, in a file.
+//!
+//! A trace is a stream of blocks, each with its own header and checksum, written without seeking and readable while it
+//! grows. A block belongs to one *stream* of events (a thread, or an interval counter), and needs no other block to be
+//! decoded: what is lost with a damaged block is that block. `docs/formats.md` has the format byte by byte,
+//! `docs/traces.md` what it is for.
+//!
+//! * [`Writer`] writes a trace, [`Encoder`] makes the blocks of one stream without allocating;
+//! * [`Reader`] reads blocks in the order of the file, from anything that can be read;
+//! * [`Trace`] opens a file, finds its streams and reads them in the order of their times.
+//!
+//! ```
+//! use tiermem_emulator::trace::{Access, Event, Provenance, Reader, StreamId, Writer};
+//!
+//! let mut writer = Writer::new(Vec::new(), &Provenance::default())?;
+//! writer.event(StreamId(1), &Event::Access(Access { at: 7, address: 0x1000, len: 8, write: false, dependent: false }))?;
+//! let bytes = writer.finish()?;
+//!
+//! let mut reader = Reader::new(bytes.as_slice())?;
+//! while let Some(block) = reader.next_block()? {
+//!     for event in block.events() {
+//!         assert_eq!(event?.at(), 7);
+//!     }
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod block;
+mod catalog;
+mod decode;
+mod encode;
+mod error;
+mod file;
+mod merge;
+mod read;
+mod record;
+mod varint;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+pub use block::{BlockHeader, BlockKind, HEADER_LEN, PAYLOAD_MAX};
+pub use catalog::Catalog;
+pub use decode::Events;
+pub use encode::{Encoder, PAYLOAD_TARGET};
+pub use error::{Error, ErrorKind, Readable};
+pub use file::{Damage, ReadAt, Strictness, Trace};
+pub use merge::Merged;
+pub use read::{Block, Reader};
+pub use record::{
+    Access, Allocate, Clock, Completeness, Counts, Definition, Event, Frame, Free, Interval, KeyAction, KeyOperation,
+    Place, Provenance, Reallocate, Sample, Site, SiteId, StreamId, TierTag,
+};
+pub use write::Writer;
+
+/// The first eight bytes of every trace.
+pub const MAGIC: [u8; 8] = *b"TMTRACE\0";
+
+/// The version that is written here, and the only one that is read.
+pub const VERSION: u32 = 1;

@@ -1,10 +1,8 @@
 //! What a user asks for: the policy file.
 
 mod check;
-mod error;
 mod parse;
 mod show;
-mod table;
 mod units;
 
 use crate::order::Order;
@@ -12,10 +10,10 @@ use crate::plan::{Mode, Plan, PlannedTier, SizeRule};
 use crate::site::{Glob, SiteRule, SiteRules};
 use crate::{RULES_MAX, TIERS_MAX, TierIndex};
 
-pub use error::{Entry, PolicyError};
+pub use tiermem_complaint::{Entry, FileError as PolicyError};
 pub use units::{Bandwidth, SizeRange, Watermark};
 
-use error::Complaints;
+use tiermem_complaint::Complaints;
 
 /// A commented policy that shows every key. `tierctl policy example` prints it.
 pub const EXAMPLE: &str = include_str!("example.toml");

@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
+use tiermem_complaint::table::{self, Place, Table};
+use tiermem_complaint::units::clip;
+use tiermem_complaint::{Complaints, FileError, read, read_bytes, suggestion};
 use toml::de::DeTable;
 
-use super::error::{Complaints, PolicyError};
-use super::table::{self, Place, Table};
-use super::units::clip;
 use super::{Bandwidth, DRAM, Glob, Policy, Rule, SizeRange, Strategy, Tier, Watermark, Weights, check, index_of};
 use crate::{RULES_MAX, TIERS_MAX, TierIndex};
 
@@ -16,42 +16,27 @@ const VERSION: u32 = 1;
 /// Longest text that is looked at, bytes. A policy needs a few hundred.
 const TEXT_LEN_MAX: usize = 256 << 10;
 
+/// What it is, in complaints about what is something else.
+const WHAT: &str = "a policy";
+
 /// Largest weight.
 const WEIGHT_MAX: u32 = 1_000_000;
 
 /// Deepest stack that a rule can ask for, frames.
 const DEPTH_MAX: u32 = 64;
 
-pub(super) fn parse(text: &str, file_name: &str) -> Result<Policy, PolicyError> {
-    let mut complaints = Complaints::about(text);
-    let mut policy = Policy::default();
-    if text.len() > TEXT_LEN_MAX {
-        complaints.add(0..0, format!("{} bytes are not a policy: at most {TEXT_LEN_MAX} are read", text.len()));
-    } else {
-        let (root, errors) = DeTable::parse_recoverable(text);
-        for error in errors {
-            complaints.add(error.span().unwrap_or(0..0), format!("invalid TOML: {}", error.message()));
-        }
-        // What a broken text seems to say is not worth judging.
-        if complaints.is_empty() {
-            let mut reader = Reader { policy: &mut policy, complaints: &mut complaints, tiers_dropped: false };
-            reader.file(root.get_ref());
-        }
-    }
-    complaints.into_result(file_name).map(|()| policy)
+pub(super) fn parse(text: &str, file_name: &str) -> Result<Policy, FileError> {
+    read(text, file_name, TEXT_LEN_MAX, WHAT, policy)
 }
 
-pub(super) fn parse_bytes(bytes: &[u8], file_name: &str) -> Result<Policy, PolicyError> {
-    let error = match str::from_utf8(bytes) {
-        Ok(text) => return parse(text, file_name),
-        Err(error) => error,
-    };
-    // The text before the error is the same in both forms, so the place is too.
-    let readable = bytes.get(..bytes.len().min(TEXT_LEN_MAX)).unwrap_or_default();
-    let text = String::from_utf8_lossy(readable);
-    let mut complaints = Complaints::about(&text);
-    complaints.add(error.valid_up_to()..error.valid_up_to(), "not a policy: this is not UTF-8 text");
-    complaints.into_result(file_name).map(|()| Policy::default())
+pub(super) fn parse_bytes(bytes: &[u8], file_name: &str) -> Result<Policy, FileError> {
+    read_bytes(bytes, file_name, TEXT_LEN_MAX, WHAT, policy)
+}
+
+fn policy(root: &DeTable<'_>, complaints: &mut Complaints<'_>) -> Policy {
+    let mut policy = Policy::default();
+    Reader { policy: &mut policy, complaints, tiers_dropped: false }.file(root);
+    policy
 }
 
 /// Fills a policy from the tables of a file.
@@ -175,7 +160,7 @@ impl Reader<'_, '_, '_> {
         let Some(word) = table::string(value, "\"fill\" or \"interleave\"", self.complaints) else { return };
         let strategies = [Strategy::Fill, Strategy::Interleave];
         let Some(strategy) = strategies.into_iter().find(|strategy| strategy.as_str() == word) else {
-            let hint = check::suggestion(word, strategies.iter().map(|strategy| strategy.as_str()));
+            let hint = suggestion(word, strategies.iter().map(|strategy| strategy.as_str()));
             return self.complain(value.span(), format!("unknown strategy `{}`{hint}", clip(word)));
         };
         self.policy.strategy = strategy;
@@ -367,7 +352,7 @@ impl Reader<'_, '_, '_> {
     fn known_tier(&mut self, name: &str, span: Range<usize>) -> Option<TierIndex> {
         let tier = self.policy.tier_index(name);
         if tier.is_none() && !self.tiers_dropped {
-            let hint = check::suggestion(name, self.policy.tiers.iter().map(Tier::name));
+            let hint = suggestion(name, self.policy.tiers.iter().map(Tier::name));
             self.complain(span, format!("unknown tier `{}`{hint}", clip(name)));
         }
         tier

@@ -2,7 +2,8 @@
 
 use std::fmt::{self, Write as _};
 
-use super::units::show_bytes;
+use tiermem_complaint::units::show_bytes;
+
 use super::{Policy, Rule, Tier, Watermark, Weights};
 use crate::TierIndex;
 

@@ -7,9 +7,10 @@ mod profile;
 mod topology;
 
 pub use profile::{
-    Figure, GpuFigures, LinkFigures, MemoryFigures, NvmeFigures, Point, Profile, ProfileFigures, Status,
+    BUILTIN_NAMES, Figure, GpuFigures, LinkFigures, MemoryFigures, NvmeFigures, Point, Profile, ProfileFigures,
+    Relative, Status,
 };
 pub use topology::{
-    Bridge, Coherence, Device, DeviceKind, Exposure, Host, InterleaveSet, Link, Node, Persistence, Pool, Switch,
-    Topology,
+    Bridge, Coherence, Device, DeviceKind, Exposure, Host, InterleaveSet, Link, LoadError, Node, Persistence, Pool,
+    SHIPPED, Switch, Topology,
 };

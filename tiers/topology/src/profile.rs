@@ -1,4 +1,19 @@
 //! How fast a kind of memory or link is, each figure with its source.
+//!
+//! Profiles are written in TOML, alone in a file ([`Profile::parse`]) or as `[profile.NAME]` of a topology
+//! ([`Profile::parse_table`]); those that are shipped come from [`Profile::builtin`].
+
+mod builtin;
+mod check;
+mod figure;
+mod parse;
+
+use std::ops::Range;
+
+use tiermem_complaint::{Complaints, FileError};
+use toml::de::DeTable;
+
+pub use builtin::BUILTIN_NAMES;
 
 /// How much a figure is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -24,6 +39,26 @@ pub struct Figure<T> {
     pub status: Status,
     /// Where it comes from: a paper, a data sheet, a machine. For assumed figures, why this value.
     pub source: String,
+    /// Where it was given in terms of another profile, how: then the value follows from that profile's.
+    pub relative: Option<Relative>,
+}
+
+/// A figure in terms of the same figure of another profile: that one times `ratio` plus `plus`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Relative {
+    /// The other profile, a shipped one.
+    pub of: String,
+    /// What its figure is multiplied by.
+    pub ratio: f64,
+    /// What is added to that, in the figure's unit.
+    pub plus: f64,
+}
+
+impl Relative {
+    /// The figure that belongs to a base of `base`.
+    pub fn value(&self, base: f64) -> f64 {
+        base * self.ratio + self.plus
+    }
 }
 
 /// A point of a loaded-latency curve.
@@ -44,6 +79,64 @@ pub struct Profile {
     pub description: String,
     /// How fast it is.
     pub figures: ProfileFigures,
+}
+
+impl Profile {
+    /// Parses a profile file. `file_name` appears in complaints only.
+    ///
+    /// ```
+    /// use tiermem_topology::Profile;
+    /// let text = r#"
+    /// version = 1
+    /// name = "mine"
+    /// description = "like the shipped one, but nearer"
+    /// base = "cxl-asic"
+    /// read_latency_ns = { value = 200, status = "assumed", source = "a wish" }
+    /// "#;
+    /// assert!(Profile::parse(text, "mine.toml").is_ok());
+    /// let error = Profile::parse(&text.replace("200", "-200"), "mine.toml").unwrap_err();
+    /// assert!(error.to_string().starts_with("mine.toml:6:29: "));
+    /// ```
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, each at its line and column.
+    pub fn parse(text: &str, file_name: &str) -> Result<Self, FileError> {
+        parse::file(text, file_name)
+    }
+
+    /// Parses the table `[profile.NAME]` of a larger file, which has neither `version` nor `name` of its own. `span` is
+    /// where to complain about what is missing. `None` where there was so much to complain of that no profile is left;
+    /// else what could be understood, which counts only if nothing was noted.
+    pub fn parse_table(
+        name: &str,
+        entries: &DeTable<'_>,
+        span: Range<usize>,
+        complaints: &mut Complaints<'_>,
+    ) -> Option<Self> {
+        parse::table(name, entries, span, complaints)
+    }
+
+    /// The shipped profile of that name.
+    pub fn builtin(name: &str) -> Option<Self> {
+        builtin::get(name)
+    }
+
+    /// The kind word of its figures: `memory`, `link`, `nvme` or `gpu`.
+    pub const fn kind(&self) -> &'static str {
+        self.figures.kind()
+    }
+}
+
+impl ProfileFigures {
+    /// The kind word: `memory`, `link`, `nvme` or `gpu`.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Memory(_) => "memory",
+            Self::Link(_) => "link",
+            Self::Nvme(_) => "nvme",
+            Self::Gpu(_) => "gpu",
+        }
+    }
 }
 
 /// The figures of a [`Profile`], by what it is about.

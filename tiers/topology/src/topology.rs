@@ -1,8 +1,22 @@
 //! What there is and how it hangs together.
 
+mod check;
+mod graph;
+mod parse;
+mod profiles;
+mod shipped;
+mod show;
+mod word;
+
+use std::path::PathBuf;
+
+use tiermem_complaint::FileError;
 use tiermem_tiers::Bytes;
 
 use crate::Profile;
+use graph::Graph;
+
+pub use shipped::SHIPPED;
 
 /// A machine, or several that share memory. Everything is named, names are unique across kinds, and references have
 /// been checked: whoever holds one need not check again.
@@ -30,6 +44,86 @@ pub struct Topology {
     pub pools: Vec<Pool>,
     /// Every profile that is named above, shipped or written in the file itself.
     pub profiles: Vec<Profile>,
+}
+
+impl Topology {
+    /// Parses and checks the text of a topology file. `file_name` appears in the complaints only.
+    ///
+    /// ```
+    /// use tiermem_topology::Topology;
+    /// let text = "version = 1\nname = 'mine'\n[host.a]\n[node.dram]\nhost = 'b'\ncpus = 1\ncapacity = '2G'\nprofile = 'dram-ddr5'";
+    /// let error = Topology::parse(text, "mine.toml").unwrap_err();
+    /// assert!(error.to_string().starts_with("mine.toml:3:7: host `a` has no node"));
+    /// assert_eq!(error.entries()[1].message, "unknown host `b`; did you mean `a`?");
+    /// ```
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, each complaint with line and column.
+    pub fn parse(text: &str, file_name: &str) -> Result<Self, FileError> {
+        parse::parse(text, file_name)
+    }
+
+    /// Like [`parse`](Self::parse), for what was read from a file and may be anything.
+    ///
+    /// # Errors
+    /// As `parse`; also where the bytes are not UTF-8.
+    pub fn parse_bytes(bytes: &[u8], file_name: &str) -> Result<Self, FileError> {
+        parse::parse_bytes(bytes, file_name)
+    }
+
+    /// The topology of this name that tiermem [ships](SHIPPED).
+    pub fn shipped(name: &str) -> Option<Self> {
+        let (name, text) = SHIPPED.iter().find(|(shipped, _)| *shipped == name)?;
+        Self::parse(text, &format!("{name}.toml")).ok()
+    }
+
+    /// The shipped topology `which`, or the one in the file `which`. A file whose name is that of a shipped topology is
+    /// named by a path, `./one-expander`.
+    ///
+    /// ```
+    /// use tiermem_topology::Topology;
+    /// assert_eq!(Topology::load("one-expander").unwrap().devices[0].name, "cxl0");
+    /// assert!(Topology::load("two-expander").unwrap_err().to_string().contains("did you mean `one-expander`?"));
+    /// ```
+    ///
+    /// # Errors
+    /// There is no such topology, its file cannot be read, or everything that is wrong with it.
+    pub fn load(which: &str) -> Result<Self, LoadError> {
+        shipped::load(which)
+    }
+
+    /// The links from `host` to the switch or device `name`, from the host's side; `None` if there is no way. Empty
+    /// for the host itself and its bridges.
+    pub fn way(&self, host: &str, name: &str) -> Option<Vec<&Link>> {
+        Graph::of(self).way(host, name)
+    }
+
+    /// The hosts that have a way to the switch or device `name`, in the order of the file.
+    pub fn hosts_above(&self, name: &str) -> Vec<&str> {
+        let hosts = Graph::of(self).hosts_above(name);
+        let reaching = self.hosts.iter().filter(|host| hosts.iter().any(|(name, _)| *name == host.name));
+        reaching.map(|host| host.name.as_str()).collect()
+    }
+}
+
+/// Why a topology could not be had.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// There is neither a shipped topology of this name nor such a file.
+    Unknown {
+        /// What was asked for.
+        which: String,
+    },
+    /// The file cannot be read.
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// The file is no topology.
+    Invalid(FileError),
 }
 
 /// A computer.

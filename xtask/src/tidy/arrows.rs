@@ -20,11 +20,15 @@ pub struct Package {
 /// Who may use which packages of this project.
 const ARROWS: &[(&str, &[&str])] = &[
     ("tiermem-sys", &[]),
-    ("tiermem-placement", &[]),
+    ("tiermem-complaint", &[]),
+    ("tiermem-placement", &["tiermem-complaint"]),
     ("tiermem-tiers", &["tiermem-sys"]),
     ("tiermem-discovery", &["tiermem-tiers", "tiermem-sys"]),
-    ("tiermem-topology", &["tiermem-tiers"]),
-    ("tiermem-emulator", &["tiermem-topology", "tiermem-placement", "tiermem-tiers", "tiermem-sys"]),
+    ("tiermem-topology", &["tiermem-tiers", "tiermem-complaint"]),
+    (
+        "tiermem-emulator",
+        &["tiermem-topology", "tiermem-placement", "tiermem-complaint", "tiermem-tiers", "tiermem-sys"],
+    ),
     ("tiermem-instrument", &["tiermem-emulator", "tiermem-sys"]),
     ("tiermem-qemu", &["tiermem-topology", "tiermem-sys"]),
     ("tiermem", &["tiermem-placement", "tiermem-tiers", "tiermem-sys"]),

@@ -5,23 +5,23 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::check;
-use super::error::Complaints;
-use super::units::clip;
+use crate::units::clip;
+use crate::{Complaints, suggestion};
 
 /// A value with its place.
-pub(super) type Place<'t, 'i> = &'t Spanned<DeValue<'i>>;
+pub type Place<'t, 'i> = &'t Spanned<DeValue<'i>>;
 
-/// One table of the file, and where complaints about it go.
-pub(super) struct Table<'t, 'i> {
+/// One table of the file, and where to complain about what it lacks.
+#[derive(Clone, Debug)]
+pub struct Table<'t, 'i> {
     entries: &'t DeTable<'i>,
     /// Where to complain about what is missing.
-    pub(super) span: Range<usize>,
+    pub span: Range<usize>,
 }
 
 impl<'t, 'i> Table<'t, 'i> {
     /// Wraps `entries` and complains of each key that is not among `known`. `name` is the table's, as in `[tier.slow]`.
-    pub(super) fn new(
+    pub fn new(
         entries: &'t DeTable<'i>,
         span: Range<usize>,
         name: &str,
@@ -31,7 +31,7 @@ impl<'t, 'i> Table<'t, 'i> {
         for (key, _) in entries {
             let word: &str = key.get_ref();
             if !known.contains(&word) {
-                let hint = check::suggestion(word, known.iter().copied());
+                let hint = suggestion(word, known.iter().copied());
                 complaints.add(key.span(), format!("unknown key `{}` in {name}{hint}", clip(word)));
             }
         }
@@ -39,13 +39,13 @@ impl<'t, 'i> Table<'t, 'i> {
     }
 
     /// The value of `key`, if it is there.
-    pub(super) fn get(&self, key: &str) -> Option<Place<'t, 'i>> {
+    pub fn get(&self, key: &str) -> Option<Place<'t, 'i>> {
         self.entries.get(key)
     }
 }
 
 /// The entries of a table in the order of the file (the parser sorts them by name).
-pub(super) fn in_file_order<'t, 'i>(entries: &'t DeTable<'i>) -> Vec<(Range<usize>, &'t str, Place<'t, 'i>)> {
+pub fn in_file_order<'t, 'i>(entries: &'t DeTable<'i>) -> Vec<(Range<usize>, &'t str, Place<'t, 'i>)> {
     let mut ordered: Vec<_> = entries.iter().map(|(key, value)| (key.span(), &**key.get_ref(), value)).collect();
     ordered.sort_by_key(|(span, ..)| span.start);
     ordered
@@ -66,7 +66,7 @@ fn mistyped(value: Place<'_, '_>, what: &str, complaints: &mut Complaints<'_>) {
 }
 
 /// `value` as text.
-pub(super) fn string<'t>(value: Place<'t, '_>, what: &str, complaints: &mut Complaints<'_>) -> Option<&'t str> {
+pub fn string<'t>(value: Place<'t, '_>, what: &str, complaints: &mut Complaints<'_>) -> Option<&'t str> {
     let text = value.get_ref().as_str();
     if text.is_none() {
         mistyped(value, what, complaints);
@@ -75,7 +75,7 @@ pub(super) fn string<'t>(value: Place<'t, '_>, what: &str, complaints: &mut Comp
 }
 
 /// `value` as a list.
-pub(super) fn array<'t, 'i>(
+pub fn array<'t, 'i>(
     value: Place<'t, 'i>,
     what: &str,
     complaints: &mut Complaints<'_>,
@@ -88,11 +88,7 @@ pub(super) fn array<'t, 'i>(
 }
 
 /// `value` as a table.
-pub(super) fn table<'t, 'i>(
-    value: Place<'t, 'i>,
-    what: &str,
-    complaints: &mut Complaints<'_>,
-) -> Option<&'t DeTable<'i>> {
+pub fn table<'t, 'i>(value: Place<'t, 'i>, what: &str, complaints: &mut Complaints<'_>) -> Option<&'t DeTable<'i>> {
     let table = value.get_ref().as_table();
     if table.is_none() {
         mistyped(value, what, complaints);
@@ -101,13 +97,7 @@ pub(super) fn table<'t, 'i>(
 }
 
 /// `value` as a whole number between `min` and `max`.
-pub(super) fn whole(
-    value: Place<'_, '_>,
-    what: &str,
-    min: u32,
-    max: u32,
-    complaints: &mut Complaints<'_>,
-) -> Option<u32> {
+pub fn whole(value: Place<'_, '_>, what: &str, min: u32, max: u32, complaints: &mut Complaints<'_>) -> Option<u32> {
     let Some(integer) = value.get_ref().as_integer() else {
         mistyped(value, what, complaints);
         return None;
@@ -121,9 +111,9 @@ pub(super) fn whole(
 }
 
 /// `value` as a byte count: a string with a unit, or a number.
-pub(super) fn bytes(value: Place<'_, '_>, what: &str, complaints: &mut Complaints<'_>) -> Option<u64> {
+pub fn bytes(value: Place<'_, '_>, what: &str, complaints: &mut Complaints<'_>) -> Option<u64> {
     let parsed = match value.get_ref() {
-        DeValue::String(text) => super::units::parse_bytes(text),
+        DeValue::String(text) => crate::units::parse_bytes(text),
         DeValue::Integer(integer) => u64::from_str_radix(integer.as_str(), integer.radix())
             .map_err(|_| format!("{integer} is not a byte count: it must be 0 or more and fit 64 bits")),
         _ => {
@@ -135,7 +125,7 @@ pub(super) fn bytes(value: Place<'_, '_>, what: &str, complaints: &mut Complaint
 }
 
 /// `value` as a number, whole or not.
-pub(super) fn number(value: Place<'_, '_>, what: &str, complaints: &mut Complaints<'_>) -> Option<f64> {
+pub fn number(value: Place<'_, '_>, what: &str, complaints: &mut Complaints<'_>) -> Option<f64> {
     let number = match value.get_ref() {
         DeValue::Float(float) => float.as_str().parse().ok(),
         DeValue::Integer(integer) if integer.radix() == 10 => integer.as_str().parse().ok(),

@@ -1,4 +1,4 @@
-//! Complaints about a policy, each at its place.
+//! Complaints about a text, each at its place.
 
 use std::fmt::{self, Write as _};
 use std::ops::Range;
@@ -24,17 +24,17 @@ pub struct Entry {
     indent: usize,
 }
 
-/// Everything that is wrong with a policy, in the order of the file.
+/// Everything that is wrong with a file, in the order of its text.
 ///
 /// `Display` prints each complaint as `file:line:column: message`, with the line and a mark under the place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PolicyError {
+pub struct FileError {
     file_name: String,
     entries: Vec<Entry>,
     more: usize,
 }
 
-impl PolicyError {
+impl FileError {
     /// The complaints; never empty.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
@@ -56,9 +56,9 @@ impl PolicyError {
     }
 }
 
-impl std::error::Error for PolicyError {}
+impl std::error::Error for FileError {}
 
-impl fmt::Display for PolicyError {
+impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, entry) in self.entries.iter().enumerate() {
             let Entry { line, column, width, message, source, indent } = entry;
@@ -78,39 +78,47 @@ impl fmt::Display for PolicyError {
 }
 
 /// Gathers complaints about one text.
-pub(crate) struct Complaints<'a> {
+#[derive(Debug)]
+pub struct Complaints<'a> {
     text: &'a str,
     found: Vec<(Range<usize>, String)>,
 }
 
-/// Complaints that are kept; a file that earns more is not a policy.
+/// Complaints that are kept; a file that earns more is something else.
 const ENTRIES_MAX: usize = 50;
 
 impl<'a> Complaints<'a> {
-    pub(crate) fn about(text: &'a str) -> Self {
+    /// None yet about `text`.
+    pub const fn about(text: &'a str) -> Self {
         Self { text, found: Vec::new() }
     }
 
     /// Notes that `message` is true of the bytes `span`.
-    pub(crate) fn add(&mut self, span: Range<usize>, message: impl Into<String>) {
+    pub fn add(&mut self, span: Range<usize>, message: impl Into<String>) {
         self.found.push((span, message.into()));
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether there is none.
+    pub const fn is_empty(&self) -> bool {
         self.found.is_empty()
     }
 
     /// The complaints as one error, in the order of the text; `Ok` where there are none.
-    pub(crate) fn into_result(mut self, file_name: &str) -> Result<(), PolicyError> {
-        if self.found.is_empty() {
-            return Ok(());
-        }
+    ///
+    /// # Errors
+    /// The complaints.
+    pub fn into_result(self, file_name: &str) -> Result<(), FileError> {
+        if self.is_empty() { Ok(()) } else { Err(self.into_error(file_name)) }
+    }
+
+    /// The complaints as one error, in the order of the text.
+    pub(crate) fn into_error(mut self, file_name: &str) -> FileError {
         self.found.sort_by_key(|(span, _)| span.start);
         self.found.dedup();
         let more = self.found.len().saturating_sub(ENTRIES_MAX);
         let kept = self.found.into_iter().take(ENTRIES_MAX);
         let entries = kept.map(|(span, message)| entry(self.text, span, message)).collect();
-        Err(PolicyError { file_name: file_name.to_owned(), entries, more })
+        FileError { file_name: file_name.to_owned(), entries, more }
     }
 }
 

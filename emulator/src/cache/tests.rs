@@ -1,0 +1,339 @@
+//! Small caches by hand, and large ones against a model that keeps lists.
+
+use super::{CacheConfig, CoreIndex, Hierarchy, LINE, Lookup, Traffic};
+
+const CORE: CoreIndex = CoreIndex(0);
+const OTHER: CoreIndex = CoreIndex(1);
+
+fn hierarchy(text: &str, cores: u32) -> Hierarchy {
+    Hierarchy::new(&CacheConfig::parse(text).unwrap(), cores).unwrap()
+}
+
+struct Host {
+    caches: Hierarchy,
+    traffic: Vec<Traffic>,
+}
+
+impl Host {
+    fn new(text: &str, cores: u32) -> Self {
+        Self { caches: hierarchy(text, cores), traffic: Vec::new() }
+    }
+
+    fn on(&mut self, core: CoreIndex, line: u64, store: bool) -> Lookup {
+        let Self { caches, traffic } = self;
+        caches.access(core, line * LINE, store, &mut |t| traffic.push(t))
+    }
+
+    fn load(&mut self, line: u64) -> Lookup {
+        self.on(CORE, line, false)
+    }
+
+    fn store(&mut self, line: u64) -> Lookup {
+        self.on(CORE, line, true)
+    }
+
+    fn traffic(&mut self) -> Vec<Traffic> {
+        std::mem::take(&mut self.traffic)
+    }
+}
+
+#[test]
+fn the_least_recently_used_line_makes_way() {
+    // One set of two ways.
+    let mut host = Host::new("128/2@1", 1);
+    assert_eq!((host.load(1), host.load(2), host.load(1)), (Lookup::Miss, Lookup::Miss, Lookup::Hit(1)));
+    assert_eq!(host.load(3), Lookup::Miss);
+    assert_eq!((host.load(1), host.load(2)), (Lookup::Hit(1), Lookup::Miss));
+    assert!(host.traffic().is_empty());
+}
+
+#[test]
+fn sets_do_not_disturb_each_other() {
+    // Two sets of one way: even and odd lines.
+    let mut host = Host::new("128/1@1", 1);
+    for line in [2, 3] {
+        host.load(line);
+    }
+    assert_eq!((host.load(2), host.load(3), host.load(5), host.load(2)), {
+        (Lookup::Hit(1), Lookup::Hit(1), Lookup::Miss, Lookup::Hit(1))
+    });
+    // Three sets: not a power of two.
+    let mut host = Host::new("192/1@1", 1);
+    for line in [0, 1, 2] {
+        host.load(line);
+    }
+    assert_eq!((host.load(0), host.load(1), host.load(2), host.load(3), host.load(0)), {
+        (Lookup::Hit(1), Lookup::Hit(1), Lookup::Hit(1), Lookup::Miss, Lookup::Miss)
+    });
+}
+
+#[test]
+fn a_dirty_line_is_written_when_the_last_level_drops_it() {
+    let mut host = Host::new("64/1@1,shared:128/2@5", 1);
+    host.store(1);
+    host.load(2);
+    assert_eq!(host.load(1), Lookup::Hit(2));
+    assert!(host.traffic().is_empty(), "the shared level has it");
+    host.load(3);
+    host.load(4);
+    assert_eq!(host.traffic(), [Traffic::WriteBack(LINE)]);
+    assert_eq!(host.caches.counts(CORE).written_back, 1);
+}
+
+#[test]
+fn a_store_that_misses_reads_its_line_and_line_zero_is_a_line() {
+    let mut host = Host::new("64/1@1", 1);
+    assert_eq!((host.store(0), host.load(0)), (Lookup::Miss, Lookup::Hit(1)));
+    host.load(1);
+    assert_eq!(host.traffic(), [Traffic::WriteBack(0)]);
+}
+
+#[test]
+fn the_middle_level_keeps_what_the_first_drops() {
+    let mut host = Host::new("64/1@1,256/4@3,shared:1K/16@9", 1);
+    for line in 0..4 {
+        host.store(line);
+    }
+    assert_eq!((host.load(0), host.load(3)), (Lookup::Hit(2), Lookup::Hit(2)));
+    assert_eq!(host.caches.counts(CORE).hits, [0, 2, 0, 0]);
+    assert_eq!(host.caches.counts(CORE).accesses(), 6);
+}
+
+#[test]
+fn flushing_and_cleaning_write_once() {
+    let mut host = Host::new("1K/4@1,shared:4K/4@5", 2);
+    host.store(7);
+    let Host { caches, traffic } = &mut host;
+    assert!(caches.clean(7 * LINE + 5, &mut |t| traffic.push(t)));
+    assert!(!caches.clean(7 * LINE, &mut |t| traffic.push(t)));
+    assert_eq!(host.load(7), Lookup::Hit(1), "cleaning keeps it");
+    host.store(7);
+    let Host { caches, traffic } = &mut host;
+    assert!(caches.flush(7 * LINE, &mut |t| traffic.push(t)));
+    assert!(!caches.flush(7 * LINE, &mut |t| traffic.push(t)));
+    assert_eq!(host.load(7), Lookup::Miss, "flushing does not");
+    assert_eq!(host.traffic(), [Traffic::WriteBack(7 * LINE); 2]);
+    host.on(OTHER, 9, true);
+    host.store(8);
+    let Host { caches, traffic } = &mut host;
+    caches.flush_all(&mut |t| traffic.push(t));
+    caches.flush_all(&mut |t| traffic.push(t));
+    assert_eq!(host.traffic(), [Traffic::WriteBack(8 * LINE), Traffic::WriteBack(9 * LINE)]);
+}
+
+#[test]
+fn a_store_takes_the_line_from_the_other_core() {
+    let mut host = Host::new("1K/4@1,2K/4@2,shared:4K/4@5", 2);
+    host.load(1);
+    assert_eq!(host.on(OTHER, 1, false), Lookup::Hit(3));
+    assert_eq!(host.store(1), Lookup::Hit(1), "an upgrade");
+    assert_eq!(host.caches.counts(CORE).invalidated, 1);
+    assert_eq!(host.store(1), Lookup::Hit(1));
+    assert_eq!(host.caches.counts(CORE).invalidated, 1, "it is its own now");
+    assert_eq!(host.on(OTHER, 1, false), Lookup::Hit(3), "modified elsewhere");
+    assert_eq!(host.on(OTHER, 1, true), Lookup::Hit(1));
+    assert_eq!(host.load(1), Lookup::Hit(3), "and taken back");
+    assert!(host.traffic().is_empty());
+}
+
+#[test]
+fn without_a_shared_level_modified_lines_pass_through_memory() {
+    let mut host = Host::new("1K/4@1", 2);
+    host.store(1);
+    assert_eq!(host.on(OTHER, 1, false), Lookup::Hit(1));
+    assert_eq!(host.traffic(), [Traffic::WriteBack(LINE)]);
+    assert_eq!(host.on(OTHER, 2, true), Lookup::Miss);
+    assert_eq!(host.store(2), Lookup::Hit(1), "from cache to cache");
+    assert!(host.traffic().is_empty());
+}
+
+#[test]
+fn what_a_core_modified_is_not_lost_in_its_second_level() {
+    let mut host = Host::new("64/1@1,128/2@2,shared:4K/4@5", 2);
+    host.store(1);
+    host.load(2); // Line 1 moves to the second level, dirty and owned.
+    assert_eq!(host.on(OTHER, 1, false), Lookup::Hit(3));
+    let Host { caches, traffic } = &mut host;
+    assert!(caches.flush(LINE, &mut |t| traffic.push(t)));
+    assert_eq!(host.traffic(), [Traffic::WriteBack(LINE)]);
+}
+
+#[test]
+fn streams_are_brought_up_to_the_end_of_the_os_page() {
+    let mut host = Host::new("1K/4@1,64K/4@2,shared:128K/4@5,prefetch:4x4", 1);
+    host.load(60);
+    assert!(host.traffic().is_empty());
+    host.load(61);
+    assert_eq!(host.traffic(), [62, 63].map(|l| Traffic::Prefetch(l * LINE)));
+    assert_eq!((host.load(62), host.load(62), host.load(63)), {
+        (Lookup::Prefetched(2), Lookup::Hit(1), Lookup::Prefetched(2))
+    });
+    assert_eq!(host.load(64), Lookup::Miss, "another OS page");
+    // Downwards.
+    for line in [104, 103] {
+        host.load(line);
+    }
+    assert_eq!(host.traffic(), [102, 101, 100, 99].map(|l| Traffic::Prefetch(l * LINE)));
+    host.load(102);
+    assert_eq!(host.traffic(), [Traffic::Prefetch(98 * LINE)]);
+    assert_eq!(host.caches.counts(CORE).prefetched, 7);
+}
+
+#[test]
+fn no_stream_no_prefetch() {
+    let mut host = Host::new("1K/4@1,64K/4@2,prefetch:4x4", 1);
+    for line in [1, 3, 7, 20, 2, 40] {
+        host.load(line);
+    }
+    assert!(host.traffic().is_empty());
+}
+
+#[test]
+fn what_cannot_be_built_is_refused_with_a_reason() {
+    for (text, reason) in [
+        ("", "is no level"),
+        ("32K", "is no level"),
+        ("32K/8", "is no level"),
+        ("32K/0@1", "ways"),
+        ("34K/17@1", "1 to 16"),
+        ("100/1@1", "multiple"),
+        ("0/1@1", "multiple"),
+        ("32K/8@-1", "latency"),
+        ("32K/8@NaN", "latency"),
+        ("shared:32K/8@1", "level of its own"),
+        ("32K/8@1,shared:1M/8@1,shared:2M/8@1", "one shared level"),
+        ("32K/8@1,shared:1M/8@1,2M/8@1", "before the shared"),
+        ("32K/8@1,32K/8@1,32K/8@1,32K/8@1,32K/8@1", "4 levels at most"),
+        ("32K/8@1,prefetch:0x4", "streams"),
+        ("32K/8@1,prefetch:4x64", "lines ahead"),
+        ("32K/8@1,prefetch:4", "no prefetcher"),
+        ("99999999999999G/8@1", "is no level"),
+        ("64G/8@1", "16G at most"),
+    ] {
+        let error = CacheConfig::parse(text).expect_err(text).to_string();
+        assert!(error.contains(reason), "{text}: {error}");
+    }
+}
+
+#[test]
+fn the_text_form_says_all() {
+    let mut config = CacheConfig { prefetch: Some(super::Prefetch::default()), ..CacheConfig::default() };
+    assert_eq!(CacheConfig::parse(&config.to_string()), Ok(config.clone()));
+    config.shared = None;
+    assert_eq!(CacheConfig::parse(&config.to_string()), Ok(config));
+}
+
+/// One core without prefetching, as lists of lines.
+struct Lists {
+    levels: Vec<ListLevel>,
+}
+
+struct ListLevel {
+    ways: usize,
+    /// Lines, and whether they are dirty; the most recent first.
+    sets: Vec<Vec<(u64, bool)>>,
+}
+
+impl ListLevel {
+    fn set(&mut self, line: u64) -> &mut Vec<(u64, bool)> {
+        let at = line as usize % self.sets.len();
+        &mut self.sets[at]
+    }
+}
+
+impl Lists {
+    fn new(levels: &[(usize, usize)]) -> Self {
+        let levels = levels.iter().map(|&(sets, ways)| ListLevel { ways, sets: vec![Vec::new(); sets] });
+        Self { levels: levels.collect() }
+    }
+
+    /// The index of the level that had the line.
+    fn access(&mut self, line: u64, store: bool, written: &mut Vec<u64>) -> usize {
+        let found = self.levels.iter_mut().position(|level| level.set(line).iter().any(|&(l, _)| l == line));
+        let found = found.unwrap_or(self.levels.len());
+        if let Some(level) = self.levels.get_mut(found) {
+            let set = level.set(line);
+            let at = set.iter().position(|&(l, _)| l == line).unwrap();
+            let mut entry = set.remove(at);
+            entry.1 |= store && found == 0;
+            set.insert(0, entry);
+        }
+        for at in (0..found).rev() {
+            self.insert(at, (line, store && at == 0), written);
+        }
+        found
+    }
+
+    fn insert(&mut self, at: usize, entry: (u64, bool), written: &mut Vec<u64>) {
+        let Some(level) = self.levels.get_mut(at) else {
+            written.push(entry.0);
+            return;
+        };
+        let ways = level.ways;
+        let set = level.set(entry.0);
+        set.insert(0, entry);
+        if set.len() > ways
+            && let Some((victim, true)) = set.pop()
+        {
+            self.demote(at + 1, victim, written);
+        }
+    }
+
+    fn demote(&mut self, at: usize, line: u64, written: &mut Vec<u64>) {
+        if let Some(level) = self.levels.get_mut(at)
+            && let Some(copy) = level.set(line).iter_mut().find(|(l, _)| *l == line)
+        {
+            copy.1 = true;
+            return;
+        }
+        self.insert(at, (line, true), written);
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn it_does_what_lists_do(accesses in proptest::collection::vec((0..200_u64, proptest::bool::ANY), 1..2000)) {
+        let mut host = Host::new("512/2@1,1536/4@2,shared:3K/3@5", 1);
+        let mut lists = Lists::new(&[(4, 2), (6, 4), (16, 3)]);
+        for (line, store) in accesses {
+            let mut expected = Vec::new();
+            let at = lists.access(line, store, &mut expected);
+            let found = match host.on(CORE, line, store) {
+                Lookup::Hit(level) => usize::from(level) - 1,
+                Lookup::Miss => 3,
+                Lookup::Prefetched(_) => unreachable!("there is no prefetcher"),
+            };
+            proptest::prop_assert_eq!(found, at);
+            let written = expected.into_iter().map(|l| Traffic::WriteBack(l * LINE));
+            proptest::prop_assert_eq!(host.traffic(), written.collect::<Vec<_>>());
+        }
+    }
+
+    /// Whatever two cores do: every store reaches memory after it was made, and nothing else does.
+    #[test]
+    fn no_store_is_lost_between_cores(
+        accesses in proptest::collection::vec((0..2_u32, 0..40_u64, proptest::bool::ANY), 1..600),
+    ) {
+        let mut host = Host::new("256/2@1,512/2@2,shared:1K/4@5", 2);
+        let mut waiting = std::collections::BTreeSet::new();
+        let mut stored = std::collections::BTreeSet::new();
+        for (core, line, store) in accesses {
+            host.on(CoreIndex(core), line, store);
+            for written in host.traffic() {
+                proptest::prop_assert!(stored.contains(&written));
+                waiting.remove(&written);
+            }
+            if store {
+                stored.insert(Traffic::WriteBack(line * LINE));
+                waiting.insert(Traffic::WriteBack(line * LINE));
+            }
+        }
+        let Host { caches, traffic } = &mut host;
+        caches.flush_all(&mut |t| traffic.push(t));
+        for written in host.traffic() {
+            proptest::prop_assert!(stored.contains(&written));
+            waiting.remove(&written);
+        }
+        proptest::prop_assert!(waiting.is_empty(), "lost: {waiting:?}");
+    }
+}

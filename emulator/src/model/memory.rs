@@ -1,0 +1,112 @@
+//! Memory that the CPU addresses.
+
+use tiermem_topology::MemoryFigures;
+
+use super::Direction;
+use super::curve::Curve;
+use super::lane::Lane;
+use crate::cache::LINE;
+use crate::time::Time;
+
+/// DRAM, or a CXL device behind its own port.
+#[derive(Clone, Debug)]
+pub(super) struct Memory {
+    read: Side,
+    write: Side,
+    /// What both directions share, where they share something.
+    total: Option<Lane>,
+    curve: Curve,
+    /// Newest slot of any lane when the latencies were computed; all lanes have slots of the same length.
+    seen: u64,
+}
+
+/// What there is once for reads and once for writes.
+#[derive(Clone, Debug)]
+struct Side {
+    lane: Lane,
+    /// Idle latency, picoseconds.
+    idle: u64,
+    /// What the present load adds to it.
+    extra: u64,
+}
+
+impl Side {
+    fn new(latency_ns: f64, bandwidth: f64, slot: u64) -> Self {
+        Self { lane: Lane::new(bandwidth, slot), idle: Time::from_ns(latency_ns).0, extra: 0 }
+    }
+
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "both far below 2^53")]
+    #[expect(clippy::cast_precision_loss, reason = "as above")]
+    fn load(&mut self, factor: f64) {
+        self.extra = ((factor - 1.0) * self.idle as f64) as u64;
+    }
+}
+
+impl Memory {
+    pub(super) fn new(figures: &MemoryFigures) -> Self {
+        // Long enough for a few dozen lines, short enough that sixty of them follow a change of load quickly.
+        let slot = Time::from_ns(figures.read_latency_ns.value * 2.0).0;
+        let side = |latency: f64, bandwidth: f64| Side::new(latency, bandwidth, slot);
+        Self {
+            read: side(figures.read_latency_ns.value, figures.read_bandwidth.value),
+            write: side(figures.write_latency_ns.value, figures.write_bandwidth.value),
+            total: figures.total_bandwidth.as_ref().map(|total| Lane::new(total.value, slot)),
+            curve: Curve::new(&figures.loaded.value),
+            seen: 0,
+        }
+    }
+
+    /// When what arrives at `at` is answered; picoseconds.
+    #[inline]
+    pub(super) fn serve(&mut self, at: u64, direction: Direction, len: u32) -> u64 {
+        let side = match direction {
+            Direction::Read => &mut self.read,
+            Direction::Write => &mut self.write,
+        };
+        let work = side.lane.work(u64::from(len));
+        let mut wait = side.lane.admit(at, work);
+        let idle = side.idle;
+        if let Some(total) = &mut self.total {
+            let work = total.work(u64::from(len));
+            wait = wait.max(total.admit(at, work));
+        }
+        self.follow_load();
+        let extra = match direction {
+            Direction::Read => self.read.extra,
+            Direction::Write => self.write.extra,
+        };
+        at + idle + wait.max(extra)
+    }
+
+    /// Picoseconds that `len` bytes take beyond the first line.
+    pub(super) fn transfer(&self, direction: Direction, len: u32) -> u64 {
+        let side = match direction {
+            Direction::Read => &self.read,
+            Direction::Write => &self.write,
+        };
+        side.lane.work(u64::from(len).saturating_sub(LINE))
+    }
+
+    /// Brings the latencies up to date where a lane has begun a new slot.
+    #[inline]
+    fn follow_load(&mut self) {
+        let newest = self.read.lane.newest().max(self.write.lane.newest());
+        let newest = self.total.as_ref().map_or(newest, |total| total.newest().max(newest));
+        if newest != self.seen {
+            self.recompute(newest);
+        }
+    }
+
+    fn recompute(&mut self, newest: u64) {
+        self.seen = newest;
+        // Of a mix, what is nearest to its limit bounds the whole.
+        let mut utilisation: f64 = 0.0;
+        for lane in [Some(&mut self.read.lane), Some(&mut self.write.lane), self.total.as_mut()].into_iter().flatten() {
+            lane.reach(newest);
+            utilisation = utilisation.max(lane.utilisation());
+        }
+        let factor = self.curve.factor(utilisation);
+        self.read.load(factor);
+        self.write.load(factor);
+    }
+}

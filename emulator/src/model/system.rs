@@ -1,0 +1,278 @@
+//! All hosts, links and tiers of a topology at work.
+
+use tiermem_tiers::Bytes;
+use tiermem_topology::{Device, DeviceKind, ProfileFigures, Topology};
+
+use super::gpu::Gpu;
+use super::interleave::Interleave;
+use super::memory::Memory;
+use super::nvme::Nvme;
+use super::route::{Edge, Network, figures};
+use super::{Direction, HostIndex, ModelError, Request, Serve, TierIndex};
+use crate::cache::LINE;
+use crate::time::Time;
+
+/// What a tier of a [`System`] is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TierInfo {
+    /// Its name, which is that of the node, device, interleave set or pool.
+    pub name: String,
+    /// How much it holds.
+    pub capacity: Bytes,
+    /// What is behind it; `None` for a host's own memory.
+    pub kind: Option<DeviceKind>,
+    /// The names of the devices behind it, in the order of interleaving; of a node, its own name.
+    pub devices: Vec<String>,
+}
+
+/// A model of a whole topology. Tiers are numbered in this order: nodes; then, host by host, the devices that it
+/// reaches and that are in no set and no pool; interleave sets; pools. Within each, the order of the file.
+#[derive(Clone, Debug)]
+pub struct System {
+    hosts: Vec<String>,
+    tiers: Vec<TierInfo>,
+    /// How each host reaches each tier, host by host; `None` if it does not.
+    routes: Vec<Option<Route>>,
+    edges: Vec<Edge>,
+    devices: Vec<Model>,
+}
+
+/// How a host reaches a tier.
+#[derive(Clone, Debug)]
+struct Route {
+    interleave: Interleave,
+    /// One for each device of the tier.
+    legs: Vec<Leg>,
+}
+
+/// How a host reaches one device.
+#[derive(Clone, Debug)]
+struct Leg {
+    device: usize,
+    edges: Vec<usize>,
+    /// What the edges add to the latency, picoseconds.
+    latency: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Model {
+    Memory(Box<Memory>),
+    Nvme(Box<Nvme>),
+    Gpu(Box<Gpu>),
+}
+
+impl System {
+    /// A model of `topology`, idle and at time zero.
+    ///
+    /// # Errors
+    /// Where references do not fit; a topology that was parsed has none of these.
+    pub fn new(topology: &Topology) -> Result<Self, ModelError> {
+        let network = Network::new(topology)?;
+        let mut builder =
+            Builder { topology, network: &network, tiers: Vec::new(), routes: Vec::new(), devices: Vec::new() };
+        builder.nodes()?;
+        builder.single_devices()?;
+        builder.sets()?;
+        builder.pools()?;
+        let (hosts, tiers) = (topology.hosts.len(), builder.tiers.len());
+        if hosts > usize::from(u16::MAX) || tiers > usize::from(u16::MAX) {
+            return Err(ModelError::TooLarge);
+        }
+        // Gathered tier by tier, wanted host by host.
+        let routes = (0..hosts * tiers).map(|at| builder.routes[at % tiers][at / tiers].clone()).collect();
+        let Builder { tiers, devices, .. } = builder;
+        let hosts = topology.hosts.iter().map(|host| host.name.clone()).collect();
+        Ok(Self { hosts, tiers, routes, edges: network.edges, devices })
+    }
+
+    /// The host of that name.
+    pub fn host(&self, name: &str) -> Option<HostIndex> {
+        self.hosts.iter().position(|host| host == name).and_then(|index| u16::try_from(index).ok()).map(HostIndex)
+    }
+
+    /// The tier of that name.
+    pub fn tier(&self, name: &str) -> Option<TierIndex> {
+        self.tiers.iter().position(|tier| tier.name == name).and_then(|index| u16::try_from(index).ok()).map(TierIndex)
+    }
+
+    /// The names of the hosts, in the order of their numbers.
+    pub fn hosts(&self) -> &[String] {
+        &self.hosts
+    }
+
+    /// The tiers, in the order of their numbers.
+    pub fn tiers(&self) -> &[TierInfo] {
+        &self.tiers
+    }
+
+    /// Whether `host` has a way to `tier`.
+    pub fn reaches(&self, host: HostIndex, tier: TierIndex) -> bool {
+        self.routes.get(self.route_index(host, tier)).is_some_and(Option::is_some)
+    }
+
+    fn route_index(&self, host: HostIndex, tier: TierIndex) -> usize {
+        assert!(usize::from(tier.0) < self.tiers.len(), "tier {} of {}", tier.0, self.tiers.len());
+        usize::from(host.0) * self.tiers.len() + usize::from(tier.0)
+    }
+
+    /// Sends `len` bytes over one leg; picoseconds.
+    #[inline]
+    fn send(edges: &mut [Edge], devices: &mut [Model], leg: &Leg, at: u64, direction: Direction, len: u32) -> u64 {
+        let mut arrives = at;
+        let mut transfer = 0;
+        for &edge in &leg.edges {
+            arrives += edges[edge].pass(arrives, direction, len);
+            if u64::from(len) > LINE {
+                transfer = transfer.max(edges[edge].transfer(direction, u64::from(len) - LINE));
+            }
+        }
+        arrives += leg.latency;
+        match &mut devices[leg.device] {
+            Model::Memory(memory) => {
+                let answered = memory.serve(arrives, direction, len);
+                if u64::from(len) <= LINE { answered } else { answered + transfer.max(memory.transfer(direction, len)) }
+            }
+            Model::Nvme(nvme) => nvme.serve(arrives, direction, len),
+            Model::Gpu(gpu) => gpu.serve(arrives, direction, len),
+        }
+    }
+}
+
+impl Serve for System {
+    /// # Panics
+    /// If the request's host has no way to its tier; [`System::reaches`] tells.
+    fn serve(&mut self, at: Time, request: Request) -> Time {
+        let index = self.route_index(request.host, request.tier);
+        let Some(Some(route)) = self.routes.get(index) else {
+            panic!("host {} has no way to tier {}", request.host.0, request.tier.0);
+        };
+        let Request { direction, offset, len, .. } = request;
+        let (edges, devices) = (&mut self.edges, &mut self.devices);
+        let mut send = |leg: &Leg, len: u32| Self::send(edges, devices, leg, at.0, direction, len);
+        if let [leg] = route.legs.as_slice() {
+            return Time(send(leg, len));
+        }
+        let (first, _) = route.interleave.place(offset);
+        if len <= 1 || route.interleave.share(offset, u64::from(len), first) == u64::from(len) {
+            return Time(send(&route.legs[first], len));
+        }
+        let shares = route.legs.iter().enumerate().map(|(way, leg)| {
+            // No more than `len`, which is 32 bits.
+            (leg, u32::try_from(route.interleave.share(offset, u64::from(len), way)).unwrap_or(u32::MAX))
+        });
+        Time(shares.filter(|&(_, share)| share > 0).map(|(leg, share)| send(leg, share)).max().unwrap_or(at.0))
+    }
+}
+
+/// Puts a system together.
+struct Builder<'t> {
+    topology: &'t Topology,
+    network: &'t Network<'t>,
+    tiers: Vec<TierInfo>,
+    /// By tier, then by host.
+    routes: Vec<Vec<Option<Route>>>,
+    devices: Vec<Model>,
+}
+
+impl<'t> Builder<'t> {
+    fn nodes(&mut self) -> Result<(), ModelError> {
+        for node in &self.topology.nodes {
+            let model = self.model(&node.name, &node.profile, None)?;
+            let route = |host: &str| {
+                let leg = Leg { device: model, edges: Vec::new(), latency: 0 };
+                (host == node.host).then(|| Route { interleave: Interleave::new(1, 4096), legs: vec![leg] })
+            };
+            self.routes.push(self.topology.hosts.iter().map(|host| route(&host.name)).collect());
+            let (name, devices) = (node.name.clone(), vec![node.name.clone()]);
+            self.tiers.push(TierInfo { name, capacity: node.capacity, kind: None, devices });
+        }
+        Ok(())
+    }
+
+    fn single_devices(&mut self) -> Result<(), ModelError> {
+        let topology = self.topology;
+        for host in &topology.hosts {
+            for device in &topology.devices {
+                let in_set = topology.interleave_sets.iter().any(|set| set.devices.contains(&device.name));
+                let in_pool = topology.pools.iter().any(|pool| pool.device == device.name);
+                let known = self.tiers.iter().any(|tier| tier.name == device.name);
+                if !in_set && !in_pool && !known && self.network.way(&host.name, &device.name).is_some() {
+                    let everybody: Vec<&str> = topology.hosts.iter().map(|host| host.name.as_str()).collect();
+                    self.tier(&device.name, &[device], 4096, &everybody)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn sets(&mut self) -> Result<(), ModelError> {
+        let topology = self.topology;
+        let everybody: Vec<&str> = topology.hosts.iter().map(|host| host.name.as_str()).collect();
+        for set in &topology.interleave_sets {
+            let devices: Result<Vec<&Device>, ModelError> =
+                set.devices.iter().map(|device| self.device(&set.name, device)).collect();
+            self.tier(&set.name, &devices?, set.granularity, &everybody)?;
+        }
+        Ok(())
+    }
+
+    fn pools(&mut self) -> Result<(), ModelError> {
+        let topology = self.topology;
+        for pool in &topology.pools {
+            let device = self.device(&pool.name, &pool.device)?;
+            let hosts: Vec<&str> = pool.hosts.iter().map(String::as_str).collect();
+            self.tier(&pool.name, &[device], 4096, &hosts)?;
+        }
+        Ok(())
+    }
+
+    fn device(&self, user: &str, name: &str) -> Result<&'t Device, ModelError> {
+        let found = self.topology.devices.iter().find(|device| device.name == name);
+        found.ok_or_else(|| ModelError::NoDevice { user: user.to_owned(), device: name.to_owned() })
+    }
+
+    /// Adds a tier over `devices` for those of `hosts` that have a way to all of them.
+    fn tier(&mut self, name: &str, devices: &[&Device], granularity: u32, hosts: &[&str]) -> Result<(), ModelError> {
+        let mut models = Vec::new();
+        for device in devices {
+            models.push(self.model(&device.name, &device.profile, Some(device.kind))?);
+        }
+        let interleave = Interleave::new(u32::try_from(devices.len()).unwrap_or(u32::MAX), granularity);
+        let route = |host: &str| {
+            let legs = devices.iter().zip(&models).map(|(device, &model)| {
+                let (edges, latency) = self.network.way(host, &device.name)?;
+                Some(Leg { device: model, edges, latency })
+            });
+            let legs: Option<Vec<Leg>> = if hosts.contains(&host) { legs.collect() } else { None };
+            legs.map(|legs| Route { interleave, legs })
+        };
+        let routes = self.topology.hosts.iter().map(|host| route(&host.name)).collect();
+        self.routes.push(routes);
+        self.tiers.push(TierInfo {
+            name: name.to_owned(),
+            capacity: Bytes(devices.iter().map(|device| device.capacity.0).sum()),
+            kind: devices.first().map(|device| device.kind),
+            devices: devices.iter().map(|device| device.name.clone()).collect(),
+        });
+        Ok(())
+    }
+
+    /// Makes the model of a device, and gives its number.
+    fn model(&mut self, user: &str, profile: &str, kind: Option<DeviceKind>) -> Result<usize, ModelError> {
+        let needed = match kind {
+            None | Some(DeviceKind::Cxl) => "memory",
+            Some(DeviceKind::Nvme) => "nvme",
+            Some(_) => "gpu",
+        };
+        let model = match (figures(self.topology, user, profile)?, needed) {
+            (ProfileFigures::Memory(figures), "memory") => Model::Memory(Box::new(Memory::new(figures))),
+            (ProfileFigures::Nvme(figures), "nvme") => Model::Nvme(Box::new(Nvme::new(figures))),
+            (ProfileFigures::Gpu(figures), "gpu") => Model::Gpu(Box::new(Gpu::new(figures))),
+            _ => {
+                return Err(ModelError::WrongKind { user: user.to_owned(), profile: profile.to_owned(), needed });
+            }
+        };
+        self.devices.push(model);
+        Ok(self.devices.len() - 1)
+    }
+}
