@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::kernel::{Kernel, folders};
+use crate::kernel::Kernel;
 
 /// Names another folder than the usual one.
 pub const VARIABLE: &str = "TIERMEM_LAB_CACHE";

@@ -8,6 +8,7 @@
 mod curves;
 mod events;
 mod exit;
+mod lab;
 mod output;
 mod policy_file;
 mod profile;

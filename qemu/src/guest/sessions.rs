@@ -108,7 +108,7 @@ impl Sessions {
         });
         self.lock().insert(session, Running { pid: child.id(), input });
         let (done, pumps) = mpsc::channel();
-        let mut pump = |from: Option<Box<dyn Read + Send>>, kind| {
+        let pump = |from: Option<Box<dyn Read + Send>>, kind| {
             let (host, done) = (self.host.clone(), done.clone());
             std::thread::spawn(move || {
                 from.into_iter().for_each(|mut from| carry(&mut *from, kind, session, &host));

@@ -284,6 +284,30 @@ impl Guest {
         }
     }
 
+    /// Brings back what programs wrote to [`OUT`](crate::guest::OUT), if they wrote anything.
+    ///
+    /// # Errors
+    /// Those of the file system; [`ErrorKind::TimedOut`].
+    pub fn collect(&mut self, folder: &Path, limit: Duration) -> Result<()> {
+        let session = self.next;
+        self.next += 1;
+        let (sender, frames) = mpsc::channel();
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(session, sender);
+        self.send(&Frame::new(Kind::Collect, session, crate::guest::OUT))?;
+        let mut bytes = Vec::new();
+        loop {
+            match frames.recv_timeout(limit) {
+                Ok(frame) if frame.kind == Kind::Collected => bytes.extend(frame.contents),
+                Ok(_) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(Error::new(ErrorKind::TimedOut, "the guest does not send its files back"));
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err(self.gone()),
+            }
+        }
+        crate::archive::unpack(&bytes[..], folder)
+    }
+
     /// Switches the guest off in order; its kernel's messages go to the log.
     ///
     /// # Errors

@@ -70,7 +70,7 @@ fn has_pvh_entry(elf: &[u8]) -> bool {
     headers.iter().filter(|h| h.p_type(endian) == PT_NOTE).any(|h| {
         let Ok(Some(mut notes)) = h.notes(endian, elf) else { return false };
         std::iter::from_fn(|| notes.next().ok().flatten()).any(|note| {
-            note.name() == b"Xen" && note.n_type(endian) == PVH_NOTE
+            note.name() == b"Xen" && note.n_type(endian).0 == PVH_NOTE
         })
     })
 }

@@ -124,9 +124,9 @@ impl Numa {
     pub fn distances(&mut self) {
         let local = self.latencies_ns.first().copied().unwrap_or(LATENCY_DEFAULT_NS);
         let nodes: Vec<_> = self.latencies_ns.iter().enumerate().collect();
-        for (from, &a) in &nodes {
-            for (to, &b) in &nodes[from + 1..] {
-                let far = if *from == 0 { b } else { local + (b - a).abs() };
+        for &(from, &a) in &nodes {
+            for &(to, &b) in &nodes[from + 1..] {
+                let far = if from == 0 { b } else { local + (b - a).abs() };
                 let distance = (DISTANCE_LOCAL * far / local).clamp(DISTANCE_LOCAL + 1.0, 254.0);
                 self.tables.extend(["-numa".into(), format!("dist,src={from},dst={to},val={distance:.0}")]);
             }

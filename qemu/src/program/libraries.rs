@@ -117,10 +117,10 @@ fn dynamic(bytes: &[u8], file: &Path) -> Option<Dynamic> {
     for entry in entries {
         let text = |tag| (entry.d_tag(endian) == tag).then(|| entry.string(endian, strings).ok()).flatten();
         let text = |tag| text(tag).and_then(|bytes| std::str::from_utf8(bytes).ok());
-        if let Some(name) = text(i64::from(DT_NEEDED).unsigned_abs()) {
+        if let Some(name) = text(DT_NEEDED) {
             found.needed.push(name.to_owned());
         }
-        let paths = text(i64::from(DT_RPATH).unsigned_abs()).or_else(|| text(i64::from(DT_RUNPATH).unsigned_abs()));
+        let paths = text(DT_RPATH).or_else(|| text(DT_RUNPATH));
         for folder in paths.into_iter().flat_map(|list| list.split(':')).filter(|folder| !folder.is_empty()) {
             let origin = origin.to_string_lossy();
             found.folders.push(folder.replace("${ORIGIN}", &origin).replace("$ORIGIN", &origin).into());

@@ -8,6 +8,7 @@ mod policy;
 mod probe;
 mod profile;
 mod ps;
+mod qemu;
 mod run;
 mod stat;
 
@@ -26,6 +27,7 @@ pub enum Verb {
     Stat(stat::Stat),
     Profile(profile::ProfileVerb),
     Policy(policy::PolicyVerb),
+    Qemu(qemu::QemuVerb),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -44,6 +46,7 @@ impl Verb {
             Self::Stat(verb) => verb.execute(output),
             Self::Profile(verb) => verb.execute(output),
             Self::Policy(verb) => verb.execute(output),
+            Self::Qemu(verb) => verb.execute(output),
             Self::Completions(verb) => verb.execute(output),
             Self::Man(verb) => verb.execute(output),
         }
