@@ -115,7 +115,8 @@ impl Cache {
         parts.retain(|other| other.name != part.name);
         parts.push(part);
         parts.sort_by(|a, b| a.name.cmp(&b.name));
-        let text = serde_json::to_vec_pretty(&Parts { parts }).map_err(|e| Error::new(ErrorKind::Failed, e.to_string()))?;
+        let text =
+            serde_json::to_vec_pretty(&Parts { parts }).map_err(|e| Error::new(ErrorKind::Failed, e.to_string()))?;
         replace(&self.path(PARTS), &text)
     }
 

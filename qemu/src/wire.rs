@@ -180,7 +180,6 @@ pub struct Hello {
     pub uptime_s: String,
 }
 
-
 /// A program to start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
@@ -260,7 +259,8 @@ mod tests {
     #[test]
     fn frames_come_back() {
         let deed = Deed::Poison { device: "cxl0".into(), offset: 64, length: 128 };
-        let sent = [Frame::new(Kind::Output, 7, b"hello"), Frame::of(Kind::Ask, 0, &deed), Frame::new(Kind::Input, 1, [])];
+        let sent =
+            [Frame::new(Kind::Output, 7, b"hello"), Frame::of(Kind::Ask, 0, &deed), Frame::new(Kind::Input, 1, [])];
         let mut bytes = Vec::new();
         sent.iter().for_each(|frame| frame.write(&mut bytes).unwrap());
         let mut from = &bytes[..];

@@ -2,8 +2,8 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::Result;
 use crate::Errno;
+use crate::Result;
 use std::os::fd::AsRawFd;
 
 /// How a terminal is set.

@@ -43,7 +43,9 @@ impl Apt {
             );
             return Err(Error::new(ErrorKind::Unsupported, why));
         }
-        for folder in ["etc/apt.conf.d", "etc/preferences.d", "state/lists/partial", "cache/archives/partial", "log", "dpkg"] {
+        for folder in
+            ["etc/apt.conf.d", "etc/preferences.d", "state/lists/partial", "cache/archives/partial", "log", "dpkg"]
+        {
             let folder = root.join(folder);
             fs::create_dir_all(&folder).at(&folder)?;
         }
@@ -72,7 +74,10 @@ impl Apt {
 
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        command.env("APT_CONFIG", self.root.join("apt.conf")).env("LC_ALL", "C").env("DEBIAN_FRONTEND", "noninteractive");
+        command
+            .env("APT_CONFIG", self.root.join("apt.conf"))
+            .env("LC_ALL", "C")
+            .env("DEBIAN_FRONTEND", "noninteractive");
         command.stdin(Stdio::null());
         child::dies_with_its_starter(&mut command);
         command

@@ -13,7 +13,11 @@ pub fn of_this_host(etc: &Path) -> Option<String> {
     files.extend(more);
     files.iter().find_map(|file| {
         let text = fs::read_to_string(file).ok()?;
-        if file.extension().is_some_and(|extension| extension == "sources") { in_stanzas(&text) } else { in_lines(&text) }
+        if file.extension().is_some_and(|extension| extension == "sources") {
+            in_stanzas(&text)
+        } else {
+            in_lines(&text)
+        }
     })
 }
 
@@ -43,7 +47,8 @@ fn in_stanzas(text: &str) -> Option<String> {
         }
         let suites = field("Suites");
         let uris = field("URIs").into_iter();
-        uris.map(|uri| uri.trim_end_matches('/').to_owned()).find(|uri| suites.iter().any(|suite| is_debian(uri, suite)))
+        uris.map(|uri| uri.trim_end_matches('/').to_owned())
+            .find(|uri| suites.iter().any(|suite| is_debian(uri, suite)))
     })
 }
 

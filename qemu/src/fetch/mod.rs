@@ -25,7 +25,8 @@ const KERNEL_PACKAGE: &str = "linux-image-cloud-amd64";
 /// By how much unpacking makes a package larger, at most.
 const GROWTH: u64 = 5;
 /// What nobody reads here.
-const SUPERFLUOUS: [&str; 5] = ["usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/lintian", "usr/share/bug"];
+const SUPERFLUOUS: [&str; 5] =
+    ["usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/lintian", "usr/share/bug"];
 
 /// What is to be fetched, and from where.
 #[derive(Clone, Debug, Default)]

@@ -41,8 +41,9 @@ pub fn run() -> Result<()> {
         ports.filter(|path| read(path.join("name")).as_deref() == Some(PORT)).map(|path| name(&path)).next()
     })?;
     let path = PathBuf::from("/dev").join(port);
-    let mut from = File::open(&path).at(&path)?;
-    let host = Host { port: Arc::new(Mutex::new(File::options().write(true).open(&path).at(&path)?)) };
+    // A port can be opened once: both directions share it.
+    let mut from = File::options().read(true).write(true).open(&path).at(&path)?;
+    let host = Host { port: Arc::new(Mutex::new(from.try_clone().at(&path)?)) };
     let kernel = read("/proc/sys/kernel/osrelease").unwrap_or_default();
     let uptime_s = read("/proc/uptime").and_then(|text| Some(text.split(' ').next()?.to_owned())).unwrap_or_default();
     host.send(&Frame::of(Kind::Hello, 0, &Hello { kernel, uptime_s }));

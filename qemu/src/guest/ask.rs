@@ -13,7 +13,10 @@ use crate::wire::Deed;
 /// [`ErrorKind::Unsupported`] outside of a guest of the lab; [`ErrorKind::Failed`] with QEMU's reason.
 pub fn ask(deed: &Deed) -> Result<()> {
     if !is_here() {
-        return Err(Error::new(ErrorKind::Unsupported, "this is for use inside a guest of the lab (`tierctl qemu run`)"));
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "this is for use inside a guest of the lab (`tierctl qemu run`)",
+        ));
     }
     let mut stream = UnixStream::connect(SOCKET).context(SOCKET)?;
     let mut line = serde_json::to_string(deed).map_err(|e| Error::new(ErrorKind::Failed, e.to_string()))?;

@@ -24,9 +24,7 @@ pub fn bring_up(plan: &Plan) -> Result<Vec<Memory>> {
     for nodes in [false, true] {
         for (region, place) in plan.regions.iter().zip(&mut memory) {
             if (region.exposure == Exposure::Node) == nodes {
-                *place = Some(one(region).map_err(|error| {
-                    error.within(&region.name).followed_by(&last_words())
-                })?);
+                *place = Some(one(region).map_err(|error| error.within(&region.name).followed_by(&last_words()))?);
             }
         }
     }

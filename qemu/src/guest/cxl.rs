@@ -69,7 +69,8 @@ pub fn uuid(region: &Region, what: u16) -> String {
 fn memory(serial: u64) -> Result<String> {
     wait_for(&format!("the CXL device with serial number {serial:#x}"), || {
         let memories = entries(DEVICES).into_iter().filter(|path| name(path).starts_with("mem"));
-        let found = memories.filter(|path| number(path.join("serial")) == Some(serial)).map(|path| name(&path)).next()?;
+        let found =
+            memories.filter(|path| number(path.join("serial")) == Some(serial)).map(|path| name(&path)).next()?;
         endpoint(&found).map(|_| found)
     })
 }

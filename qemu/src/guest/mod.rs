@@ -39,7 +39,10 @@ pub fn is_here() -> bool {
 /// [`ErrorKind::Unsupported`] outside of a guest of the lab; [`ErrorKind::BringUp`] with the kernel's reason.
 pub fn convert(device: &str, to: Driver) -> Result<()> {
     if !is_here() {
-        return Err(Error::new(ErrorKind::Unsupported, "this is for use inside a guest of the lab (`tierctl qemu run`)"));
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "this is for use inside a guest of the lab (`tierctl qemu run`)",
+        ));
     }
     dax::give(device.trim_start_matches("/dev/"), to)
 }

@@ -184,7 +184,8 @@ fn listen(
     std::thread::spawn(move || {
         while let Ok(Some(frame)) = Frame::read(&mut port) {
             if frame.kind == Kind::Ask {
-                let done = frame.value::<Deed>().and_then(|deed| control.perform(&deed, |name| devices.get(name).cloned()));
+                let done =
+                    frame.value::<Deed>().and_then(|deed| control.perform(&deed, |name| devices.get(name).cloned()));
                 let why = done.err().map(|error| error.to_string()).unwrap_or_default();
                 let answer = Frame::new(Kind::Answer, frame.session, why);
                 let _ = answer.write(&mut *to.lock().unwrap_or_else(PoisonError::into_inner));
@@ -355,7 +356,11 @@ fn prepare(backing: &crate::machine::Backing) -> Result<()> {
     if backing.contents.is_empty() {
         // Another guest may have it mapped already: it is made once, and never cut.
         let file = File::options().create(true).truncate(false).write(true).open(path).at(path)?;
-        return if file.metadata().at(path)?.len() == backing.bytes { Ok(()) } else { file.set_len(backing.bytes).at(path) };
+        return if file.metadata().at(path)?.len() == backing.bytes {
+            Ok(())
+        } else {
+            file.set_len(backing.bytes).at(path)
+        };
     }
     fs::write(path, &backing.contents).at(path)
 }

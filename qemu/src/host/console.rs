@@ -10,7 +10,8 @@ pub fn panic(console: &str) -> Option<String> {
     // What led to it stands before it: the cut-here line, a BUG or an oops.
     let starts = ["cut here", "BUG:", "Oops:", "general protection fault", "Unable to handle"];
     let before = lines[at.saturating_sub(LINES_MAX)..at].iter();
-    let begin = before.rev().position(|line| starts.iter().any(|start| line.contains(start))).map_or(at, |back| at - 1 - back);
+    let begin =
+        before.rev().position(|line| starts.iter().any(|start| line.contains(start))).map_or(at, |back| at - 1 - back);
     let end = lines[at..].iter().position(|line| line.contains("end Kernel panic")).map_or(lines.len(), |n| at + n + 1);
     let shown = &lines[begin..end.min(begin + 2 * LINES_MAX)];
     Some(shown.iter().map(|line| line.trim_end()).collect::<Vec<_>>().join("\n"))

@@ -85,7 +85,10 @@ impl Process {
                 Err(_) if self.ended().is_some() => return Err(self.refusal()),
                 Err(_) if start.elapsed() < limit => std::thread::sleep(Duration::from_millis(5)),
                 Err(error) => {
-                    return Err(Error::new(ErrorKind::TimedOut, format!("QEMU opens no {}: {error}", socket.display())));
+                    return Err(Error::new(
+                        ErrorKind::TimedOut,
+                        format!("QEMU opens no {}: {error}", socket.display()),
+                    ));
                 }
             }
         }

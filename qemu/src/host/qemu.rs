@@ -66,9 +66,8 @@ impl Qemu {
         let output = command.arg("--version").stdin(Stdio::null()).stderr(Stdio::null()).output();
         let output = output.map_err(|e| Error::from_io(&shown, &e))?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        let version = version(&said).ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("{shown}: this does not say that it is QEMU"))
-        })?;
+        let version = version(&said)
+            .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{shown}: this does not say that it is QEMU")))?;
         let major: u32 = version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0);
         if major < VERSION_MIN {
             let why = format!("{shown}: QEMU {version} is too old, {VERSION_MIN} is needed");

@@ -55,7 +55,7 @@ const INIT: &str = "\
 /bin/busybox mount -t tracefs tracefs /sys/kernel/tracing
 /bin/busybox mount -t cgroup2 cgroup2 /sys/fs/cgroup
 /bin/busybox --install -s /usr/bin
-/bin/busybox modprobe virtio_console
+/bin/busybox grep -q virtio_console /lab/modules && /bin/busybox modprobe virtio_console
 /lab/agent qemu guest agent
 echo \"the agent ended with code $?\"
 /bin/busybox poweroff -f
@@ -87,7 +87,10 @@ impl Base<'_> {
         let name = format!("images/{}-{:016x}.cpio", self.kernel.version, hasher.finish());
         let path = cache.made(&name, || self.make())?;
         // Made a moment ago, or used: it is the newest.
-        let _ = fs::File::options().append(true).open(&path).and_then(|file| file.set_modified(std::time::SystemTime::now()));
+        let _ = fs::File::options()
+            .append(true)
+            .open(&path)
+            .and_then(|file| file.set_modified(std::time::SystemTime::now()));
         cache.prune("images", KEPT);
         Ok(path)
     }
@@ -95,7 +98,9 @@ impl Base<'_> {
     fn make(&self) -> Result<Vec<u8>> {
         let failed = "cannot pack the guest's files";
         let mut archive = Writer::new(Vec::new());
-        for folder in ["dev", "proc", "sys", "tmp", "mnt", "run", "etc", "lab", "out", "usr/bin", "usr/sbin", "usr/lib64"] {
+        for folder in
+            ["dev", "proc", "sys", "tmp", "mnt", "run", "etc", "lab", "out", "usr/bin", "usr/sbin", "usr/lib64"]
+        {
             archive.folder(folder).context(failed)?;
         }
         for (link, target) in [("bin", "usr/bin"), ("sbin", "usr/sbin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")] {

@@ -31,7 +31,9 @@ impl Kernel {
     pub fn unpacked(root: &Path) -> Result<Self> {
         for folder in ["usr/lib/modules", "lib/modules"] {
             for modules in folders(&root.join(folder)) {
-                let Some(version) = modules.file_name().map(|name| name.to_string_lossy().into_owned()) else { continue };
+                let Some(version) = modules.file_name().map(|name| name.to_string_lossy().into_owned()) else {
+                    continue;
+                };
                 let beside = modules.join("vmlinuz");
                 let boot = root.join("boot").join(format!("vmlinuz-{version}"));
                 if let Some(image) = [beside, boot].into_iter().find(|image| image.is_file()) {

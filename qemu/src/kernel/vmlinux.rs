@@ -69,9 +69,8 @@ fn has_pvh_entry(elf: &[u8]) -> bool {
     let headers = header.program_headers(endian, elf).unwrap_or_default();
     headers.iter().filter(|h| h.p_type(endian) == PT_NOTE).any(|h| {
         let Ok(Some(mut notes)) = h.notes(endian, elf) else { return false };
-        std::iter::from_fn(|| notes.next().ok().flatten()).any(|note| {
-            note.name() == b"Xen" && note.n_type(endian).0 == PVH_NOTE
-        })
+        std::iter::from_fn(|| notes.next().ok().flatten())
+            .any(|note| note.name() == b"Xen" && note.n_type(endian).0 == PVH_NOTE)
     })
 }
 

@@ -50,7 +50,11 @@ pub fn windows(view: &View<'_>, wiring: &Wiring) -> Result<Vec<Window>> {
         }
         in_sets.extend(set.devices.iter().map(String::as_str));
         let mut bridges: Vec<u32> = Vec::new();
-        members.iter().for_each(|m| if !bridges.contains(&m.bridge) { bridges.push(m.bridge) });
+        members.iter().for_each(|m| {
+            if !bridges.contains(&m.bridge) {
+                bridges.push(m.bridge)
+            }
+        });
         let persistent = set.devices.iter().all(|name| is_persistent(view, name));
         let region = region(&set.name, &members, &bridges, set.granularity, persistent, set.exposure)?;
         place(bridges, set.granularity, region);

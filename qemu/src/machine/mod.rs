@@ -88,7 +88,8 @@ pub fn machines(topology: &Topology, guests: Option<u32>, folders: Folders<'_>) 
         return Err(bad(format!("it has {} hosts, {wanted} are asked for", hosts.len())));
     }
     let copies = hosts.len() == 1 && wanted > 1;
-    let named = |index: usize| if copies { (only, format!("{only}{index}")) } else { (hosts[index], hosts[index].into()) };
+    let named =
+        |index: usize| if copies { (only, format!("{only}{index}")) } else { (hosts[index], hosts[index].into()) };
     (0..wanted)
         .map(|index| {
             let (host, name) = named(index);
@@ -147,7 +148,11 @@ impl View<'_> {
         arguments.extend(numa.ports);
         arguments.extend(numa.tables);
         arguments.extend(wiring.device_arguments(|device| memory::device(self, device).map(|built| built.properties))?);
-        let plan = Plan { regions: windows.iter().flat_map(|w| w.regions.clone()).collect(), nodes: numa.nodes, ..Plan::default() };
+        let plan = Plan {
+            regions: windows.iter().flat_map(|w| w.regions.clone()).collect(),
+            nodes: numa.nodes,
+            ..Plan::default()
+        };
         Ok(Machine { name: self.host.into(), arguments, plan, devices, memory_bytes, files, notes: self.notes() })
     }
 

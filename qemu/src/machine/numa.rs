@@ -113,7 +113,11 @@ impl Numa {
                 entry(kind, format!("latency={:.0}", ns.max(1.0)));
             }
             for (kind, bytes_per_s) in [("read-bandwidth", bandwidths[0]), ("write-bandwidth", bandwidths[1])] {
-                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate, positive and small")]
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "a rate, positive and small"
+                )]
                 let rounded = ((bytes_per_s as u64) / BANDWIDTH_STEP).max(1) * BANDWIDTH_STEP;
                 entry(kind, format!("bandwidth={}M", rounded >> 20));
             }

@@ -177,7 +177,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (source, library, program) =
             (folder.path().join("x.c"), folder.path().join("libabsent.so"), folder.path().join("x"));
-        std::fs::write(&source, "int f(void); int main(void) { return f(); }\nint f(void) __attribute__((weak));").unwrap();
+        std::fs::write(&source, "int f(void); int main(void) { return f(); }\nint f(void) __attribute__((weak));")
+            .unwrap();
         let compile = |args: &[&Path]| Command::new("cc").args(args).status();
         let soname = Command::new("cc")
             .args(["-shared", "-Wl,-soname,libabsent.so", "-xc", "/dev/null", "-o"])

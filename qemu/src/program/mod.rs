@@ -195,9 +195,8 @@ fn real_folder(folder: &Path) -> String {
 
 /// Finds a program as a shell does: a path if it has a slash, else in the folders of `search` (`PATH`).
 pub fn find(name: &OsStr, search: Option<&OsStr>) -> Option<PathBuf> {
-    let executable = |path: &PathBuf| {
-        fs::metadata(path).is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
-    };
+    let executable =
+        |path: &PathBuf| fs::metadata(path).is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0);
     if name.to_string_lossy().contains('/') {
         return Some(PathBuf::from(name)).filter(executable);
     }
@@ -222,8 +221,8 @@ fn interpreters(script: &Path) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::{Luggage, find, interpreters, real_place};
-    use crate::archive::{Entry, read};
     use crate::ErrorKind;
+    use crate::archive::{Entry, read};
     use std::collections::BTreeSet;
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::path::{Path, PathBuf};

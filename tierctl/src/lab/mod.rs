@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tiermem_qemu::cache::Cache;
@@ -141,7 +141,8 @@ impl Choice {
         if !busybox.is_file() {
             return Err(lacking("busybox", "--busybox"));
         }
-        let agent = std::env::current_exe().map_err(|e| Error::new(ErrorKind::Failed, format!("tierctl itself: {e}")))?;
+        let agent =
+            std::env::current_exe().map_err(|e| Error::new(ErrorKind::Failed, format!("tierctl itself: {e}")))?;
         Ok(Lab { cache, qemu, kernel, busybox, agent })
     }
 }
@@ -167,7 +168,8 @@ impl Run {
         let done = AtomicBool::new(false);
         let signals = Signals::receive(&[SIGINT, SIGTERM, SIGHUP])
             .map_err(|e| Failure::new(Exit::Command(125), format!("cannot receive signals: {e}")))?;
-        let job = Job { run: &self, lab: &lab, luggage: &luggage, request: &request, scratch: scratch.path(), log: &log };
+        let job =
+            Job { run: &self, lab: &lab, luggage: &luggage, request: &request, scratch: scratch.path(), log: &log };
         let results = std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
@@ -178,7 +180,8 @@ impl Run {
                     }
                 }
             });
-            let guests: Vec<_> = machines.iter().map(|machine| scope.spawn(|| job.guest(machine, machines.len(), &stop))).collect();
+            let guests: Vec<_> =
+                machines.iter().map(|machine| scope.spawn(|| job.guest(machine, machines.len(), &stop))).collect();
             let results: Vec<_> = guests.into_iter().map(|guest| guest.join()).collect();
             done.store(true, Ordering::Relaxed);
             results
@@ -234,9 +237,9 @@ impl Run {
         let mut environment: BTreeMap<String, String> = passed.collect();
         environment.extend(luggage.library_path().map(|path| ("LD_LIBRARY_PATH".to_owned(), path)));
         for variable in &self.env {
-            let (name, value) = variable.split_once('=').ok_or_else(|| {
-                Failure::new(Exit::Usage, format!("--env {variable}: write it NAME=VALUE"))
-            })?;
+            let (name, value) = variable
+                .split_once('=')
+                .ok_or_else(|| Failure::new(Exit::Usage, format!("--env {variable}: write it NAME=VALUE")))?;
             environment.insert(name.into(), value.into());
         }
         Ok((luggage, Request { command, environment, directory: String::new(), terminal: None }))
@@ -260,7 +263,8 @@ impl Job<'_> {
         let program = self.run.timeout.map(Duration::from_secs);
         let timing = Timing { boot: limit, bring_up: limit, program, stop };
         let folders = (self.scratch, log.as_path());
-        let mut guest = self.lab.boot(machine, self.luggage, folders, timing, &mut |what| eprintln!("tierctl: {what}"))?;
+        let mut guest =
+            self.lab.boot(machine, self.luggage, folders, timing, &mut |what| eprintln!("tierctl: {what}"))?;
         let prefix = if guests > 1 { format!("[{}] ", machine.name) } else { String::new() };
         let input: Box<dyn std::io::Read + Send> =
             if guests > 1 { Box::new(std::io::empty()) } else { Box::new(std::io::stdin()) };

@@ -243,4 +243,3 @@ impl Guest {
         done.map(|()| Exit::Ok).map_err(|e| lab::failure(&e))
     }
 }
-
