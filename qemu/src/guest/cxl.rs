@@ -36,7 +36,8 @@ pub fn commit(region: &Region) -> Result<Committed> {
     write(&create, &called)?;
     let path = Path::new(DEVICES).join(&called);
     if region.persistent {
-        write(path.join("uuid"), uuid(region, 0))?;
+        // Here the kernel insists on the newline.
+        write(path.join("uuid"), format!("{}\n", uuid(region, 0)))?;
     }
     write(path.join("interleave_granularity"), region.granularity.to_string())?;
     write(path.join("interleave_ways"), region.serials.len().to_string())?;

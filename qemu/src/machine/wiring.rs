@@ -126,7 +126,7 @@ impl Wiring {
 
     /// The bridges.
     pub fn bridge_arguments(&self) -> Vec<String> {
-        let bridge = |b: &Bridge| ["-device".to_owned(), format!("pxb-cxl,bus_nr={},bus=pcie.0,id={}", b.bus, b.id)];
+        let bridge = |b: &Bridge| ["-device".to_owned(), format!("pxb-cxl,bus_nr={},bus=pcie.0,id={},hdm_for_passthrough=on", b.bus, b.id)];
         self.bridges.iter().flat_map(bridge).collect()
     }
 

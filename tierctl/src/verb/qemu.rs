@@ -30,7 +30,7 @@ enum Verb {
     Fetch(Fetch),
     List(List),
     Show(Show),
-    Run(lab::Run),
+    Run(Box<lab::Run>),
     Guest(Guest),
 }
 
