@@ -11,6 +11,7 @@ mod policy;
 mod probe;
 mod profile;
 mod ps;
+mod qemu;
 mod replay;
 mod run;
 mod stat;
@@ -36,6 +37,7 @@ pub enum Verb {
     Model(model::ModelVerb),
     Fault(fault::FaultVerb),
     Emulate(emulate::Emulate),
+    Qemu(qemu::QemuVerb),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -59,6 +61,7 @@ impl Verb {
             Self::Model(verb) => verb.execute(output),
             Self::Fault(verb) => verb.execute(output),
             Self::Emulate(verb) => verb.execute(output),
+            Self::Qemu(verb) => verb.execute(output),
             Self::Completions(verb) => verb.execute(output),
             Self::Man(verb) => verb.execute(output),
         }
