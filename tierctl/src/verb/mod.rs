@@ -2,14 +2,19 @@
 //! `fn execute(self, output: &Output) -> Result<Exit, Failure>`.
 
 mod completions;
+mod emulate;
+mod fault;
 mod list;
 mod man;
+mod model;
 mod policy;
 mod probe;
 mod profile;
 mod ps;
+mod replay;
 mod run;
 mod stat;
+mod trace;
 
 use clap::Subcommand;
 
@@ -24,8 +29,13 @@ pub enum Verb {
     Run(run::Run),
     Ps(ps::Ps),
     Stat(stat::Stat),
+    Trace(trace::TraceVerb),
+    Replay(replay::ReplayVerb),
     Profile(profile::ProfileVerb),
     Policy(policy::PolicyVerb),
+    Emulate(emulate::Emulate),
+    Model(model::ModelVerb),
+    Fault(fault::FaultVerb),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -42,8 +52,13 @@ impl Verb {
             Self::Run(verb) => verb.execute(output),
             Self::Ps(verb) => verb.execute(output),
             Self::Stat(verb) => verb.execute(output),
+            Self::Trace(verb) => verb.execute(output),
+            Self::Replay(verb) => verb.execute(output),
             Self::Profile(verb) => verb.execute(output),
             Self::Policy(verb) => verb.execute(output),
+            Self::Emulate(verb) => verb.execute(output),
+            Self::Model(verb) => verb.execute(output),
+            Self::Fault(verb) => verb.execute(output),
             Self::Completions(verb) => verb.execute(output),
             Self::Man(verb) => verb.execute(output),
         }
