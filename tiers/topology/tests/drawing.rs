@@ -38,8 +38,8 @@ fn overlapping_cards(svg: &str) -> bool {
         .filter(|line| line.starts_with("<rect class=\"card\""))
         .map(|line| {
             ["x", "y", "width", "height"].map(|key| {
-                let from = line.split_once(&format!(" {key}=\"")).unwrap().1;
-                from.split_once('"').unwrap().0.parse().unwrap()
+                let from = line.split_once(&format!(" {key}=\"")).expect("the attribute").1;
+                from.split_once('"').expect("its end").0.parse().expect("a number")
             })
         })
         .collect();

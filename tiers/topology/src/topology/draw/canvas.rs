@@ -34,7 +34,7 @@ pub(super) struct Canvas {
 const STYLE: &str = "\
 text { fill: #1f2933; font-size: 12px; } \
 .title { font-size: 20px; font-weight: 600; } .head { font-size: 14px; font-weight: 600; } \
-.soft { fill: #52606d; } .halo { stroke: #ffffff; stroke-width: 5px; paint-order: stroke; stroke-linejoin: round; } \
+.label { font-weight: 600; } .soft { fill: #52606d; } .halo { stroke: #ffffff; stroke-width: 5px; paint-order: stroke; stroke-linejoin: round; } \
 .paper { fill: #ffffff; } .card { fill: #f8fafc; stroke: #9aa5b1; stroke-width: 1.2; } \
 .frame { fill: none; stroke: #9aa5b1; stroke-width: 1.2; stroke-dasharray: 5 4; } \
 .link { fill: none; stroke: #7b8794; stroke-width: 2; } \
@@ -80,7 +80,7 @@ impl Canvas {
         self.add(format_args!(
             "<rect class=\"frame\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" rx=\"10\"/>\n"
         ));
-        self.text(x + 14.0, y + 17.0, "head halo", &escape(title), "start");
+        self.text(x + 14.0, y + 17.0, "label halo", &escape(title), "start");
     }
 
     /// A link, with `texts` in its middle.
@@ -92,8 +92,9 @@ impl Canvas {
         ));
         for (number, text) in texts.iter().enumerate() {
             let y = y1 + 24.0 + 15.0 * number as f64;
-            // Near its upper end, where links from one place to another do not cross yet.
-            self.text(x1 + 8.0, y, "soft halo", &escape(text), "start");
+            // Near its upper end, where links do not cross yet, and on the side to which it does not turn.
+            let (x, anchor) = if x2 > x1 + 1.0 { (x1 - 8.0, "end") } else { (x1 + 8.0, "start") };
+            self.text(x, y, "soft halo", &escape(text), anchor);
         }
     }
 

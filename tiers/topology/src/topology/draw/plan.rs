@@ -90,7 +90,7 @@ impl<'t> Plan<'t> {
         plan.frame_groups(topology);
         plan.connect(topology);
         plan.legend_top = bottom + 46.0;
-        let tiers = topology.nodes.len() + topology.devices.len() + 3;
+        let tiers = topology.tiers().len() + 1;
         plan.height = plan.legend_top + LEGEND_LINE * tiers as f64 + MARGIN;
         plan.width = (widest + 2.0 * MARGIN).max(700.0);
         plan.centre((plan.width - widest) / 2.0);
@@ -178,7 +178,13 @@ impl<'t> Plan<'t> {
             let arrival = |other: &Link| self.spot(&other.to).top().0;
             let mut beside: Vec<&Link> = topology.links.iter().filter(|other| other.from == link.from).collect();
             beside.sort_by(|a, b| arrival(a).total_cmp(&arrival(b)));
-            let from = slot(self.spot(&link.from), &beside, link);
+            let mut from = slot(self.spot(&link.from), &beside, link);
+            if topology.bridges.iter().any(|bridge| bridge.host == link.from) {
+                // Past the bridges, at the edge of the host, so that it does not seem to come from one of them.
+                let host = self.spot(&link.from);
+                let right = self.spot(&link.to).top().0 > host.top().0;
+                from = Spot { x: host.x + if right { host.width - INSET } else { 0.0 }, width: INSET, ..host };
+            }
             let departure = |other: &Link| self.spot(&other.from).top().0;
             let mut arriving: Vec<&Link> = topology.links.iter().filter(|other| other.to == link.to).collect();
             arriving.sort_by(|a, b| departure(a).total_cmp(&departure(b)));
