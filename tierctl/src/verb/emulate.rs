@@ -1,6 +1,6 @@
 //! `tierctl emulate`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use serde::Serialize;
@@ -48,6 +48,9 @@ enum Action {
     Show {
         /// A machine, a shipped topology or a file.
         what: String,
+        /// Draw the topology as SVG.
+        #[arg(long, value_name = "FILE")]
+        svg: Option<PathBuf>,
     },
     /// Remove an emulated machine and its files.
     Destroy {
@@ -120,10 +123,23 @@ impl Emulate {
                 show_machine(&machine, output)?;
             }
             Action::List => list(&registry, output)?,
-            Action::Show { what } => match registry.find(&what) {
-                Some(State::Ready(machine)) => show_machine(&machine, output)?,
+            Action::Show { what, svg } => match registry.find(&what) {
+                Some(State::Ready(machine)) => {
+                    if let Some(file) = svg {
+                        let topology = Topology::parse(&machine.topology_text, &what);
+                        let topology = topology.map_err(|error| Failure::new(Exit::BadInput, error.to_string()))?;
+                        draw(&topology, &file)?;
+                    }
+                    show_machine(&machine, output)?;
+                }
                 Some(State::Lost(why)) => return Err(Failure::new(Exit::NotFound, lost(&what, &why))),
-                _ => show_topology(&Topology::load(&what).map_err(load_failure)?, output)?,
+                _ => {
+                    let topology = Topology::load(&what).map_err(load_failure)?;
+                    if let Some(file) = svg {
+                        draw(&topology, &file)?;
+                    }
+                    show_topology(&topology, output)?;
+                }
             },
             Action::Destroy { name, force } => {
                 if registry.find(&name).is_none() {
@@ -137,6 +153,11 @@ impl Emulate {
         }
         Ok(Exit::Ok)
     }
+}
+
+fn draw(topology: &Topology, file: &Path) -> Result<(), Failure> {
+    std::fs::write(file, topology.to_svg())
+        .map_err(|error| Failure::from_io(format!("cannot write {}", file.display()), &error))
 }
 
 fn parse_scale(text: &str) -> Result<Scale, String> {
