@@ -9,6 +9,7 @@ mod curves;
 mod events;
 mod exit;
 mod fault_plan;
+mod lab;
 mod model;
 mod output;
 mod policy_file;

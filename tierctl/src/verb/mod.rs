@@ -2,6 +2,7 @@
 //! `fn execute(self, output: &Output) -> Result<Exit, Failure>`.
 
 mod completions;
+mod emulate;
 mod fault;
 mod list;
 mod man;
@@ -10,6 +11,7 @@ mod policy;
 mod probe;
 mod profile;
 mod ps;
+mod qemu;
 mod replay;
 mod run;
 mod stat;
@@ -34,6 +36,8 @@ pub enum Verb {
     Policy(policy::PolicyVerb),
     Model(model::ModelVerb),
     Fault(fault::FaultVerb),
+    Emulate(emulate::Emulate),
+    Qemu(qemu::QemuVerb),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -56,6 +60,8 @@ impl Verb {
             Self::Policy(verb) => verb.execute(output),
             Self::Model(verb) => verb.execute(output),
             Self::Fault(verb) => verb.execute(output),
+            Self::Emulate(verb) => verb.execute(output),
+            Self::Qemu(verb) => verb.execute(output),
             Self::Completions(verb) => verb.execute(output),
             Self::Man(verb) => verb.execute(output),
         }

@@ -183,6 +183,11 @@ impl Probe {
         }
         if !self.names_tiers() {
             for tier in &report.tiers {
+                if is_emulated(tier) {
+                    let reason = "emulated: name it with --tier to measure the memory behind it".to_owned();
+                    skipped.push(Skipped { name: tier.name.clone(), reason });
+                    continue;
+                }
                 match listed(tier, report, room) {
                     Ok(target) => targets.push(target),
                     Err(reason) => skipped.push(Skipped { name: tier.name.clone(), reason }),
@@ -220,12 +225,17 @@ fn unknown(name: &str, report: &Report) -> Failure {
     Failure::new(Exit::NotFound, format!("no tier is called {name}; `tierctl list` shows: {}", known.join(", ")))
 }
 
+/// Whether it stands for hardware that is not there.
+fn is_emulated(tier: &TierReport) -> bool {
+    tier.attributes.read_latency_ns.as_ref().is_some_and(|f| f.chosen.source == Source::Emulated.as_str())
+}
+
 /// How a listed tier is opened for measuring: with no more space than is needed, in a file of its own.
 fn listed(tier: &TierReport, report: &Report, room: Bytes) -> Result<Target, String> {
     let text = tier.spec.as_deref().ok_or_else(|| tier.notes.join("; "))?;
     let mut spec: TierSpec = text.parse().map_err(|e| format!("{e}"))?;
     let mut scratch = None;
-    if matches!(spec.kind, TierKind::DaxFile | TierKind::Nvme) {
+    if matches!(spec.kind, TierKind::DaxFile | TierKind::Nvme) && !is_emulated(tier) {
         let free = tier.free_bytes.map_or(room, Bytes);
         // A quarter of what is left stays free for others.
         let size = Bytes(room.0.min(free.0 / 4 * 3) / GRANULE.0 * GRANULE.0);

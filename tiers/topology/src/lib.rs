@@ -12,5 +12,5 @@ pub use profile::{
 };
 pub use topology::{
     Bridge, Coherence, Device, DeviceKind, Exposure, Host, InterleaveSet, Link, LoadError, Node, Persistence, Pool,
-    SHIPPED, Switch, Topology,
+    SHIPPED, Switch, TierFigures, TierView, Topology,
 };
