@@ -247,7 +247,7 @@ fn each_direction_of_a_link_has_its_own_bandwidth() {
                 down_bandwidth = { value = \"5 GB/s\", status = \"assumed\", source = \"a test\" }\n";
     topology.profiles.push(Profile::parse(text, "lopsided.toml").unwrap());
     topology.links[4].profile = Some("lopsided".to_owned());
-    let mut found = |direction| 64.0 * rate(&mut System::new(&topology).unwrap(), "pool", direction, 64, 512, 100_000);
+    let found = |direction| 64.0 * rate(&mut System::new(&topology).unwrap(), "pool", direction, 64, 512, 100_000);
     let (read, written) = (found(Direction::Read), found(Direction::Write));
     assert!((read / 26e9 - 1.0).abs() < 0.01 && (written / 5e9 - 1.0).abs() < 0.01, "{read} {written}");
 }
