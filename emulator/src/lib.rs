@@ -6,6 +6,7 @@
 //! | [`model`] | how long an access takes |
 //! | [`cache`] | which accesses reach memory at all |
 //! | [`trace`] | what a program did, in a file |
+//! | [`virtual_time`] | reading and writing with a clock |
 //! | [`workload`] | how long a known algorithm takes on it |
 //! | [`replay`] | how long that would take elsewhere |
 //! | [`tier`] | emulated tiers behind `tiers::Provider` |
@@ -20,4 +21,5 @@ pub mod replay;
 pub mod tier;
 pub mod time;
 pub mod trace;
+pub mod virtual_time;
 pub mod workload;

@@ -26,7 +26,7 @@ fn refusal(arguments: &[&str]) -> (i32, String) {
 #[test]
 fn every_figure_says_what_it_is_worth() {
     let list = json(&tierctl(&["model", "list"]));
-    assert_eq!(list["format"], "tiermem-profiles/1");
+    assert_eq!(list["format"], "tiermem-device-profiles/1");
     let profiles = list["profiles"].as_array().unwrap();
     assert_eq!(profiles.len(), 15);
     for figure in profiles.iter().flat_map(|profile| profile["figures"].as_array().unwrap()) {

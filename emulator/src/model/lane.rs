@@ -125,6 +125,13 @@ impl Lane {
     pub(super) fn admit(&mut self, at: u64, work: Work) -> u64 {
         let own = at >> self.shift;
         self.reach(own);
+        // Nearly always there is room for all of it in the newest slot.
+        let width = self.width();
+        let used = &mut self.used[Self::index(own)];
+        if own == self.newest && *used + work.0 <= width {
+            *used += work.0;
+            return 0;
+        }
         let slot = if own == self.newest && self.room(own) > 0 { own } else { self.first_open(own) };
         let wait =
             if slot == own { 0 } else { ((slot << self.shift) + (self.work_in(slot) >> FINE)).saturating_sub(at) };

@@ -62,13 +62,13 @@ fn parse_caches(text: &str) -> Result<CacheConfig, String> {
     CacheConfig::parse(text).map_err(|error| error.to_string())
 }
 
-/// `tiermem-profiles/1`.
+/// `tiermem-device-profiles/1`.
 #[derive(Debug, Serialize)]
 struct ListDocument {
     profiles: Vec<ProfileDocument>,
 }
 
-/// `tiermem-profile/1`, and an entry of the list.
+/// `tiermem-device-profile/1`, and an entry of the list.
 #[derive(Debug, Serialize)]
 struct ProfileDocument {
     name: String,
@@ -134,7 +134,7 @@ fn list(output: &Output) -> Result<Exit, Failure> {
     let profiles = shipped();
     if output.is_json() {
         let profiles = profiles.iter().map(ProfileDocument::new).collect();
-        output.json("tiermem-profiles/1", &ListDocument { profiles })?;
+        output.json("tiermem-device-profiles/1", &ListDocument { profiles })?;
         return Ok(Exit::Ok);
     }
     let mut table = Table::new(&[
@@ -169,7 +169,7 @@ fn show(profile: &Profile, toml: bool, output: &Output) -> Result<Exit, Failure>
     }
     let document = ProfileDocument::new(profile);
     if output.is_json() {
-        output.json("tiermem-profile/1", &document)?;
+        output.json("tiermem-device-profile/1", &document)?;
         return Ok(Exit::Ok);
     }
     let mut text = format!("{} ({}): {}\n", document.name, document.kind, document.description);
