@@ -6,6 +6,7 @@
 //! | [`model`] | how long an access takes |
 //! | [`cache`] | which accesses reach memory at all |
 //! | [`trace`] | what a program did, in a file |
+//! | [`workload`] | how long a known algorithm takes on it |
 //! | [`replay`] | how long that would take elsewhere |
 //! | [`tier`] | emulated tiers behind `tiers::Provider` |
 //! | [`fault`] | what goes wrong, on purpose |
@@ -19,3 +20,4 @@ pub mod replay;
 pub mod tier;
 pub mod time;
 pub mod trace;
+pub mod workload;
