@@ -51,7 +51,7 @@ pub fn describe(event: &Event, snapshot: &Snapshot) -> String {
         EventKind::OutOfMemory => format!("no tier of the chain had {size}: the program got a null pointer"),
         EventKind::Policy if snapshot.policy_error.is_empty() => "the policy was read".to_owned(),
         EventKind::Policy => format!("the policy could not be used: {}", snapshot.policy_error),
-        EventKind::Quarantined => format!("{size} of {tier} went bad: nothing new is placed there"),
+        EventKind::Quarantined => sized(format!("a part of {tier} went bad; nothing new is placed in its extent")),
         EventKind::Injected => format!("a fault of the plan came on {tier}"),
         EventKind::ForeignFree => "the program freed an address that was never allocated here".to_owned(),
         EventKind::Misuse => sized("the hardened allocator caught a misuse of a block; see standard error".to_owned()),

@@ -149,7 +149,7 @@ fn headline(run: &RunRecord) -> String {
 
 /// The tiers as a table.
 pub fn tier_table(totals: &[TierTotal]) -> String {
-    let mut table = Table::new(&[
+    let mut columns = vec![
         ("TIER", Align::Left),
         ("KIND", Align::Left),
         ("LIVE PEAK", Align::Right),
@@ -157,9 +157,15 @@ pub fn tier_table(totals: &[TierTotal]) -> String {
         ("ALLOCATIONS", Align::Right),
         ("FALLBACKS", Align::Right),
         ("RETURNED", Align::Right),
-    ]);
+    ];
+    // Rare enough that nobody need look at a column of zeroes.
+    let any_bad = totals.iter().any(|tier| tier.quarantined > 0);
+    if any_bad {
+        columns.push(("QUARANTINED", Align::Right));
+    }
+    let mut table = Table::new(&columns);
     for tier in totals {
-        table.row([
+        let mut row = vec![
             tier.name.clone(),
             tier.kind.clone(),
             Bytes(tier.live_max).to_string(),
@@ -167,7 +173,11 @@ pub fn tier_table(totals: &[TierTotal]) -> String {
             group_thousands(tier.allocations),
             group_thousands(tier.fallbacks),
             Bytes(tier.returned).to_string(),
-        ]);
+        ];
+        if any_bad {
+            row.push(Bytes(tier.quarantined).to_string());
+        }
+        table.row(row);
     }
     table.render()
 }
@@ -286,6 +296,15 @@ mod tests {
         assert!(events[0].contains("null pointer ×4 in 2 processes"), "{text}");
         assert!(events.last().unwrap().contains("in process 4242"), "{text}");
         assert!(text.contains("2 of its processes still run"));
+    }
+
+    #[test]
+    fn what_is_set_aside_has_a_column_where_there_is_any() {
+        let mut totals = vec![crate::record::TierTotal { name: "slow".into(), ..Default::default() }];
+        assert!(!super::tier_table(&totals).contains("QUARANTINED"));
+        totals[0].quarantined = 2 << 20;
+        let table = super::tier_table(&totals);
+        assert!(table.contains("QUARANTINED") && table.contains("2 MiB"), "{table}");
     }
 
     #[test]

@@ -27,11 +27,17 @@ const BATCH: usize = 64;
 /// Whether any extent was ever found bad: until then nobody need look at one.
 static ANY: Flag = Flag::new();
 
+/// See [`ANY`].
+#[inline]
+pub(super) fn any() -> bool {
+    ANY.is_up()
+}
+
 /// Whether `address`, which is in a span, lies in a bad extent. A look without the pool's lock: who comes too early places
 /// once more in it.
 #[inline]
 pub fn is_bad(address: usize) -> bool {
-    ANY.is_up() && arena::extent(arena::index_of(address)).is_bad.load(Ordering::Relaxed)
+    any() && arena::extent(arena::index_of(address)).is_bad.load(Ordering::Relaxed)
 }
 
 impl Lists {
@@ -43,6 +49,18 @@ impl Lists {
         let free = record.free.load(Ordering::Relaxed);
         self.take_units(index, free);
         record.withheld.store(free, Ordering::Relaxed);
+    }
+
+    /// Withholds units that were freed, if their extent is bad; whether it is.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn withhold_freed(&mut self, index: usize, units: u32) -> bool {
+        let record = arena::extent(index);
+        let is_bad = record.is_bad.load(Ordering::Relaxed);
+        if is_bad {
+            record.withheld.store(record.withheld.load(Ordering::Relaxed) | units, Ordering::Relaxed);
+        }
+        is_bad
     }
 
     /// Whether the extent at `index` is bad and none of its units is in use.

@@ -150,9 +150,7 @@ impl Lists {
     /// Frees `units` units from `start` on, which may cross extents.
     pub(super) fn free_units(&mut self, start: usize, units: usize, now: u32) {
         for (index, freed) in pieces(start, units) {
-            let record = arena::extent(index);
-            if record.is_bad.load(PLAIN) {
-                record.withheld.store(record.withheld.load(PLAIN) | freed, PLAIN);
+            if super::bad::any() && self.withhold_freed(index, freed) {
                 continue;
             }
             self.relist(index, |record| {
@@ -175,9 +173,7 @@ impl Lists {
 
     /// Of a run that was taken for purging, gives it back as clean.
     pub(super) fn give_back_clean(&mut self, index: usize, units: u32) {
-        let record = arena::extent(index);
-        if record.is_bad.load(PLAIN) {
-            record.withheld.store(record.withheld.load(PLAIN) | units, PLAIN);
+        if super::bad::any() && self.withhold_freed(index, units) {
             return;
         }
         self.relist(index, |record| record.free.store(record.free.load(PLAIN) | units, PLAIN));

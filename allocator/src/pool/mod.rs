@@ -243,7 +243,7 @@ impl Pool {
     pub fn give_back(&self, start: usize, units: usize, now: u32) {
         let mut lists = self.lists.lock();
         lists.free_units(start, units, now);
-        if is_bad(start) || is_bad(start + ((units - 1) << UNIT_SHIFT)) {
+        if bad::any() {
             self.let_bad_go(&mut lists, start, units);
         }
     }

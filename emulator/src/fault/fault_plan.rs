@@ -67,6 +67,24 @@ impl Plan {
 
     /// Puts the plan in force around a tier, in virtual time.
     ///
+    /// ```
+    /// use tiermem_emulator::fault::Plan;
+    /// use tiermem_tiers::{GRANULE, Health, Provenance, Provider, TierId, provider};
+    ///
+    /// let plan = Plan::parse(
+    ///     "version = 1\n[[fault]]\nkind = \"link-down\"\nat_time = \"5 us\"\nfor_time = \"1 us\"\n",
+    ///     "plan.toml",
+    /// )?;
+    /// let tier = plan.wrap(provider::open(&"slow=dax-file:memfd,size=8M".parse()?, TierId(1))?)?;
+    /// let extent = tier.reserve(GRANULE, Provenance::Tool)?;
+    /// tier.advance_to(5_000);
+    /// assert_eq!(tier.health(), Health::Failed);
+    /// tier.advance_to(6_000);
+    /// tier.write(&extent, 0, b"as before")?;
+    /// # tier.release(extent)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Faulty::new`].
     pub fn wrap(&self, tier: Box<dyn Provider>) -> Result<Faulty, Error> {

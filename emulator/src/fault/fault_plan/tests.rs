@@ -89,3 +89,18 @@ fn mistakes_are_shown_where_they_are() {
         assert!(shown.contains(word) && at == [line], "line {line}, `{word}`:\n{shown}");
     }
 }
+
+const BOOK: &str = include_str!("../../../../docs/faults.md");
+
+#[test]
+fn the_books_plan_is_good_and_all_kinds_and_keys_are_in_it() {
+    let plan = BOOK.split("```toml").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let plan = Plan::parse(plan, "faults.md").unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(plan.script().faults.len(), 2);
+    for (kind, keys) in super::KINDS {
+        assert!(BOOK.contains(&format!("\n| `{kind}` | ")), "{kind}");
+        for key in super::KEYS.iter().chain(keys) {
+            assert!(BOOK.contains(&format!("`{key}`")), "{key}");
+        }
+    }
+}
