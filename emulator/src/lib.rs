@@ -7,6 +7,7 @@
 //! | [`cache`] | which accesses reach memory at all |
 //! | [`trace`] | what a program did, in a file |
 //! | [`replay`] | how long that would take elsewhere |
+//! | [`instrumented`] | what an instrumented program did, access by access |
 //! | [`tier`] | emulated tiers behind `tiers::Provider` |
 //! | [`fault`] | what goes wrong, on purpose |
 //! | [`coherence`] | whether code survives memory that is shared without coherence |
@@ -14,6 +15,7 @@
 pub mod cache;
 pub mod coherence;
 pub mod fault;
+pub mod instrumented;
 pub mod model;
 pub mod replay;
 pub mod tier;
