@@ -113,7 +113,12 @@ impl Clock {
             flight.done_ps > now
         });
         if self.flights.len() >= self.outstanding {
-            let (at, first) = self.flights.iter().enumerate().min_by_key(|(_, f)| f.done_ps).map_or((0, now), |(at, f)| (at, f.done_ps));
+            let (at, first) = self
+                .flights
+                .iter()
+                .enumerate()
+                .min_by_key(|(_, f)| f.done_ps)
+                .map_or((0, now), |(at, f)| (at, f.done_ps));
             let flight = self.flights.swap_remove(at);
             if first > now {
                 waits.waited(flight.label, first - now);

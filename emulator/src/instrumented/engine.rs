@@ -260,7 +260,6 @@ impl<S: Serve> Engine<S> {
             counts[3] += size & store.wrapping_neg();
             pending += 1;
             let line = address / LINE;
-            #[expect(clippy::cast_possible_truncation, reason = "six bits")]
             let known = thread.recent[line as usize % RECENT];
             if known | (store ^ 1) == line * 2 + 1 && address % LINE + size <= LINE {
                 continue;
@@ -314,7 +313,6 @@ impl<S: Serve> Engine<S> {
     /// One access to one line.
     fn access(&mut self, thread: &mut Thread, address: u64, store: bool, value: u64) {
         let os_page = address / OS_PAGE;
-        #[expect(clippy::cast_possible_truncation, reason = "a remainder of 256")]
         let remembered = &mut thread.frames[os_page as usize % REMEMBERED];
         if remembered.0 != os_page {
             *remembered = (os_page, self.space.frame(os_page));
@@ -326,7 +324,6 @@ impl<S: Serve> Engine<S> {
         let lookup = caches.access(thread.core, at, store, &mut |t| traffic.push(t));
         if self.recent_is_exact {
             let line = address / LINE;
-            #[expect(clippy::cast_possible_truncation, reason = "six bits")]
             let slot = &mut thread.recent[line as usize % RECENT];
             *slot = line * 2 + u64::from(store);
         }

@@ -189,7 +189,8 @@ impl<S: Serve> Engine<S> {
     }
 
     fn site_reports(&self, name: impl Fn(u16) -> String) -> Vec<SiteReport> {
-        let used = self.placing.blocks.iter().filter(|b| b.allocations + b.load_misses + b.store_misses + b.waited_ps > 0);
+        let used =
+            self.placing.blocks.iter().filter(|b| b.allocations + b.load_misses + b.store_misses + b.waited_ps > 0);
         let mut sites: Vec<_> = { used }
             .map(|blocks| SiteReport {
                 frames: blocks.site.map_or_else(Vec::new, |site| self.placing.frames[site as usize].clone()),

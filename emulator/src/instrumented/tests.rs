@@ -76,7 +76,7 @@ fn remembering_recent_lines_changes_nothing() {
     let records: Vec<u64> = { 0..20_000 }
         .map(|_| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            access((state >> 33) % (1 << 15) & !7, 8, state >> 60 < 4)
+            access(((state >> 33) % (1 << 15)) & !7, 8, state >> 60 < 4)
         })
         .collect();
     // With 32 sets the engine cannot remember lines; with 64 of half the ways it does. Against the cache alone.
