@@ -32,6 +32,15 @@ void *tm_malloc(int tier, size_t size);
 /* The number of the tier in which a block lies, or -1 if it is not one of tiermem's. */
 int tm_tier_of(const void *block);
 
+/* Copies `size` bytes from `from`, memory that may have gone bad, to `into`, like a load that survives that. 0, or
+ * EHWPOISON where a part is poisoned (what comes before it has been copied), ENODEV where the tier has failed or was
+ * removed, EIO for any other error. The extent is set aside then: nothing new is placed there. The block stays yours;
+ * freeing it writes to its first bytes, so one that begins in a bad page is better kept than freed. */
+int tm_read_guarded(const void *from, void *into, size_t size);
+
+/* Copies `size` bytes from `from` to `into`, memory that may have gone bad. As tm_read_guarded. */
+int tm_write_guarded(void *into, const void *from, size_t size);
+
 /* Gives all free memory back to the operating system and the tiers now. The number of bytes. */
 size_t tm_purge(void);
 

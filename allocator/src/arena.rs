@@ -50,6 +50,10 @@ pub struct ExtentRecord {
     pub huge: AtomicU8,
     /// The pool's list that it is in: its longest run of free units; 0 for none.
     pub run: AtomicU8,
+    /// Bit per unit: free, and not to be used again, because a part of the extent is bad.
+    pub withheld: AtomicU32,
+    /// A part of the extent is bad: what is freed is withheld, and when all is, the tier gets the extent back.
+    pub is_bad: AtomicBool,
 }
 
 const _: () = assert!(size_of::<ExtentRecord>() == 64);

@@ -39,6 +39,8 @@ mod geometry;
 #[cfg(not(loom))]
 mod global;
 #[cfg(not(loom))]
+mod guard;
+#[cfg(not(loom))]
 mod harden;
 #[cfg(not(loom))]
 mod heap;
@@ -79,6 +81,8 @@ pub use container::InTier;
 #[cfg(not(loom))]
 pub use global::TierMem;
 #[cfg(not(loom))]
+pub use guard::{read_guarded, write_guarded};
+#[cfg(not(loom))]
 pub use harden::{Hardening, hardening};
 #[cfg(not(loom))]
 pub use hints::{pop_hint, push_hint, scope, tier, tier_count, tier_numbered};
@@ -91,7 +95,7 @@ pub use tiermem_sys::map::os_page_size;
 #[cfg(not(loom))]
 pub use tiermem_sys::process::{say, write_stream};
 #[cfg(not(loom))]
-pub use tiermem_tiers::{TierId, TierKind, TierName};
+pub use tiermem_tiers::{Error, ErrorKind, TierId, TierKind, TierName};
 
 /// The tier that a block lies in; `None` if it was not allocated here.
 #[cfg(not(loom))]

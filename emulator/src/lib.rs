@@ -6,6 +6,8 @@
 //! | [`model`] | how long an access takes |
 //! | [`cache`] | which accesses reach memory at all |
 //! | [`trace`] | what a program did, in a file |
+//! | [`virtual_time`] | reading and writing with a clock |
+//! | [`workload`] | how long a known algorithm takes on it |
 //! | [`replay`] | how long that would take elsewhere |
 //! | [`instrumented`] | what an instrumented program did, access by access |
 //! | [`tier`] | emulated tiers behind `tiers::Provider` |
@@ -21,3 +23,5 @@ pub mod replay;
 pub mod tier;
 pub mod time;
 pub mod trace;
+pub mod virtual_time;
+pub mod workload;

@@ -19,7 +19,6 @@
 //! Time is counted in whole picoseconds and nothing is drawn by chance: the same requests in the same order give the
 //! same times on every machine. `docs/models.md` says what is left out.
 
-mod curve;
 mod error;
 mod gpu;
 mod interleave;
@@ -31,7 +30,7 @@ mod system;
 
 pub use error::ModelError;
 pub use interleave::Interleave;
-pub use system::{System, TierInfo};
+pub use system::{System, TierInfo, Way};
 
 use crate::time::Time;
 

@@ -1,5 +1,9 @@
 //! Virtual time: exact to the model and the same in every run.
 
+mod mode;
+
+pub use mode::{Clocked, Elapsed, Instrumented, Mode, Replayed, Virtual};
+
 use std::fmt;
 use std::ops::{Add, AddAssign, Sub};
 

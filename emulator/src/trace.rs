@@ -27,10 +27,12 @@
 
 mod block;
 mod catalog;
+mod cursor;
 mod decode;
 mod encode;
 mod error;
 mod file;
+pub mod import;
 mod merge;
 mod read;
 mod record;
@@ -42,6 +44,7 @@ mod tests;
 
 pub use block::{BlockHeader, BlockKind, HEADER_LEN, PAYLOAD_MAX};
 pub use catalog::Catalog;
+pub use cursor::{BlockEvents, Cursor};
 pub use decode::Events;
 pub use encode::{Encoder, PAYLOAD_TARGET};
 pub use error::{Error, ErrorKind, Readable};

@@ -189,3 +189,65 @@ fn the_same_requests_take_the_same_time() {
     };
     assert_eq!(run(), run());
 }
+
+/// Sends `count` requests with `in_flight` of them at a time; requests a second, after as many to warm up.
+fn rate(system: &mut System, tier: &str, direction: Direction, len: u32, in_flight: usize, count: u64) -> f64 {
+    let (host, tier) = (system.host("a").unwrap(), system.tier(tier).unwrap());
+    let mut slots: BinaryHeap<Reverse<Time>> = vec![Reverse(Time::ZERO); in_flight].into();
+    let (mut begun, mut last) = (Time::ZERO, Time::ZERO);
+    for n in 0..2 * count {
+        let Reverse(at) = slots.pop().unwrap();
+        if n == count {
+            begun = at;
+        }
+        last = at;
+        let offset = n * u64::from(len) % (128 << 20);
+        slots.push(Reverse(system.serve(at, Request { host, tier, direction, offset, len })));
+    }
+    count as f64 * 1e9 / last.since(begun).as_ns()
+}
+
+/// The closed form of a queue with as many servers as commands in flight: `min(depth / latency, commands a second,
+/// bandwidth / size)`.
+#[test]
+fn a_drive_is_a_queue_behind_two_limits() {
+    let cases = [
+        (Direction::Read, 4096, 1, 1.0 / 60e-6),
+        (Direction::Read, 4096, 64, 64.0 / 60e-6),
+        (Direction::Read, 4096, 2000, 3.3e6),
+        (Direction::Write, 4096, 8, 8.0 / 15e-6),
+        (Direction::Write, 4096, 2000, 820e3),
+        (Direction::Read, 128 << 10, 256, 14e9 / f64::from(128 << 10)),
+        (Direction::Write, 128 << 10, 256, 10e9 / f64::from(128 << 10)),
+    ];
+    for (direction, len, in_flight, expected) in cases {
+        let found = rate(&mut System::new(&everything()).unwrap(), "drive", direction, len, in_flight, 20_000);
+        assert!((found / expected - 1.0).abs() < 0.01, "{direction:?} {len} × {in_flight}: {found}, not {expected}");
+    }
+}
+
+/// Three engines, one of them for reads: a second copy the same way waits for the first, one the other way does not.
+#[test]
+fn copies_of_a_gpu_take_turns_for_each_direction() {
+    let mut system = System::new(&everything()).unwrap();
+    let (host, tier) = (system.host("a").unwrap(), system.tier("gpu").unwrap());
+    let len = 64 << 20;
+    let mut copy = |direction| system.serve(Time::ZERO, Request { host, tier, direction, offset: 0, len }).as_ns();
+    let (moving, setup) = (f64::from(len) / 55.6, 6000.0);
+    let close = |found: f64, expected: f64| assert!((found / expected - 1.0).abs() < 0.001, "{found} {expected}");
+    close(copy(Direction::Read), setup + moving);
+    close(copy(Direction::Write), setup + moving);
+    close(copy(Direction::Read), setup + 2.0 * moving);
+}
+
+#[test]
+fn each_direction_of_a_link_has_its_own_bandwidth() {
+    let mut topology = everything();
+    let text = "version = 1\nname = \"lopsided\"\nbase = \"pcie5-x8\"\n\
+                down_bandwidth = { value = \"5 GB/s\", status = \"assumed\", source = \"a test\" }\n";
+    topology.profiles.push(Profile::parse(text, "lopsided.toml").unwrap());
+    topology.links[4].profile = Some("lopsided".to_owned());
+    let found = |direction| 64.0 * rate(&mut System::new(&topology).unwrap(), "pool", direction, 64, 512, 100_000);
+    let (read, written) = (found(Direction::Read), found(Direction::Write));
+    assert!((read / 26e9 - 1.0).abs() < 0.01 && (written / 5e9 - 1.0).abs() < 0.01, "{read} {written}");
+}

@@ -7,6 +7,7 @@
 #![expect(unsafe_code, reason = "this room exists to hold the unsafe calls to the kernel and the CPU")]
 
 pub mod cgroup;
+pub mod child;
 pub mod clock;
 pub mod cpu;
 pub mod damon;
@@ -25,6 +26,7 @@ pub mod signal;
 pub mod stress;
 pub mod symbol;
 pub mod sync;
+pub mod terminal;
 pub mod text;
 pub mod thread;
 pub mod trial;

@@ -21,7 +21,8 @@ pub fn weight(event: &Event, snapshot: &Snapshot) -> Weight {
         // What is rewritten after it leaves its tier for DRAM.
         EventKind::Forked if event.bytes > 0 => Weight::Notable,
         EventKind::Failed | EventKind::TierMissing | EventKind::OutOfMemory => Weight::Serious,
-        EventKind::ForeignFree | EventKind::Misuse => Weight::Serious,
+        EventKind::ForeignFree | EventKind::Misuse | EventKind::Quarantined => Weight::Serious,
+        EventKind::Injected => Weight::Notable,
         EventKind::Policy if !snapshot.policy_error.is_empty() => Weight::Serious,
         _ => Weight::Normal,
     }
@@ -50,6 +51,8 @@ pub fn describe(event: &Event, snapshot: &Snapshot) -> String {
         EventKind::OutOfMemory => format!("no tier of the chain had {size}: the program got a null pointer"),
         EventKind::Policy if snapshot.policy_error.is_empty() => "the policy was read".to_owned(),
         EventKind::Policy => format!("the policy could not be used: {}", snapshot.policy_error),
+        EventKind::Quarantined => format!("{size} of {tier} went bad: nothing new is placed there"),
+        EventKind::Injected => format!("a fault of the plan came on {tier}"),
         EventKind::ForeignFree => "the program freed an address that was never allocated here".to_owned(),
         EventKind::Misuse => sized("the hardened allocator caught a misuse of a block; see standard error".to_owned()),
         _ => sized(format!("{} on {tier}", event.kind.as_str())),

@@ -8,16 +8,21 @@
 mod curves;
 mod events;
 mod exit;
+mod fault_plan;
+mod lab;
+mod model;
 mod output;
 mod policy_file;
 mod profile;
 mod record;
+mod replay;
 mod report;
 mod run;
 mod segments;
 mod summary;
 mod symbols;
 mod tier_spec;
+mod trace;
 mod verb;
 
 use std::process::ExitCode;

@@ -300,7 +300,8 @@ mod tests {
         assert_eq!((&value["exit_code"], &value["signal"]), (&serde_json::Value::Null, &11.into()));
         assert_eq!(
             keys(&value["tiers"][0]),
-            "allocations committed committed_max fallbacks frees kind limit live live_max name returned unavailable"
+            "allocations committed committed_max fallbacks frees kind limit live live_max name quarantined \
+             returned unavailable"
         );
         assert_eq!(keys(&value["events"][0]), "at_ms bytes count kind pid processes text");
         assert_eq!(keys(&value["kernel"]), "last most pid");

@@ -17,6 +17,8 @@ pub enum Source {
     Measured,
     /// The user wrote it (a `SPEC`, a policy file, a topology file).
     Configured,
+    /// The tier is emulated, and the profile of what it stands for says so; the memory behind it has another speed.
+    Emulated,
     /// Nobody said; a typical figure for this kind of memory.
     Assumed,
 }
@@ -30,6 +32,7 @@ impl Source {
             Self::Kernel => "kernel",
             Self::Measured => "measured",
             Self::Configured => "configured",
+            Self::Emulated => "emulated",
             Self::Assumed => "assumed",
         }
     }

@@ -53,6 +53,46 @@ unsafe extern "C" fn tm_tier_of(at: *const c_void) -> c_int {
     api::tier_of(at.cast()).map_or(-1, c_int::from)
 }
 
+/// Copies out of memory that may have gone bad. 0, or an error number.
+///
+/// # Safety
+/// As [`tiermem::read_guarded`]; `into` is writable for `size` bytes.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn tm_read_guarded(from: *const c_void, into: *mut c_void, size: usize) -> c_int {
+    if size == 0 {
+        return 0;
+    }
+    // SAFETY: passed on to the caller.
+    let into = unsafe { std::slice::from_raw_parts_mut(into.cast::<u8>(), size) };
+    // SAFETY: passed on to the caller.
+    number(unsafe { tiermem::read_guarded(from.cast(), into) })
+}
+
+/// Copies into memory that may have gone bad. 0, or an error number.
+///
+/// # Safety
+/// As [`tiermem::write_guarded`]; `from` is readable for `size` bytes.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn tm_write_guarded(into: *mut c_void, from: *const c_void, size: usize) -> c_int {
+    if size == 0 {
+        return 0;
+    }
+    // SAFETY: passed on to the caller.
+    let from = unsafe { std::slice::from_raw_parts(from.cast::<u8>(), size) };
+    // SAFETY: passed on to the caller.
+    number(unsafe { tiermem::write_guarded(into.cast(), from) })
+}
+
+/// What `tiermem.h` promises for this outcome.
+fn number(outcome: Result<(), tiermem::Error>) -> c_int {
+    match outcome.map_err(|error| error.kind()) {
+        Ok(()) => 0,
+        Err(tiermem::ErrorKind::Poisoned { .. }) => tiermem::errno::POISONED,
+        Err(tiermem::ErrorKind::Gone) => tiermem::errno::GONE,
+        Err(_) => tiermem::errno::OTHER,
+    }
+}
+
 /// Gives all free memory back to the OS and the tiers. Returns the number of bytes.
 #[unsafe(no_mangle)]
 extern "C" fn tm_purge() -> usize {

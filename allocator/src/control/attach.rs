@@ -189,6 +189,7 @@ fn tier(record: &layout::TierRecord) -> TierUse {
         returned: word(&record.returned),
         fallbacks: word(&record.fallbacks),
         unavailable: word(&record.unavailable) != 0,
+        quarantined: word(&record.quarantined),
     }
 }
 

@@ -79,7 +79,8 @@ pub struct TierRecord {
     pub returned: AtomicU64,
     pub fallbacks: AtomicU64,
     pub unavailable: AtomicU64,
-    pub reserved: [AtomicU64; 2],
+    pub quarantined: AtomicU64,
+    pub reserved: AtomicU64,
 }
 
 /// One class's figures in one tier.
@@ -197,7 +198,7 @@ mod tests {
     #[test]
     fn the_book_shows_this_tier_record() {
         let rows = rows!(TierRecord: name, kind, limit, live, committed, committed_max, allocations, frees, returned,
-            fallbacks, unavailable, reserved);
+            fallbacks, unavailable, quarantined, reserved);
         assert_eq!(missing_from_book(rows), [""; 0]);
     }
 

@@ -142,6 +142,7 @@ fn publish_tier(segment: &Segment, tier: usize, counts: &stats::TierCount) {
     into.returned.store(counters.returned.load(PLAIN), PLAIN);
     into.fallbacks.store(slot.fallbacks.load(PLAIN), PLAIN);
     into.unavailable.store(u64::from(counters.is_unavailable()), PLAIN);
+    into.quarantined.store(counters.quarantined.load(PLAIN), PLAIN);
 }
 
 fn store_text(into: &[AtomicU8], text: &[u8]) {
@@ -153,7 +154,7 @@ fn store_text(into: &[AtomicU8], text: &[u8]) {
 
 // ---- events ----
 
-const KINDS: usize = 11;
+const KINDS: usize = 13;
 
 /// What has happened and is not in the ring yet, by kind and tier (the last column: no tier).
 struct Pending {

@@ -66,6 +66,8 @@ pub struct TierUse {
     pub fallbacks: u64,
     /// Failed or full right now.
     pub unavailable: bool,
+    /// Bytes in extents of which a part was found bad (poisoned, or lost with its device) so far; nothing new is placed there.
+    pub quarantined: u64,
 }
 
 /// One size class's part.
@@ -170,6 +172,11 @@ pub enum EventKind {
     ForeignFree = 9,
     /// A hardened process caught the program misusing a block; see standard error.
     Misuse = 10,
+    /// A part of an extent was found bad (poisoned, or lost with its device): nothing new is placed in it. `bytes` is the
+    /// extent's length.
+    Quarantined = 11,
+    /// A fault that was asked for (`TIERMEM_FAULTS`) came.
+    Injected = 12,
 }
 
 impl EventKind {
@@ -187,12 +194,14 @@ impl EventKind {
             Self::Policy => "policy",
             Self::ForeignFree => "foreign-free",
             Self::Misuse => "misuse",
+            Self::Quarantined => "quarantined",
+            Self::Injected => "injected",
         }
     }
 
     /// The kind with this number in a segment.
     pub(super) fn from_number(number: u32) -> Option<Self> {
-        const ALL: [EventKind; 11] = [
+        const ALL: [EventKind; 13] = [
             EventKind::Started,
             EventKind::Spilled,
             EventKind::Full,
@@ -204,6 +213,8 @@ impl EventKind {
             EventKind::Policy,
             EventKind::ForeignFree,
             EventKind::Misuse,
+            EventKind::Quarantined,
+            EventKind::Injected,
         ];
         ALL.into_iter().find(|kind| *kind as u32 == number)
     }

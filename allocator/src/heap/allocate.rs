@@ -4,7 +4,7 @@ use tiermem_tiers::Provenance;
 
 use super::{Heap, TierHeap};
 use crate::geometry::UNIT_SIZE;
-use crate::pool::{Fit, Refusal};
+use crate::pool::{Fit, Refusal, is_bad};
 use crate::size_class::{BLOCK_SIZE, CLASS_COUNT, SizeClass};
 use crate::span::{Block, Span, State};
 use crate::{arena, harden, tiers};
@@ -39,12 +39,17 @@ impl TierHeap {
         class: SizeClass,
         may_grow: bool,
     ) -> Result<*mut Block, Refusal> {
+        tiers::pool(self.tier).heed();
         loop {
             let span = self.view.get(class);
             if let Some(block) = span.pop() {
                 return Ok(block.as_ptr());
             }
             let state = span.state();
+            if state == State::Current && is_bad(span.start()) {
+                heap.leave_bad(self, class, span);
+                continue;
+            }
             if matches!(state, State::Current | State::Tray) {
                 let ready = make_ready(span, class);
                 if ready > 0 {
@@ -65,6 +70,10 @@ impl TierHeap {
                 }
             }
             let next = match self.queues[class.index()].pop_front() {
+                Some(queued) if is_bad(queued.start()) => {
+                    queued.sleep_until_empty();
+                    continue;
+                }
                 Some(queued) => {
                     queued.make_current();
                     queued

@@ -1,7 +1,9 @@
 //! Freeing within a heap: what happens beyond the push onto a span's list.
 
-use super::Heap;
+use super::{Heap, TierHeap};
 use crate::geometry::UNIT_SIZE;
+use crate::pool::is_bad;
+use crate::size_class::SizeClass;
 use crate::span::{Block, Span, SpanQueue, State};
 use crate::{arena, clock, harden, stats, tiers};
 
@@ -95,6 +97,7 @@ impl Heap {
                     if span.state() == State::Asleep
                         && span.has_free()
                         && !span.is_sampled()
+                        && !is_bad(span.start())
                         && let Some(queue) = self.queue_of(span)
                     {
                         span.wake();
@@ -121,12 +124,19 @@ impl Heap {
         }
     }
 
+    /// Stops allocating from a class's current span, which lies in a bad extent.
+    #[cold]
+    pub(super) fn leave_bad(&'static self, tier_heap: &'static TierHeap, class: SizeClass, span: &'static Span) {
+        self.set_current(tier_heap, class, None);
+        retire(span);
+    }
+
     /// Gives the empty current spans back.
     pub fn trim(&'static self) {
         for tier in 0..tiers::count() {
             let Some(tier_heap) = self.tier_if_used(tier) else { continue };
             tier_heap.trim_samples();
-            for class in crate::size_class::SizeClass::all() {
+            for class in SizeClass::all() {
                 let span = tier_heap.view.get(class);
                 match span.state() {
                     State::Current if span.used() == 0 => {
@@ -141,6 +151,15 @@ impl Heap {
                 }
             }
         }
+    }
+}
+
+/// Has nothing more allocated from a span that nothing allocates from at the moment.
+pub(super) fn retire(span: &'static Span) {
+    if span.used() == 0 {
+        release(span);
+    } else {
+        span.sleep_until_empty();
     }
 }
 

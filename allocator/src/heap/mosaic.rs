@@ -16,6 +16,7 @@ use tiermem_sys::sync::atomic::{AtomicPtr, Ordering};
 
 use super::{Heap, TierHeap};
 use crate::geometry::UNIT_SIZE;
+use crate::pool::is_bad;
 use crate::size_class::{CLASS_COUNT, SizeClass};
 use crate::span::{Block, Span, SpanQueue, State, TILE, Tiles};
 use crate::{arena, harden, meta, stats, tiers};
@@ -145,8 +146,12 @@ impl TierHeap {
                 return None;
             }
             let tiles = mosaic.tiles()?;
-            collect_freed(mosaic, tiles);
-            let lacks = tiles.is_known_to_lack(length);
+            // The links of its freed blocks may lie in bad memory.
+            let in_bad = is_bad(mosaic.start());
+            if !in_bad {
+                collect_freed(mosaic, tiles);
+            }
+            let lacks = in_bad || tiles.is_known_to_lack(length);
             let (first, count) = if lacks { (ptr::null_mut(), 0) } else { cut(mosaic, tiles, class) };
             if count > 0 {
                 stats::retire(self.tier, class, count as u64);
@@ -213,7 +218,8 @@ impl TierHeap {
 
     /// Takes an empty mosaic out; its unit is then the caller's to give back.
     pub(super) fn end_mosaic(&self, span: &'static Span) {
-        if let Some(tiles) = span.tiles() {
+        // In bad memory its list is not looked at: its tiles, with what they still show, are then given up.
+        if let Some(tiles) = span.tiles().filter(|_| !is_bad(span.start())) {
             collect_freed(span, tiles);
             self.mosaics.give_tiles(tiles);
         }
@@ -226,6 +232,7 @@ fn is_sparse(span: &Span) -> bool {
     matches!(span.state(), State::Asleep | State::Queued)
         && span.block_size() <= BLOCK_MAX
         && !span.is_sampled()
+        && !is_bad(span.start())
         && span.used() * 2 <= span.capacity()
 }
 

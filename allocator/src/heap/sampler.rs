@@ -12,7 +12,8 @@ use std::cell::Cell;
 use std::ptr::NonNull;
 
 use super::TierHeap;
-use crate::pool::Refusal;
+
+use crate::pool::{Refusal, is_bad};
 use crate::profile;
 use crate::size_class::{CLASS_COUNT, SizeClass};
 use crate::span::{Block, SpanCell, State};
@@ -118,7 +119,10 @@ impl TierHeap {
         loop {
             let span = place.get();
             // Not from the common empty span, to which each attempt writes.
-            if span.state() == State::Current {
+            if span.state() == State::Current && is_bad(span.start()) {
+                place.set(&crate::span::EMPTY);
+                super::free::retire(span);
+            } else if span.state() == State::Current {
                 if let Some(block) = span.pop() {
                     return Ok(block);
                 }

@@ -97,6 +97,8 @@ pub struct TierStatistics {
     pub fallbacks: u64,
     /// Whether it failed lately to give an extent that its limit allowed.
     pub unavailable: bool,
+    /// Bytes in extents of which a part was found bad (poisoned, or lost with its device) so far: nothing new is placed there.
+    pub quarantined: u64,
 }
 
 /// Blocks of one size class in one tier.
@@ -219,5 +221,6 @@ fn tier_statistics(index: usize, is_used: bool) -> TierStatistics {
         large_bytes: counts[LARGE].live_bytes,
         fallbacks: slot.fallbacks.load(PLAIN),
         unavailable: counters.is_unavailable(),
+        quarantined: counters.quarantined.load(PLAIN),
     }
 }

@@ -112,6 +112,7 @@ fn json(all: &Statistics, out: &mut Pieces<'_>) -> fmt::Result {
             ("large", tier.large),
             ("large_bytes", tier.large_bytes),
             ("fallbacks", tier.fallbacks),
+            ("quarantined", tier.quarantined),
         ] {
             write!(out, ",\"{name}\":{value}")?;
         }
@@ -141,8 +142,15 @@ fn text(all: &Statistics, out: &mut Pieces<'_>) -> fmt::Result {
         writeln!(
             out,
             "tier {name} ({kind}{state}): live {}, active {}, dirty {}, committed {} (at most {}), returned {}, \
-             fallbacks {}",
-            tier.live, tier.active, tier.dirty, tier.committed, tier.committed_max, tier.returned, tier.fallbacks
+             fallbacks {}, quarantined {}",
+            tier.live,
+            tier.active,
+            tier.dirty,
+            tier.committed,
+            tier.committed_max,
+            tier.returned,
+            tier.fallbacks,
+            tier.quarantined
         )?;
         writeln!(out, "  {:>10}  {:>14}  {:>14}  {:>16}", "block size", "allocations", "live", "live bytes")?;
         for class in used_classes(tier) {

@@ -136,7 +136,7 @@ impl Lists {
     }
 
     /// Takes units of an extent. True if all of them are clean.
-    fn take_units(&mut self, index: usize, units: u32) -> bool {
+    pub(super) fn take_units(&mut self, index: usize, units: u32) -> bool {
         let record = arena::extent(index);
         let dirty = record.dirty.load(PLAIN);
         self.dirty_units -= (dirty & units).count_ones() as usize;
@@ -150,6 +150,11 @@ impl Lists {
     /// Frees `units` units from `start` on, which may cross extents.
     pub(super) fn free_units(&mut self, start: usize, units: usize, now: u32) {
         for (index, freed) in pieces(start, units) {
+            let record = arena::extent(index);
+            if record.is_bad.load(PLAIN) {
+                record.withheld.store(record.withheld.load(PLAIN) | freed, PLAIN);
+                continue;
+            }
             self.relist(index, |record| {
                 record.free.store(record.free.load(PLAIN) | freed, PLAIN);
                 record.dirty.store(record.dirty.load(PLAIN) | freed, PLAIN);
@@ -170,6 +175,11 @@ impl Lists {
 
     /// Of a run that was taken for purging, gives it back as clean.
     pub(super) fn give_back_clean(&mut self, index: usize, units: u32) {
+        let record = arena::extent(index);
+        if record.is_bad.load(PLAIN) {
+            record.withheld.store(record.withheld.load(PLAIN) | units, PLAIN);
+            return;
+        }
         self.relist(index, |record| record.free.store(record.free.load(PLAIN) | units, PLAIN));
     }
 
@@ -199,6 +209,8 @@ impl Lists {
         record.free.store(0, PLAIN);
         record.dirty.store(0, PLAIN);
         record.huge.store(huge::Backed::Ordinary as u8, PLAIN);
+        record.withheld.store(0, PLAIN);
+        record.is_bad.store(false, PLAIN);
         record.offset.load(PLAIN)
     }
 
@@ -287,7 +299,7 @@ impl Lists {
 }
 
 /// The units from `start` on, extent by extent: its index, and which of its units.
-fn pieces(start: usize, units: usize) -> impl Iterator<Item = (usize, u32)> {
+pub(super) fn pieces(start: usize, units: usize) -> impl Iterator<Item = (usize, u32)> {
     let index = arena::index_of(start);
     let offset = (start & (EXTENT_SIZE - 1)) >> UNIT_SHIFT;
     (0..(offset + units).div_ceil(UNITS_PER_EXTENT)).map(move |i| {

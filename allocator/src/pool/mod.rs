@@ -4,6 +4,7 @@
 //! run is found in a few steps and full extents are never looked at. Freed units keep their memory for a while
 //! (`dirty`), because most are wanted again soon; the [purger](crate::purge) gives back what stayed free.
 
+mod bad;
 pub mod huge;
 mod list;
 mod purge;
@@ -22,6 +23,7 @@ use crate::clock;
 use crate::geometry::{EXTENT_SHIFT, EXTENT_SIZE, UNIT_SHIFT, UNIT_SIZE, UNITS_PER_EXTENT};
 use list::Lists;
 
+pub use bad::is_bad;
 pub use list::Fit;
 
 /// A run of units for the taker to use.
@@ -61,6 +63,8 @@ pub struct Counters {
     pub capacity: AtomicU64,
     /// When the tier failed to give an extent that its limit allowed, milliseconds; 0 if it did not.
     pub refused_at: AtomicU32,
+    /// Bytes in extents of which a part was found bad so far.
+    pub quarantined: AtomicU64,
 }
 
 /// A tier that could not give an extent is asked again after this long.
@@ -80,6 +84,8 @@ pub struct Pool {
     tier: TierId,
     lists: Lock<Lists>,
     backing: Backing,
+    /// What the provider's counter of bad places said when the extents were last looked at.
+    bad_seen: AtomicU32,
     /// See [`Counters`].
     pub counters: Counters,
 }
@@ -91,6 +97,7 @@ impl Pool {
             tier,
             lists: Lock::new(Lists::new()),
             backing: Backing::new(),
+            bad_seen: AtomicU32::new(0),
             counters: Counters {
                 committed: AtomicU64::new(0),
                 committed_max: AtomicU64::new(0),
@@ -98,6 +105,7 @@ impl Pool {
                 limit: AtomicU64::new(u64::MAX),
                 capacity: AtomicU64::new(u64::MAX),
                 refused_at: AtomicU32::new(0),
+                quarantined: AtomicU64::new(0),
             },
         }
     }
@@ -119,6 +127,7 @@ impl Pool {
     /// See [`Refusal`].
     pub fn take(&self, units: usize, align: usize, may_grow: bool, fit: Fit, why: Provenance) -> Result<Run, Refusal> {
         let mut lists = self.lists.lock();
+        self.heed_bad(&mut lists);
         let in_one = units <= UNITS_PER_EXTENT && align <= UNIT_SIZE;
         let held = if in_one { lists.take_run(units, fit, self.tier) } else { lists.take_extents(units, align) };
         if let Some(run) = held {
@@ -234,6 +243,9 @@ impl Pool {
     pub fn give_back(&self, start: usize, units: usize, now: u32) {
         let mut lists = self.lists.lock();
         lists.free_units(start, units, now);
+        if is_bad(start) || is_bad(start + ((units - 1) << UNIT_SHIFT)) {
+            self.let_bad_go(&mut lists, start, units);
+        }
     }
 
     /// Gives an extent, all of whose units are free and in no list, back to the tier.

@@ -6,8 +6,10 @@ use std::path::Path;
 use tiermem_placement::Policy;
 use tiermem_sys::cgroup;
 use tiermem_sys::sync::atomic::Ordering;
+use tiermem_tiers::provider::fault::Script;
 use tiermem_tiers::{Addressable, Bytes, TierId, TierKind, TierName, TierSpec, provider};
 
+use super::faults;
 use super::{CONTROL_VARIABLE, HUGE_VARIABLE, LIMITS_VARIABLE, POLICY_VARIABLE, PROFILE_VARIABLE, TIERS_VARIABLE};
 use crate::control::{self, EventKind};
 use crate::pool::huge::{self, HugePages};
@@ -138,10 +140,11 @@ fn set_limit(policy: &mut Policy, text: &str) -> Result<(), String> {
 
 /// Opens the tiers and puts the plan in force.
 fn install(policy: &Policy, outcome: &mut Outcome) {
+    let script = faults::script(outcome);
     for (i, tier) in policy.tiers().iter().enumerate() {
         let id = TierId(i as u8);
         let Some(name) = TierName::new(tier.name()) else { continue };
-        let opened = tier.source().map(|source| open(tier.name(), source, id)).transpose();
+        let opened = tier.source().map(|source| open(tier.name(), source, id, &script)).transpose();
         let (kind, provider) = match opened {
             Ok(Some((kind, provider))) => (kind, Some(provider)),
             Ok(None) => (TierKind::Dram, None),
@@ -178,11 +181,10 @@ fn install(policy: &Policy, outcome: &mut Outcome) {
     place::set_plan(Box::leak(Box::new(policy.compile())));
 }
 
-fn open(name: &str, source: &str, id: TierId) -> Result<(TierKind, &'static dyn Addressable), String> {
+fn open(name: &str, source: &str, id: TierId, script: &Script) -> Result<(TierKind, &'static dyn Addressable), String> {
     let spec: TierSpec = format!("{name}={source}").parse().map_err(|error| format!("{error}"))?;
     let opened = provider::open(&spec, id).map_err(|error| error.to_string())?;
-    // Tiers live as long as the process.
-    let opened = Box::leak(opened);
+    let opened = faults::wrap(opened, script)?;
     let addressable = opened.addressable().ok_or_else(|| {
         format!("{} memory cannot be loaded from and stored to, so a heap cannot live there", spec.kind)
     })?;

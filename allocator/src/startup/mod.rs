@@ -4,6 +4,7 @@
 
 mod channel;
 mod configure;
+mod faults;
 mod report;
 
 use std::ptr::NonNull;
@@ -14,6 +15,8 @@ use tiermem_sys::sync::atomic::{AtomicBool, Ordering};
 
 use crate::control::{self, EventKind};
 use crate::{harden, profile, sites};
+
+pub(crate) use faults::tell as tell_of_faults;
 
 pub use channel::{expect_child, lock_for_fork, publish_child_if_due, unlock_after_fork};
 
@@ -34,6 +37,9 @@ pub const PROFILE_VARIABLE: &str = "TIERMEM_PROFILE";
 /// Statistics at exit: `1` for text and `json` for JSON on standard error, or a file (with `/` or `.` in its name) to which
 /// they are appended: a line of JSON for each process if its name ends in `.json`, else text.
 pub const STATS_VARIABLE: &str = "TIERMEM_STATS";
+
+/// What goes wrong on purpose, as `tierctl fault PLAN.toml --script` writes it.
+pub const FAULTS_VARIABLE: &str = "TIERMEM_FAULTS";
 
 /// Set once the user has been told what is wrong with the settings.
 const TOLD_VARIABLE: &str = "TIERMEM_TOLD";
@@ -62,6 +68,7 @@ pub fn start() {
     outcome.complaints.extend(harden::complaint());
     tell(&outcome.complaints);
     control::set_policy(&outcome.policy_path, &outcome.complaints.join("\n"));
+    faults::watch();
     control::publish();
 }
 
@@ -103,6 +110,7 @@ pub fn forget_code(start: usize, end: usize) {
 
 /// Publishes the last figures. `libtiermem.so` does this when the process exits.
 pub fn finish() {
+    faults::tell();
     report::at_exit();
     harden::sweep();
     sites::record_modules();

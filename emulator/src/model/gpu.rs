@@ -41,12 +41,12 @@ impl Gpu {
             Direction::Read => (&mut self.engines[..], &mut self.from_device),
             Direction::Write => (&mut self.engines[upward..], &mut self.to_device),
         };
-        let line = lane.work(LINE);
+        let line = lane.work(LINE).time();
         let moving = lane.work(u64::from(len).max(LINE));
         let ready = at + self.latency.saturating_sub(line);
         let Some(engine) = engines.iter_mut().min() else { return ready };
         let begins = ready.max(*engine);
-        *engine = begins + lane.admit(begins, moving) + moving;
+        *engine = begins + lane.admit(begins, moving) + moving.time();
         *engine
     }
 }

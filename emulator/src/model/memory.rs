@@ -3,7 +3,6 @@
 use tiermem_topology::MemoryFigures;
 
 use super::Direction;
-use super::curve::Curve;
 use super::lane::Lane;
 use crate::cache::LINE;
 use crate::time::Time;
@@ -13,12 +12,17 @@ use crate::time::Time;
 pub(super) struct Memory {
     read: Side,
     write: Side,
-    /// What both directions share, where they share something.
+    /// What both directions share, where they share something. Its bandwidth follows the mix.
     total: Option<Lane>,
-    curve: Curve,
+    figures: MemoryFigures,
     /// Newest slot of any lane when the latencies were computed; all lanes have slots of the same length.
     seen: u64,
+    /// The same when the mix was looked at.
+    mix_seen: u64,
 }
+
+/// The mix of reads and writes is looked at once in so many slots: it changes slowly, and dividing takes time.
+const MIX_SLOTS: u64 = 8;
 
 /// What there is once for reads and once for writes.
 #[derive(Clone, Debug)]
@@ -50,9 +54,10 @@ impl Memory {
         Self {
             read: side(figures.read_latency_ns.value, figures.read_bandwidth.value),
             write: side(figures.write_latency_ns.value, figures.write_bandwidth.value),
-            total: figures.total_bandwidth.as_ref().map(|total| Lane::new(total.value, slot)),
-            curve: Curve::new(&figures.loaded.value),
+            total: figures.mixed_bandwidth.as_ref().map(|_| Lane::new(figures.read_bandwidth.value, slot)),
+            figures: figures.clone(),
             seen: 0,
+            mix_seen: 0,
         }
     }
 
@@ -84,7 +89,7 @@ impl Memory {
             Direction::Read => &self.read,
             Direction::Write => &self.write,
         };
-        side.lane.work(u64::from(len).saturating_sub(LINE))
+        side.lane.work(u64::from(len).saturating_sub(LINE)).time()
     }
 
     /// Brings the latencies up to date where a lane has begun a new slot.
@@ -105,7 +110,16 @@ impl Memory {
             lane.reach(newest);
             utilisation = utilisation.max(lane.utilisation());
         }
-        let factor = self.curve.factor(utilisation);
+        if newest >= self.mix_seen + MIX_SLOTS
+            && let Some(total) = &mut self.total
+        {
+            self.mix_seen = newest;
+            let (read, written) = (self.read.lane.bytes(), self.write.lane.bytes());
+            if read + written > 0.0 {
+                total.set_bandwidth(self.figures.bandwidth(read / (read + written)));
+            }
+        }
+        let factor = self.figures.latency_factor(utilisation);
         self.read.load(factor);
         self.write.load(factor);
     }

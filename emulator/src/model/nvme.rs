@@ -6,7 +6,7 @@ use std::collections::BinaryHeap;
 use tiermem_topology::NvmeFigures;
 
 use super::Direction;
-use super::lane::Lane;
+use super::lane::{Lane, Work};
 use crate::time::Time;
 
 /// Bytes of the commands that latencies and commands a second are about; a smaller one costs as much.
@@ -30,8 +30,8 @@ pub(super) struct Nvme {
 #[derive(Clone, Debug)]
 struct Side {
     latency: u64,
-    /// Time of the drive that a command takes.
-    command: u64,
+    /// What a command takes of the drive's time.
+    command: Work,
     /// Bandwidth, to say how long bytes take.
     bytes: Lane,
 }
@@ -41,10 +41,10 @@ impl Nvme {
         let slot = Time::from_ns(figures.read_latency_ns.value).0;
         let side = |latency_ns: f64, bandwidth: f64, iops: f64| Side {
             latency: Time::from_ns(latency_ns).0,
-            command: Time::from_ns(1e9 / iops.max(1e-3)).0,
+            command: Work::of_time(Time::from_ns(1e9 / iops.max(1e-3)).0),
             bytes: Lane::new(bandwidth, slot),
         };
-        // Work is handed to these two in picoseconds, so their own bandwidth does not matter.
+        // What work is comes from each side, so their own bandwidth does not matter.
         let shared = || Lane::new(1.0, slot);
         Self {
             read: side(figures.read_latency_ns.value, figures.read_bandwidth.value, figures.read_iops.value),
@@ -65,7 +65,7 @@ impl Nvme {
         let begins = free.max(at);
         let transfer = side.bytes.work(u64::from(len).max(BLOCK));
         let waits = [self.commands.admit(begins, side.command), self.bytes.admit(begins, transfer)];
-        let beyond = side.bytes.work(u64::from(len).saturating_sub(BLOCK));
+        let beyond = side.bytes.work(u64::from(len).saturating_sub(BLOCK)).time();
         let done = begins + waits.into_iter().max().unwrap_or(0) + side.latency + beyond;
         self.servers.push(Reverse(done));
         done

@@ -32,7 +32,16 @@ impl Edge {
 
     /// Picoseconds that `bytes` take to cross it, if it limits them.
     pub(super) fn transfer(&mut self, direction: Direction, bytes: u64) -> u64 {
-        self.lane(direction).map_or(0, |lane| lane.work(bytes))
+        self.lane(direction).map_or(0, |lane| lane.work(bytes).time())
+    }
+
+    /// What it lets pass, bytes a second; infinite where it limits nothing.
+    pub(super) fn bandwidth(&self, direction: Direction) -> f64 {
+        let lane = match direction {
+            Direction::Read => &self.up,
+            Direction::Write => &self.down,
+        };
+        lane.as_ref().map_or(f64::INFINITY, Lane::bandwidth)
     }
 
     fn lane(&mut self, direction: Direction) -> Option<&mut Lane> {

@@ -1,7 +1,7 @@
 //! All hosts, links and tiers of a topology at work.
 
 use tiermem_tiers::Bytes;
-use tiermem_topology::{Device, DeviceKind, ProfileFigures, Topology};
+use tiermem_topology::{Device, DeviceKind, Profile, ProfileFigures, Topology};
 
 use super::gpu::Gpu;
 use super::interleave::Interleave;
@@ -23,6 +23,17 @@ pub struct TierInfo {
     pub kind: Option<DeviceKind>,
     /// The names of the devices behind it, in the order of interleaving; of a node, its own name.
     pub devices: Vec<String>,
+}
+
+/// What lies between a host and the devices of a tier.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Way {
+    /// What links and switches add to the latency, there and back.
+    pub latency: Time,
+    /// What they let pass towards the host, bytes a second; infinite where nothing limits it.
+    pub read_bandwidth: f64,
+    /// What they let pass towards the devices.
+    pub write_bandwidth: f64,
 }
 
 /// A model of a whole topology. Tiers are numbered in this order: nodes; then, host by host, the devices that it
@@ -67,6 +78,7 @@ impl System {
     /// # Errors
     /// Where references do not fit; a topology that was parsed has none of these.
     pub fn new(topology: &Topology) -> Result<Self, ModelError> {
+        let topology = &with_shipped_profiles(topology);
         let network = Network::new(topology)?;
         let mut builder =
             Builder { topology, network: &network, tiers: Vec::new(), routes: Vec::new(), devices: Vec::new() };
@@ -108,6 +120,22 @@ impl System {
     /// Whether `host` has a way to `tier`.
     pub fn reaches(&self, host: HostIndex, tier: TierIndex) -> bool {
         self.routes.get(self.route_index(host, tier)).is_some_and(Option::is_some)
+    }
+
+    /// What lies between `host` and the devices of `tier`; `None` if there is no way.
+    pub fn way(&self, host: HostIndex, tier: TierIndex) -> Option<Way> {
+        let route = self.routes.get(self.route_index(host, tier))?.as_ref()?;
+        let limit = |direction| {
+            let crossings = route.legs.iter().flat_map(|leg| &leg.edges);
+            let limits = crossings.map(|edge| {
+                let users = route.legs.iter().filter(|leg| leg.edges.contains(edge)).count();
+                // Of a set, only a share of the traffic crosses this edge.
+                self.edges[*edge].bandwidth(direction) * share(route.legs.len(), users)
+            });
+            limits.fold(f64::INFINITY, f64::min)
+        };
+        let latency = Time(route.legs.iter().map(|leg| leg.latency).max().unwrap_or(0));
+        Some(Way { latency, read_bandwidth: limit(Direction::Read), write_bandwidth: limit(Direction::Write) })
     }
 
     fn route_index(&self, host: HostIndex, tier: TierIndex) -> usize {
@@ -162,6 +190,27 @@ impl Serve for System {
         });
         Time(shares.filter(|&(_, share)| share > 0).map(|(leg, share)| send(leg, share)).max().unwrap_or(at.0))
     }
+}
+
+/// `all / users`, both small.
+#[expect(clippy::cast_precision_loss, reason = "numbers of devices")]
+fn share(all: usize, users: usize) -> f64 {
+    all as f64 / users.max(1) as f64
+}
+
+/// The same topology with those of the profiles that it names and does not bring along that are shipped.
+fn with_shipped_profiles(topology: &Topology) -> Topology {
+    let mut complete = topology.clone();
+    let nodes = topology.nodes.iter().map(|node| &node.profile);
+    let devices = topology.devices.iter().map(|device| &device.profile);
+    let switches = topology.switches.iter().map(|switch| &switch.profile);
+    let links = topology.links.iter().filter_map(|link| link.profile.as_ref());
+    for name in nodes.chain(devices).chain(switches).chain(links) {
+        if complete.profiles.iter().all(|profile| profile.name != *name) {
+            complete.profiles.extend(Profile::builtin(name));
+        }
+    }
+    complete
 }
 
 /// Puts a system together.

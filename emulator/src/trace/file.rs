@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::block::{BlockHeader, BlockKind, HEADER_LEN, MARK};
 use super::catalog::{self, Catalog};
+use super::cursor::Cursor;
 use super::decode::{Events, PADDING};
 use super::error::{Error, ErrorKind, Readable};
 use super::merge::Merged;
@@ -263,6 +264,11 @@ impl<S: ReadAt> Trace<S> {
     /// between them means nothing.
     pub fn events(&self) -> Merged<'_, S> {
         Merged::new(self)
+    }
+
+    /// The blocks of one stream.
+    pub fn cursor(&self, stream: StreamId) -> Cursor<'_, S> {
+        Cursor::new(self, stream)
     }
 
     pub(super) fn places(&self) -> &BTreeMap<StreamId, Vec<Place>> {

@@ -1,17 +1,17 @@
 //! The streams of a trace, put into one order.
 
+use super::cursor::Cursor;
 use super::decode::Events;
 use super::error::Error;
-use super::file::{Place, ReadAt, Strictness, Trace};
+use super::file::{ReadAt, Trace};
 use super::record::{Event, StreamId};
 
 /// All events of a trace in the order of their times. See [`Trace::events`].
 #[derive(Debug)]
 pub struct Merged<'t, S> {
-    trace: &'t Trace<S>,
-    /// Each with an event to give; the least in time is found by looking at all, for there are few.
-    lanes: Vec<Lane<'t>>,
-    /// The lane that gave the last event, and the time until which it comes before all others.
+    /// Each with an event to give; the first in time is found by looking at all, for there are few.
+    lanes: Vec<Lane<'t, S>>,
+    /// The lane that gave the last event, and the time before which it need not be compared with the others.
     current: usize,
     until: u64,
     failed: Option<Error>,
@@ -20,22 +20,19 @@ pub struct Merged<'t, S> {
 }
 
 #[derive(Debug)]
-struct Lane<'t> {
+struct Lane<'t, S> {
     stream: StreamId,
-    places: std::slice::Iter<'t, Place>,
+    cursor: Cursor<'t, S>,
     events: Option<Events<Vec<u8>>>,
     next: Option<Event>,
 }
 
 impl<'t, S: ReadAt> Merged<'t, S> {
     pub(super) fn new(trace: &'t Trace<S>) -> Self {
-        let lanes = trace.places().iter().map(|(&stream, places)| Lane {
-            stream,
-            places: places.iter(),
-            events: None,
-            next: None,
-        });
-        let mut merged = Self { trace, lanes: lanes.collect(), current: 0, until: 0, failed: None, damage: Vec::new() };
+        let lanes =
+            trace.streams().map(|(stream, ..)| Lane { stream, cursor: trace.cursor(stream), events: None, next: None });
+        let lanes = lanes.collect();
+        let mut merged = Self { lanes, current: 0, until: 0, failed: None, damage: Vec::new() };
         for lane in 0..merged.lanes.len() {
             merged.refill(lane);
         }
@@ -53,28 +50,15 @@ impl<'t, S: ReadAt> Merged<'t, S> {
     fn refill(&mut self, lane: usize) {
         let Some(lane) = self.lanes.get_mut(lane) else { return };
         loop {
-            let mut bytes = Vec::new();
-            if let Some(events) = &mut lane.events {
-                lane.next = events.advance();
-                if lane.next.is_some() {
-                    return;
-                }
-                let ended = events.finish();
-                if let Err(error) = ended {
-                    self.damage.push(error);
-                    if self.trace.strictness() == Strictness::Strict {
-                        self.failed = self.damage.pop();
-                        return;
-                    }
-                }
-                bytes = lane.events.take().map(Events::into_bytes).unwrap_or_default();
+            lane.next = lane.events.as_mut().and_then(Events::advance);
+            if lane.next.is_some() {
+                return;
             }
-            let Some(place) = lane.places.next() else { return };
-            match self.trace.read_events(place, bytes) {
-                Ok(events) => lane.events = Some(events),
-                Err(error) if self.trace.strictness() == Strictness::Salvage && !error.is_io() => {
-                    self.damage.push(error);
-                }
+            let block = lane.cursor.next_block(lane.events.take());
+            self.damage.extend(lane.cursor.take_damage());
+            match block {
+                Ok(Some((events, _))) => lane.events = Some(events),
+                Ok(None) => return,
                 Err(error) => {
                     self.failed = Some(error);
                     return;
@@ -85,7 +69,7 @@ impl<'t, S: ReadAt> Merged<'t, S> {
 
     /// Finds the lane whose event is the first, and until when it stays the first.
     fn choose(&mut self) {
-        let at = |lane: &Lane<'_>| lane.next.as_ref().map_or(u64::MAX, Event::at);
+        let at = |lane: &Lane<'_, S>| lane.next.as_ref().map_or(u64::MAX, Event::at);
         let first = self.lanes.iter().enumerate().min_by_key(|(_, lane)| (at(lane), lane.stream));
         self.current = first.map_or(0, |(index, _)| index);
         let others = self.lanes.iter().enumerate().filter(|&(index, _)| index != self.current);

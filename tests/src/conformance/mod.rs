@@ -5,6 +5,7 @@
 
 mod contents;
 mod family;
+pub mod faults;
 mod fork;
 mod placing;
 mod space;

@@ -105,6 +105,8 @@ pub struct TierTotal {
     pub fallbacks: u64,
     /// Full or failed at the end of some process.
     pub unavailable: bool,
+    /// Bytes in extents of which a part was found bad, so that nothing new is placed there.
+    pub quarantined: u64,
 }
 
 impl RunRecord {
@@ -147,6 +149,7 @@ pub fn tier_totals(recorded: &Recorded) -> Vec<TierTotal> {
         total.returned += tier.returned;
         total.fallbacks += tier.fallbacks;
         total.unavailable |= tier.unavailable;
+        total.quarantined += tier.quarantined;
     }
     for total in &mut totals {
         if let Some(index) = recorded.timeline.tiers.iter().position(|name| *name == total.name) {

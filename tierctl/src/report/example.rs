@@ -26,6 +26,7 @@ fn tier(name: &str, kind: &str, live_mib: u64, allocations: u64, fallbacks: u64)
         returned: live_mib / 2 * MIB,
         fallbacks,
         unavailable: false,
+        quarantined: 0,
     }
 }
 

@@ -100,12 +100,15 @@ fn split_bar(view: &View<'_>) -> String {
 fn card(index: usize, tier: &TierTotal) -> String {
     let limit = if tier.limit > 0 { format!("limit {} a process", Bytes(tier.limit)) } else { "no limit".to_owned() };
     let state = if tier.unavailable { r#"<span class="kind serious">full or failed</span>"# } else { "" };
-    let facts = [
+    let mut facts = vec![
         ("Committed peak", Bytes(tier.committed_max).to_string()),
         ("Allocations", show_count(tier.allocations)),
         ("Fallbacks", show_count(tier.fallbacks)),
         ("Returned", Bytes(tier.returned).to_string()),
     ];
+    if tier.quarantined > 0 {
+        facts.push(("Quarantined", Bytes(tier.quarantined).to_string()));
+    }
     let facts: String = facts.iter().map(|(name, value)| format!("<dt>{name}</dt><dd>{value}</dd>")).collect();
     format!(
         r#"<article class="tier tone{index}"><h3><i class="swatch t{index}"></i>{}<span class="chip">{}</span>{state}</h3><p class="value">{}</p><p class="note">live peak · {limit}</p><dl>{facts}</dl></article>"#,

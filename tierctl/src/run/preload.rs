@@ -19,6 +19,9 @@ pub const TIERS_VARIABLE: &str = "TIERMEM_TIERS";
 /// `TIER=SIZE` limits, separated by semicolons.
 pub const LIMITS_VARIABLE: &str = "TIERMEM_LIMITS";
 
+/// What goes wrong on purpose: a fault plan's script.
+pub const FAULTS_VARIABLE: &str = "TIERMEM_FAULTS";
+
 /// Finds the preload: `asked` (from `--preload`), else `$TIERMEM_PRELOAD`, else beside this executable, then in
 /// `../lib/tiermem/` and `../lib/` seen from there.
 ///

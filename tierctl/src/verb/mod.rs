@@ -2,14 +2,20 @@
 //! `fn execute(self, output: &Output) -> Result<Exit, Failure>`.
 
 mod completions;
+mod emulate;
+mod fault;
 mod list;
 mod man;
+mod model;
 mod policy;
 mod probe;
 mod profile;
 mod ps;
+mod qemu;
+mod replay;
 mod run;
 mod stat;
+mod trace;
 
 use clap::Subcommand;
 
@@ -24,8 +30,14 @@ pub enum Verb {
     Run(run::Run),
     Ps(ps::Ps),
     Stat(stat::Stat),
+    Trace(trace::TraceVerb),
+    Replay(replay::ReplayVerb),
     Profile(profile::ProfileVerb),
     Policy(policy::PolicyVerb),
+    Model(model::ModelVerb),
+    Fault(fault::FaultVerb),
+    Emulate(emulate::Emulate),
+    Qemu(qemu::QemuVerb),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -42,8 +54,14 @@ impl Verb {
             Self::Run(verb) => verb.execute(output),
             Self::Ps(verb) => verb.execute(output),
             Self::Stat(verb) => verb.execute(output),
+            Self::Trace(verb) => verb.execute(output),
+            Self::Replay(verb) => verb.execute(output),
             Self::Profile(verb) => verb.execute(output),
             Self::Policy(verb) => verb.execute(output),
+            Self::Model(verb) => verb.execute(output),
+            Self::Fault(verb) => verb.execute(output),
+            Self::Emulate(verb) => verb.execute(output),
+            Self::Qemu(verb) => verb.execute(output),
             Self::Completions(verb) => verb.execute(output),
             Self::Man(verb) => verb.execute(output),
         }

@@ -14,6 +14,7 @@ use tiermem_tiers::{Attribute, Bytes, GRANULE, Source, TierId, TierKind, TierSpe
 use super::list::{bandwidth, failure, latency, this_machine};
 use crate::curves;
 use crate::exit::{Exit, Failure};
+use crate::model::{self, from_probe, virtual_probe};
 use crate::output::{Align, Output, Table};
 
 /// Measure tiers: idle latency, bandwidth, latency under load. `tierctl list` and policies use the figures afterwards.
@@ -33,6 +34,20 @@ pub struct Probe {
     /// Draw the loaded-latency curves as SVG.
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
+
+    /// Write a profile of each tier into this folder, for topologies and `tierctl model`; DRAM that is measured in the
+    /// same run becomes the baseline of the others.
+    #[arg(long, value_name = "DIR")]
+    profiles: Option<PathBuf>,
+
+    /// Measure the tiers of a modelled machine instead, in virtual time, and compare them with its profiles: a topology
+    /// or profile, shipped or in a file. With --tier, only these.
+    #[arg(long, value_name = "TOPOLOGY|PROFILE", conflicts_with_all = ["specs", "plot", "quick", "size", "profiles"])]
+    emulated: Option<String>,
+
+    /// The host to measure from, with --emulated.
+    #[arg(long, value_name = "HOST", requires = "emulated")]
+    host: Option<String>,
 
     /// Rough figures in a few seconds a tier.
     #[arg(long)]
@@ -100,6 +115,15 @@ const FORMAT: &str = "tiermem-probe-result/1";
 impl Probe {
     /// Measures, prints and keeps.
     pub fn execute(self, output: &Output) -> Result<Exit, Failure> {
+        if let Some(which) = &self.emulated {
+            let document = virtual_probe::document(&model::machine(which)?, self.host.as_deref(), &self.tiers)?;
+            if output.is_json() {
+                output.json(virtual_probe::FORMAT, &document)?;
+            } else {
+                output.text(&document.text())?;
+            }
+            return document.verdict();
+        }
         let report = this_machine();
         let working_set = self.effort(&report, Vec::new()).working_set;
         let mut probed =
@@ -119,6 +143,9 @@ impl Probe {
             }
         }
         probed.cache = Some(cache::store(&probed.tiers).map_err(failure)?);
+        if let Some(folder) = &self.profiles {
+            write_profiles(folder, &probed.tiers, &report)?;
+        }
         if let Some(file) = &self.plot {
             let drawn = curves::draw(&probed.tiers);
             std::fs::write(file, drawn?)
@@ -156,6 +183,11 @@ impl Probe {
         }
         if !self.names_tiers() {
             for tier in &report.tiers {
+                if is_emulated(tier) {
+                    let reason = "emulated: name it with --tier to measure the memory behind it".to_owned();
+                    skipped.push(Skipped { name: tier.name.clone(), reason });
+                    continue;
+                }
                 match listed(tier, report, room) {
                     Ok(target) => targets.push(target),
                     Err(reason) => skipped.push(Skipped { name: tier.name.clone(), reason }),
@@ -164,6 +196,22 @@ impl Probe {
         }
         Ok(targets)
     }
+}
+
+/// One file for each tier, named as `tierctl list` names it.
+fn write_profiles(folder: &Path, measured: &[Measurement], report: &Report) -> Result<(), Failure> {
+    let unwritable = |path: &Path, error| Failure::from_io(format!("cannot write {}", path.display()), &error);
+    std::fs::create_dir_all(folder).map_err(|error| unwritable(folder, error))?;
+    let dram = measured.iter().find(|tier| tier.kind == TierKind::Dram.as_str());
+    for tier in measured {
+        let listed = report.tiers.iter().find(|listed| listed.identity() == tier.identity());
+        let name = listed.map_or_else(|| tier.identity().replace([':', '/'], "-"), |listed| listed.name.clone());
+        let beside = dram.filter(|dram| dram.identity() != tier.identity());
+        let Some(profile) = from_probe::profile(&name, tier, beside.or(dram)) else { continue };
+        let path = folder.join(format!("{name}.toml"));
+        std::fs::write(&path, profile.to_string()).map_err(|error| unwritable(&path, error))?;
+    }
+    Ok(())
 }
 
 fn parse_size(text: &str) -> Result<Bytes, String> {
@@ -177,12 +225,17 @@ fn unknown(name: &str, report: &Report) -> Failure {
     Failure::new(Exit::NotFound, format!("no tier is called {name}; `tierctl list` shows: {}", known.join(", ")))
 }
 
+/// Whether it stands for hardware that is not there.
+fn is_emulated(tier: &TierReport) -> bool {
+    tier.attributes.read_latency_ns.as_ref().is_some_and(|f| f.chosen.source == Source::Emulated.as_str())
+}
+
 /// How a listed tier is opened for measuring: with no more space than is needed, in a file of its own.
 fn listed(tier: &TierReport, report: &Report, room: Bytes) -> Result<Target, String> {
     let text = tier.spec.as_deref().ok_or_else(|| tier.notes.join("; "))?;
     let mut spec: TierSpec = text.parse().map_err(|e| format!("{e}"))?;
     let mut scratch = None;
-    if matches!(spec.kind, TierKind::DaxFile | TierKind::Nvme) {
+    if matches!(spec.kind, TierKind::DaxFile | TierKind::Nvme) && !is_emulated(tier) {
         let free = tier.free_bytes.map_or(room, Bytes);
         // A quarter of what is left stays free for others.
         let size = Bytes(room.0.min(free.0 / 4 * 3) / GRANULE.0 * GRANULE.0);

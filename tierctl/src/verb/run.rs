@@ -13,6 +13,7 @@ use tiermem_sys::signal::{end_by, number::SIGINT};
 use tiermem_tiers::TierSpec;
 
 use crate::exit::{Exit, Failure};
+use crate::fault_plan;
 use crate::output::Output;
 use crate::policy_file::{self, Limit};
 use crate::record::kernel;
@@ -32,6 +33,7 @@ The program finds these in its environment; what was there under these names bef
   TIERMEM_POLICY       the policy file, absolute
   TIERMEM_TIERS        the SPECs of --tier, with absolute paths, separated by semicolons
   TIERMEM_LIMITS       the --limits in bytes, separated by semicolons
+  TIERMEM_FAULTS       the script of --faults
   TIERMEM_CONTROL_DIR  the private folder in which each process publishes its figures
 libtiermem.so is taken from --preload, else $TIERMEM_PRELOAD, else from beside tierctl, ../lib/tiermem or ../lib.
 
@@ -58,6 +60,11 @@ pub struct Run {
     /// Let each process hold at most SIZE in a tier, for example dram=64M.
     #[arg(long = "limit", value_name = "TIER=SIZE")]
     limits: Vec<String>,
+
+    /// Let things go wrong on the tiers as this plan says (see `tierctl fault --help`); times count from the opening of a
+    /// tier at the start of each process.
+    #[arg(long, value_name = "PLAN.toml")]
+    faults: Option<PathBuf>,
 
     /// Write a report, one HTML page that needs nothing else.
     #[arg(long, value_name = "FILE.html")]
@@ -98,6 +105,7 @@ impl Run {
         let specs = specs.collect::<Result<Vec<TierSpec>, _>>()?;
         let limits = self.limits.iter().map(|l| Limit::parse(l)).collect::<Result<Vec<_>, _>>()?;
         let mut policy = self.check_policy(&specs, &limits)?;
+        let faults = self.faults.as_deref().map(|path| fault_plan::for_program(path, &policy)).transpose()?;
         let library = preload::find(self.preload.as_deref())?;
         let program = self.find_program()?;
         if let Some(path) = &self.report {
@@ -109,6 +117,7 @@ impl Run {
         let all_specs = policy_file::specs(&policy)?;
         let files = TierFiles::expect(&all_specs);
         let mut command = self.child_command(&program, &library, &control, &specs, &limits);
+        set_or_remove(&mut command, preload::FAULTS_VARIABLE, faults.map(OsString::from));
         let completed = weights::complete(&mut policy, &all_specs, control.path())?;
         if let Some(file) = &completed {
             command.env(preload::POLICY_VARIABLE, file.path());

@@ -72,6 +72,7 @@ struct TierDocument {
     fallbacks: u64,
     returned: u64,
     unavailable: bool,
+    quarantined: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -132,6 +133,7 @@ fn tier_document(tier: &TierUse, allocations: u64, interval_ms: u64) -> TierDocu
         fallbacks: tier.fallbacks,
         returned: tier.returned,
         unavailable: tier.unavailable,
+        quarantined: tier.quarantined,
     }
 }
 
@@ -202,7 +204,7 @@ fn text(document: &Document) -> String {
             group_thousands(tier.allocations_per_s.round() as u64),
             group_thousands(tier.fallbacks),
             Bytes(tier.returned).to_string(),
-            if tier.unavailable { "unavailable" } else { "ok" }.to_owned(),
+            state(tier),
         ]);
     }
     text.push_str(&table.render());
@@ -212,6 +214,14 @@ fn text(document: &Document) -> String {
         text.push_str(&if event.count > 1 { format!(" ×{}\n", event.count) } else { "\n".to_owned() });
     }
     text
+}
+
+fn state(tier: &TierDocument) -> String {
+    let word = if tier.unavailable { "unavailable" } else { "ok" };
+    match tier.quarantined {
+        0 => word.to_owned(),
+        bytes => format!("{}, {} quarantined", if tier.unavailable { word } else { "degraded" }, Bytes(bytes)),
+    }
 }
 
 #[cfg(test)]
@@ -253,6 +263,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_set_aside_is_seen() {
+        let mut now = snapshot(1, 1);
+        now.tiers[0].quarantined = 2 << 20;
+        assert!(text(&Document::new(&now, None)).contains("unavailable, 2 MiB quarantined"));
+        now.tiers[0].unavailable = false;
+        assert!(text(&Document::new(&now, None)).contains("degraded, 2 MiB quarantined"));
+    }
+
+    #[test]
     fn the_json_form_is_stable() {
         let text = Output::document("tiermem-stat/1", &Document::new(&snapshot(2000, 1), None)).unwrap();
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -264,8 +283,8 @@ mod tests {
         );
         assert_eq!(
             keys(&value["tiers"][0]),
-            "allocations allocations_per_s committed committed_max fallbacks frees kind limit live name returned \
-             unavailable"
+            "allocations allocations_per_s committed committed_max fallbacks frees kind limit live name quarantined \
+             returned unavailable"
         );
         assert_eq!(keys(&value["events"][0]), "at_ms bytes count kind text tier");
         assert!(text.starts_with("{\n  \"format\": \"tiermem-stat/1\""));

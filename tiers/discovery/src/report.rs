@@ -137,7 +137,7 @@ pub struct Figure {
     /// The value; its unit stands in the name of the attribute. Whole numbers are written without a fraction.
     #[serde(serialize_with = "whole_if_whole")]
     pub value: f64,
-    /// `HMAT`, `CDAT`, `kernel`, `measured`, `configured` or `assumed`.
+    /// `HMAT`, `CDAT`, `kernel`, `measured`, `configured`, `emulated` or `assumed`.
     pub source: String,
     /// Where exactly: a sysfs file, a publication, when and how it was measured.
     pub detail: String,
@@ -155,8 +155,15 @@ impl Figure {
     }
 
     fn rank(&self) -> u8 {
-        const ORDER: [Source; 6] =
-            [Source::Configured, Source::Measured, Source::Cdat, Source::Hmat, Source::Kernel, Source::Assumed];
+        const ORDER: [Source; 7] = [
+            Source::Configured,
+            Source::Emulated,
+            Source::Measured,
+            Source::Cdat,
+            Source::Hmat,
+            Source::Kernel,
+            Source::Assumed,
+        ];
         let at = ORDER.iter().position(|s| s.as_str() == self.source).unwrap_or(ORDER.len());
         u8::try_from(at).unwrap_or(u8::MAX)
     }
@@ -183,6 +190,7 @@ impl Figures {
         }
         let reason = match known.chosen.source.as_str() {
             "configured" => "the user's own figure goes before all others",
+            "emulated" => "an emulated tier has its profile's figures; what was measured is the memory behind it",
             "measured" => "measured on this machine, which tables and assumptions can only predict",
             "CDAT" => "the device's own table is more exact than the platform's",
             _ => "a stated figure goes before an assumed one",

@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 
 use tiermem_sys::map::{self, Placement};
 use tiermem_sys::mempolicy::{self, Nodes, Policy};
-use tiermem_sys::sync::atomic::{AtomicU64, Ordering};
+use tiermem_sys::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::{Access, Addressable, ForkPlan, Provider, Usage, check, node};
 use crate::{Attribute, Bytes, Error, ErrorKind, Extent, GRANULE, Health, Provenance, Source, Tier};
@@ -22,6 +22,8 @@ pub struct Anonymous {
     reserved: AtomicU64,
     /// Extents handed out so far.
     serial: AtomicU64,
+    /// How often somebody met poison.
+    quarantine_events: AtomicU32,
 }
 
 /// Where the OS pages come from.
@@ -43,7 +45,8 @@ impl Anonymous {
     pub(super) fn new(mut tier: Tier, total: Bytes, binding: Binding) -> Self {
         let capacity = *tier.attributes.capacity.get_or_insert(Attribute::new(total, Source::Kernel));
         let capacity = Bytes(capacity.value.0 / GRANULE.0 * GRANULE.0);
-        Self { tier, capacity, binding, reserved: AtomicU64::new(0), serial: AtomicU64::new(0) }
+        let (reserved, serial) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { tier, capacity, binding, reserved, serial, quarantine_events: AtomicU32::new(0) }
     }
 
     fn promise(&self, len: Bytes) -> Result<(), Error> {
@@ -53,6 +56,13 @@ impl Anonymous {
             Ok(_) => Ok(()),
             Err(_) => Err(check::error(&self.tier, ErrorKind::Full { wanted: len })),
         }
+    }
+
+    fn note(&self, outcome: Result<(), Error>) -> Result<(), Error> {
+        if outcome.is_err_and(|error| matches!(error.kind(), ErrorKind::Poisoned { .. })) {
+            self.quarantine_events.fetch_add(1, Ordering::Relaxed);
+        }
+        outcome
     }
 
     fn take_back_promise(&self, len: Bytes) {
@@ -103,7 +113,7 @@ impl Provider for Anonymous {
     }
 
     fn health(&self) -> Health {
-        Health::Good
+        if self.quarantine_events() == 0 { Health::Good } else { Health::Degraded }
     }
 
     fn reserve(&self, len: Bytes, provenance: Provenance) -> Result<Extent, Error> {
@@ -141,11 +151,19 @@ impl Provider for Anonymous {
     }
 
     fn read(&self, extent: &Extent, offset: u64, into: &mut [u8]) -> Result<(), Error> {
-        check::read_mapped(&self.tier, extent, offset, into)
+        self.note(check::read_mapped(&self.tier, extent, offset, into))
     }
 
     fn write(&self, extent: &Extent, offset: u64, from: &[u8]) -> Result<(), Error> {
-        check::write_mapped(&self.tier, extent, offset, from)
+        self.note(check::write_mapped(&self.tier, extent, offset, from))
+    }
+
+    /// The kernel keeps a poisoned OS page from being used again once it is unmapped.
+    fn quarantine(&self, extent: &Extent, offset: u64) -> Result<(), Error> {
+        check::range(&self.tier, extent, offset, 1)?;
+        // Relaxed: says only "look again".
+        self.quarantine_events.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     fn addressable(&self) -> Option<&dyn Addressable> {
@@ -185,5 +203,9 @@ impl Addressable for Anonymous {
 
     fn fork_plan(&self) -> ForkPlan {
         ForkPlan::Inherent
+    }
+
+    fn quarantine_events(&self) -> u32 {
+        self.quarantine_events.load(Ordering::Relaxed)
     }
 }

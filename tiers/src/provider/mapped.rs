@@ -8,7 +8,7 @@
 use std::ptr::NonNull;
 
 use tiermem_sys::map::{self, Placement, Sharing};
-use tiermem_sys::sync::atomic::{AtomicBool, Ordering};
+use tiermem_sys::sync::atomic::{AtomicU32, Ordering};
 use tiermem_sys::{Errno, Result, file};
 
 use super::backing_file::BackingFile;
@@ -36,8 +36,8 @@ pub(super) struct Mapped {
     table: ExtentTable,
     /// Where extents go whose address is ours to choose.
     window: Window,
-    /// Somebody met poison.
-    degraded: AtomicBool,
+    /// How often this process has set something aside.
+    quarantine_events: AtomicU32,
 }
 
 /// What is mapped, opened and measured, with its sidecar still locked.
@@ -60,8 +60,8 @@ impl Mapped {
         let table = sidecar.into_table(file.fd().map_err(failed)?, granules, past, made_here).map_err(failed)?;
         let mut tier = tier(spec, id);
         tier.attributes.capacity.get_or_insert(Attribute::new(size, Source::Kernel));
-        let (window, degraded) = (Window::new(granules), AtomicBool::new(false));
-        let this = Self { tier, medium, file, table, window, degraded };
+        let (window, quarantine_events) = (Window::new(granules), AtomicU32::new(0));
+        let this = Self { tier, medium, file, table, window, quarantine_events };
         if this.table.has_former_self() {
             this.sweep(Thoroughness::Quick);
         }
@@ -174,11 +174,15 @@ impl Mapped {
         if let Err(error) = &outcome
             && let ErrorKind::Poisoned { offset, .. } = error.kind()
         {
-            self.table.quarantine(granule_of(extent.offset() + offset));
-            // Relaxed: a report.
-            self.degraded.store(true, Ordering::Relaxed);
+            self.set_aside(granule_of(extent.offset() + offset));
         }
         outcome
+    }
+
+    fn set_aside(&self, granule: u32) {
+        self.table.quarantine(granule);
+        // Relaxed: says only "look again".
+        self.quarantine_events.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -209,10 +213,11 @@ impl Provider for Mapped {
     }
 
     fn health(&self) -> Health {
-        match (self.file.fd(), self.degraded.load(Ordering::Relaxed)) {
-            (Err(_), _) => Health::Failed,
-            (Ok(_), true) => Health::Degraded,
-            (Ok(_), false) => Health::Good,
+        match self.file.fd() {
+            Err(_) => Health::Failed,
+            // Whoever it was that met poison.
+            Ok(_) if self.table.quarantined() > 0 => Health::Degraded,
+            Ok(_) => Health::Good,
         }
     }
 
@@ -245,6 +250,20 @@ impl Provider for Mapped {
 
     fn write(&self, extent: &Extent, offset: u64, from: &[u8]) -> std::result::Result<(), Error> {
         self.note(extent, check::write_mapped(&self.tier, extent, offset, from))
+    }
+
+    fn quarantine(&self, extent: &Extent, offset: u64) -> std::result::Result<(), Error> {
+        check::range(&self.tier, extent, offset, 1)?;
+        self.set_aside(granule_of(extent.offset() + offset));
+        Ok(())
+    }
+
+    fn quarantined(&self) -> Bytes {
+        Bytes(offset_of(self.table.quarantined()))
+    }
+
+    fn repair(&self) -> std::result::Result<Bytes, Error> {
+        Ok(Bytes(offset_of(self.table.repair())))
     }
 
     fn addressable(&self) -> Option<&dyn Addressable> {
@@ -297,5 +316,15 @@ impl Addressable for Mapped {
 
     fn after_fork(&self, child: bool) {
         self.table.after_fork(child);
+    }
+
+    fn quarantine_events(&self) -> u32 {
+        // Relaxed: as in `set_aside`.
+        self.quarantine_events.load(Ordering::Relaxed)
+    }
+
+    fn is_quarantined(&self, extent: &Extent) -> bool {
+        let (first, count) = span_of(extent);
+        (first..first + count).any(|granule| self.table.is_quarantined(granule))
     }
 }

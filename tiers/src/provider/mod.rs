@@ -11,6 +11,7 @@ mod devdax;
 #[cfg(feature = "device")]
 pub mod device;
 mod extent_table;
+pub mod fault;
 mod held;
 mod mapped;
 mod node;
@@ -25,7 +26,7 @@ pub use open::{Obstacle, OpenError, open};
 
 use std::ptr::NonNull;
 
-use crate::{Bytes, Error, Extent, Health, Provenance, Tier};
+use crate::{Bytes, Error, ErrorKind, Extent, Health, Provenance, Tier};
 
 /// How the bytes of a tier can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +111,35 @@ pub trait Provider: Send + Sync {
     /// `OutOfRange`, `Poisoned`, `Gone`, or as the system says.
     fn write(&self, extent: &Extent, offset: u64, from: &[u8]) -> Result<(), Error>;
 
+    /// Sets the granule with byte `offset` of the extent aside, because somebody has learned that it cannot be relied on (an
+    /// uncorrectable error, a device's event): once it is released, nobody gets it again until it is
+    /// [repaired](Self::repair). [`read`](Self::read) and [`write`](Self::write) do this by themselves when they meet poison.
+    /// The extent stays its holder's, and its other granules are not affected.
+    ///
+    /// Where memory has no place of its own (anonymous memory), the kernel keeps bad OS pages from being used again, and
+    /// this only notes that the tier is [`Degraded`](Health::Degraded).
+    ///
+    /// # Errors
+    /// `OutOfRange` if the byte is not in the extent; `Unsupported` if the tier cannot set space aside.
+    fn quarantine(&self, extent: &Extent, offset: u64) -> Result<(), Error> {
+        let _ = (extent, offset);
+        let reason = "this tier cannot set space aside";
+        Err(Error::new(ErrorKind::Unsupported { reason }).of_tier(self.tier().name))
+    }
+
+    /// How much is set aside, whether somebody still holds it or not. Counts as reserved in [`usage`](Self::usage).
+    fn quarantined(&self) -> Bytes {
+        Bytes::ZERO
+    }
+
+    /// Takes what is set aside and held by nobody into use again, after its medium was repaired or replaced; says how much.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn repair(&self) -> Result<Bytes, Error> {
+        Ok(Bytes::ZERO)
+    }
+
     /// The further interface of tiers with [`Access::Load`]; `None` on the others.
     fn addressable(&self) -> Option<&dyn Addressable> {
         None
@@ -162,5 +192,17 @@ pub trait Addressable: Provider {
     /// addressable providers, before any other method.
     fn after_fork(&self, child: bool) {
         let _ = child;
+    }
+
+    /// A counter that changes when something was [set aside](Provider::quarantine) in this process. Cheap, so that an
+    /// allocator can look at it each time that it takes memory.
+    fn quarantine_events(&self) -> u32 {
+        0
+    }
+
+    /// Whether a part of the extent is set aside or lost: its holder should place nothing new there.
+    fn is_quarantined(&self, extent: &Extent) -> bool {
+        let _ = extent;
+        false
     }
 }

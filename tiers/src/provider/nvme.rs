@@ -247,9 +247,24 @@ impl Nvme {
         Ok(())
     }
 
+    /// The error for a transfer. A block that the drive itself cannot read (`ENODATA`, which the kernel's block layer gives
+    /// for a medium error, and only for that) is poison; which one of the transfer is not told, so its first byte is named.
+    fn failed(&self, call: &'static str, errno: Errno, extent: &Extent, offset: u64) -> Error {
+        if errno != Errno::ENODATA {
+            return check::system(&self.tier, call, errno, Bytes::ZERO);
+        }
+        self.table.quarantine(granule_at(extent, offset));
+        let kind = ErrorKind::Poisoned { extent: extent.offset(), offset };
+        check::error(&self.tier, kind).with_os_code(errno as i32)
+    }
+
     fn give_up(&self, first: u32, count: u32) {
         let _ = self.table.release(first, count, &|first, count| self.erase(first, count));
     }
+}
+
+const fn granule_at(extent: &Extent, offset: u64) -> u32 {
+    ((extent.offset() + offset) / GRANULE.0) as u32
 }
 
 impl Provider for Nvme {
@@ -267,7 +282,11 @@ impl Provider for Nvme {
     }
 
     fn health(&self) -> Health {
-        if self.file.fd().is_ok() { Health::Good } else { Health::Failed }
+        match self.file.fd() {
+            Err(_) => Health::Failed,
+            Ok(_) if self.table.quarantined() > 0 => Health::Degraded,
+            Ok(_) => Health::Good,
+        }
     }
 
     fn reserve(&self, len: Bytes, provenance: Provenance) -> std::result::Result<Extent, Error> {
@@ -313,13 +332,27 @@ impl Provider for Nvme {
     fn read(&self, extent: &Extent, offset: u64, into: &mut [u8]) -> std::result::Result<(), Error> {
         check::range(&self.tier, extent, offset, into.len())?;
         self.transfer(extent.offset() + offset, Transfer::Read(into))
-            .map_err(|errno| check::system(&self.tier, "read", errno, Bytes::ZERO))
+            .map_err(|errno| self.failed("read", errno, extent, offset))
     }
 
     fn write(&self, extent: &Extent, offset: u64, from: &[u8]) -> std::result::Result<(), Error> {
         check::range(&self.tier, extent, offset, from.len())?;
         self.transfer(extent.offset() + offset, Transfer::Write(from))
-            .map_err(|errno| check::system(&self.tier, "write", errno, Bytes::ZERO))
+            .map_err(|errno| self.failed("write", errno, extent, offset))
+    }
+
+    fn quarantine(&self, extent: &Extent, offset: u64) -> std::result::Result<(), Error> {
+        check::range(&self.tier, extent, offset, 1)?;
+        self.table.quarantine(granule_at(extent, offset));
+        Ok(())
+    }
+
+    fn quarantined(&self) -> Bytes {
+        Bytes(u64::from(self.table.quarantined()) * GRANULE.0)
+    }
+
+    fn repair(&self) -> std::result::Result<Bytes, Error> {
+        Ok(Bytes(u64::from(self.table.repair()) * GRANULE.0))
     }
 
     fn notice(&self) -> Option<&str> {

@@ -7,10 +7,10 @@ mod profile;
 mod topology;
 
 pub use profile::{
-    BUILTIN_NAMES, Figure, GpuFigures, LinkFigures, MemoryFigures, NvmeFigures, Point, Profile, ProfileFigures,
-    Relative, Status,
+    BUILTIN_NAMES, Baseline, Figure, GpuFigures, LinkFigures, MemoryFigures, Mix, NvmeFigures, Point, Profile,
+    ProfileFigures, Relative, ShownFigure, Status,
 };
 pub use topology::{
     Bridge, Coherence, Device, DeviceKind, Exposure, Host, InterleaveSet, Link, LoadError, Node, Persistence, Pool,
-    SHIPPED, Switch, Topology,
+    SHIPPED, Switch, TierFigures, TierView, Topology,
 };

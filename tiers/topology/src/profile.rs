@@ -7,6 +7,8 @@ mod builtin;
 mod check;
 mod figure;
 mod parse;
+mod rebase;
+mod show;
 
 use std::ops::Range;
 
@@ -14,6 +16,8 @@ use tiermem_complaint::{Complaints, FileError};
 use toml::de::DeTable;
 
 pub use builtin::BUILTIN_NAMES;
+pub use rebase::Baseline;
+pub use show::ShownFigure;
 
 /// How much a figure is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -70,6 +74,15 @@ pub struct Point {
     pub latency_factor: f64,
 }
 
+/// The bandwidth of a mix of reads and writes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mix {
+    /// Share of the bytes that are read, over 0 and below 1.
+    pub read_share: f64,
+    /// Bytes per second, reads and writes together.
+    pub total_bandwidth: f64,
+}
+
 /// A kind of memory or of link.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Profile {
@@ -79,6 +92,8 @@ pub struct Profile {
     pub description: String,
     /// How fast it is.
     pub figures: ProfileFigures,
+    /// The DRAM of the host that the figures were measured on, where that is known.
+    pub baseline: Option<Baseline>,
 }
 
 impl Profile {
@@ -165,11 +180,52 @@ pub struct MemoryFigures {
     pub read_bandwidth: Figure<f64>,
     /// Write bandwidth, bytes per second.
     pub write_bandwidth: Figure<f64>,
-    /// Most that reads and writes can have together, bytes per second, where it is not their sum (a memory channel is
-    /// shared by both directions, a serial link is not).
-    pub total_bandwidth: Option<Figure<f64>>,
+    /// What mixes of reads and writes get, by rising share of reads, reads alone and writes alone left out. In between,
+    /// the bandwidth is interpolated. `None` where reads and writes do not get into each other's way.
+    pub mixed_bandwidth: Option<Figure<Vec<Mix>>>,
     /// Latency under load, by rising utilisation, from 0 to 1.
     pub loaded: Figure<Vec<Point>>,
+}
+
+impl MemoryFigures {
+    /// Bandwidth of a mix of which `read_share` (0 to 1) is read; bytes per second.
+    ///
+    /// ```
+    /// use tiermem_topology::{Profile, ProfileFigures};
+    /// let ProfileFigures::Memory(dram) = Profile::builtin("dram-ddr5").unwrap().figures else { unreachable!() };
+    /// assert_eq!(dram.bandwidth(1.0), dram.read_bandwidth.value);
+    /// assert!(dram.bandwidth(0.58) < dram.bandwidth(1.0));
+    /// ```
+    pub fn bandwidth(&self, read_share: f64) -> f64 {
+        let (read, write) = (self.read_bandwidth.value, self.write_bandwidth.value);
+        let Some(mixes) = &self.mixed_bandwidth else {
+            let alone = |bandwidth: f64, share: f64| if share > 0.0 { bandwidth / share } else { f64::INFINITY };
+            return alone(read, read_share).min(alone(write, 1.0 - read_share));
+        };
+        let mut before = Mix { read_share: 0.0, total_bandwidth: write };
+        for &mix in mixes.value.iter().chain(&[Mix { read_share: 1.0, total_bandwidth: read }]) {
+            if read_share <= mix.read_share {
+                let part = (read_share - before.read_share) / (mix.read_share - before.read_share);
+                return before.total_bandwidth + part.max(0.0) * (mix.total_bandwidth - before.total_bandwidth);
+            }
+            before = mix;
+        }
+        read
+    }
+
+    /// What the idle latency is multiplied by at `utilisation`, 0 to 1: straight lines between the points of the curve.
+    pub fn latency_factor(&self, utilisation: f64) -> f64 {
+        let mut before: Option<&Point> = None;
+        for point in &self.loaded.value {
+            if utilisation <= point.utilisation {
+                let Some(before) = before else { return point.latency_factor };
+                let part = (utilisation - before.utilisation) / (point.utilisation - before.utilisation);
+                return before.latency_factor + part * (point.latency_factor - before.latency_factor);
+            }
+            before = Some(point);
+        }
+        before.map_or(1.0, |last| last.latency_factor)
+    }
 }
 
 /// A link, or the hop through a switch. Directions are seen from the host: down is towards the device.

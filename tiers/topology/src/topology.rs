@@ -1,11 +1,13 @@
 //! What there is and how it hangs together.
 
 mod check;
+mod draw;
 mod graph;
 mod parse;
 mod profiles;
 mod shipped;
 mod show;
+mod view;
 mod word;
 
 use std::path::PathBuf;
@@ -17,6 +19,7 @@ use crate::Profile;
 use graph::Graph;
 
 pub use shipped::SHIPPED;
+pub use view::{TierFigures, TierView};
 
 /// A machine, or several that share memory. Everything is named, names are unique across kinds, and references have
 /// been checked: whoever holds one need not check again.
@@ -90,6 +93,17 @@ impl Topology {
     /// There is no such topology, its file cannot be read, or everything that is wrong with it.
     pub fn load(which: &str) -> Result<Self, LoadError> {
         shipped::load(which)
+    }
+
+    /// A drawing: hosts with their memory above, what hangs below them, and what is used as one tier. Every figure is
+    /// from a profile; those that nobody measured say so.
+    ///
+    /// ```
+    /// let drawing = tiermem_topology::Topology::shipped("pool-2").unwrap().to_svg();
+    /// assert!(drawing.starts_with("<svg ") && drawing.contains("cxl0"));
+    /// ```
+    pub fn to_svg(&self) -> String {
+        draw::svg(self)
     }
 
     /// The links from `host` to the switch or device `name`, from the host's side; `None` if there is no way. Empty

@@ -225,6 +225,30 @@ fn profiles() {
 }
 
 #[test]
+fn profiles_of_the_file_itself() {
+    let mine = |profile: &str| {
+        let named = RIGHT.replacen("profile = \"cxl-asic\"", "profile = \"mine\"", 1);
+        format!("{named}{profile}")
+    };
+    let near = "[profile.mine]\nbase = \"cxl-asic\"\nread_latency_ns = { value = 150, status = \"assumed\", source = \"hope\" }\n";
+    let topology = Topology::parse(&mine(near), "t.toml").unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(topology.profiles[0].name, "mine");
+    assert_eq!(topology.profiles.len(), 7, "each named profile once");
+    let shown = Topology::parse(&topology.to_string(), "t.toml").unwrap_or_else(|error| panic!("{error}\n{topology}"));
+    assert_eq!(shown, topology);
+    expect(&mine(&near.replace("150", "§-150")), "must be more than 0");
+    expect(
+        &mine(&near.replace("mine", "§cxl-asic").replace("\n[pro", "")).replace("\"mine\"", "\"cxl-fpga\""),
+        "`cxl-asic` is a shipped profile: take another name",
+    );
+    let link = "[profile.mine]\nbase = \"pcie5-x8\"\n";
+    expect(
+        &mine(link).replace("= \"mine\"", "= §\"mine\""),
+        "`mine` is a link profile, and this must be a memory profile",
+    );
+}
+
+#[test]
 fn hosts_and_nodes() {
     wrong("[host.b]\n", "[host.b]\n[host.§c]\n", "host `c` has no node");
     let no_cpu = [("[host.b]", "[host.§b]"), ("\"b\"\ncpus = 2", "\"b\"\ncpus = 0")];

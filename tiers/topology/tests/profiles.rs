@@ -1,6 +1,6 @@
 //! What is wrong with a profile is said at its line and column.
 
-use tiermem_topology::{Profile, ProfileFigures, Status};
+use tiermem_topology::{BUILTIN_NAMES, Baseline, Profile, ProfileFigures, Status};
 
 const GOOD: &str = r#"version = 1
 name = "mine"
@@ -90,7 +90,7 @@ fn curves_and_contradictions() {
     };
     let good = "[[0, 1], [0.5, 1.1], [1, 3]]";
     Profile::parse(&text(good, ""), "p.toml").unwrap();
-    let total = "total_bandwidth = { value = \"90 GB/s\", status = \"assumed\", source = \"x\" }";
+    let total = "mixed_bandwidth = { value = [[0.5, \"90 GB/s\"]], status = \"assumed\", source = \"x\" }";
     let cases = [
         ("[[0.1, 1], [1, 3]]", "", "4:21 a curve begins with [0, 1]"),
         ("[[0, 1], [0, 2], [1, 3]]", "", "4:29 the utilisation must rise"),
@@ -99,7 +99,9 @@ fn curves_and_contradictions() {
         ("[[0, 1], [1.5, 1.2]]", "", "4:29 a utilisation is a share"),
         ("[[0, 1], [0.5], [1, 3]]", "", "4:29 expected a pair"),
         ("[[0, 1], [nan, 1.2], [1, 3]]", "", "4:29 the utilisation must rise"),
-        (good, total, "5:19 the total bandwidth lies between"),
+        (good, &total.replace("0.5", "1.5"), "5:31 read shares rise"),
+        (good, &total.replace("0.5, ", ""), "5:30 expected a pair"),
+        (good, total, "5:19 a mix with 0.5 reads has more"),
     ];
     for (curve, more, expected) in cases {
         let error = Profile::parse(&text(curve, more), "p.toml").expect_err(curve);
@@ -111,4 +113,60 @@ fn curves_and_contradictions() {
                  queue_depth = { value = 32, status = \"assumed\", source = \"x\" }";
     let error = Profile::parse(drive, "p.toml").unwrap_err();
     assert!(error.summary().starts_with("p.toml:4:15: 32 commands in flight at 60000 ns each"), "{error}");
+}
+
+#[test]
+fn what_is_written_is_read() {
+    for &name in BUILTIN_NAMES {
+        let mut profile = Profile::builtin(name).unwrap();
+        for baseline in [None, Some(Baseline { read_latency_ns: 137.25, read_bandwidth: 12_345_678_901.0 })] {
+            profile.baseline = baseline;
+            let text = profile.to_string();
+            assert_eq!(Profile::parse(&text, "p.toml").unwrap_or_else(|error| panic!("{error}")), profile, "{text}");
+        }
+    }
+}
+
+#[test]
+fn another_host_keeps_the_relation_to_dram() {
+    let measured = |name: &str| {
+        let mut profile = Profile::builtin(name).unwrap();
+        profile.baseline = Some(Baseline { read_latency_ns: 100.0, read_bandwidth: 20e9 });
+        let ProfileFigures::Memory(before) = profile.figures.clone() else { panic!("{name}") };
+        let host = Baseline { read_latency_ns: 150.0, read_bandwidth: 10e9 };
+        let ProfileFigures::Memory(after) = profile.rebased(host).figures else { panic!("{name}") };
+        (before, after)
+    };
+    let (before, after) = measured("cxl-near");
+    assert_eq!(after.read_latency_ns.value, before.read_latency_ns.value * 1.5);
+    assert_eq!(after.read_bandwidth.value, before.read_bandwidth.value * 0.5);
+    assert_eq!(after.loaded, before.loaded, "the curve is relative already");
+    let (_, after) = measured("cxl-pooled");
+    assert_eq!(after.read_latency_ns.value, 150.0 + 80.0);
+    let text = "baseline = { read_latency_ns = 0, read_bandwidth = \"1 GB/s\" }";
+    let error =
+        Profile::parse(&format!("version = 1\nname = \"a\"\nbase = \"cxl-near\"\n{text}"), "p.toml").unwrap_err();
+    assert!(error.summary().starts_with("p.toml:4:32: a latency must be more than 0"), "{error}");
+}
+
+#[test]
+fn figures_between_those_that_are_given() {
+    let ProfileFigures::Memory(asic) = Profile::builtin("cxl-asic").unwrap().figures else { panic!("memory") };
+    let close = |found: f64, expected: f64| assert!((found / expected - 1.0).abs() < 1e-9, "{found} {expected}");
+    close(asic.bandwidth(0.0), 24.5e9);
+    close(asic.bandwidth(0.3), (24.5e9 + 42.8e9) / 2.0);
+    close(asic.bandwidth(0.6), 42.8e9);
+    close(asic.latency_factor(0.0723), 1.002);
+    close(asic.latency_factor(2.0), 3.21);
+    let mut without = asic.clone();
+    without.mixed_bandwidth = None;
+    close(without.bandwidth(0.5), 49e9);
+}
+
+#[test]
+fn what_is_known_of_the_base_is_an_assumption_here() {
+    let ProfileFigures::Memory(cz120) = Profile::builtin("cxl-cz120").unwrap().figures else { panic!("memory") };
+    assert_eq!(cz120.read_latency_ns.status, Status::Assumed);
+    assert!(cz120.read_latency_ns.source.starts_with("as cxl-asic, where it is measured: CXL-DMSim"));
+    assert_eq!(cz120.mixed_bandwidth.unwrap().status, Status::Vendor);
 }

@@ -71,12 +71,14 @@ pub(super) struct DeviceProvider<B: Backend> {
     backend: ManuallyDrop<B>,
 }
 
-/// Invariant: `reserved` is the sum of the lengths in `live`, plus those of calls of `reserve` that are under way.
+/// Invariant: `reserved` is the sum of the lengths in `live` and `retired`, plus those of calls of `reserve` that are under way.
 struct Allocations<M> {
     /// Offset of the next extent. It only grows, so no name is ever used twice.
     next: u64,
     reserved: u64,
     live: HashMap<u64, Arc<Allocation<M>>>,
+    /// Released after it was set aside: the device does not get it back, so nobody else does.
+    retired: Vec<Arc<Allocation<M>>>,
 }
 
 struct Allocation<M> {
@@ -84,6 +86,8 @@ struct Allocation<M> {
     /// Readers of the bytes share it, a writer and `release` have it alone; `None` once released. Nothing but this
     /// stops safe callers from copying in and out of one extent at once.
     memory: RwLock<Option<M>>,
+    /// Set aside: see [`Provider::quarantine`].
+    is_bad: AtomicBool,
 }
 
 /// An allocation and a byte within it, or its end.
@@ -98,7 +102,7 @@ impl<B: Backend> DeviceProvider<B> {
             notice,
             owner: std::process::id(),
             failed: AtomicBool::new(false),
-            allocations: Mutex::new(Allocations { next: 0, reserved: 0, live: HashMap::new() }),
+            allocations: Mutex::new(Allocations { next: 0, reserved: 0, live: HashMap::new(), retired: Vec::new() }),
             backend: ManuallyDrop::new(backend),
         }
     }
@@ -155,7 +159,7 @@ impl<B: Backend> DeviceProvider<B> {
         let mut allocations = self.allocations();
         match memory {
             Ok(memory) => {
-                let allocation = Allocation { len, memory: RwLock::new(Some(memory)) };
+                let allocation = Allocation { len, memory: RwLock::new(Some(memory)), is_bad: AtomicBool::new(false) };
                 allocations.live.insert(offset, Arc::new(allocation));
                 Ok(Extent::from_parts(self.tier.id, offset, len, None, provenance))
             }
@@ -209,6 +213,11 @@ impl<B: Backend> DeviceProvider<B> {
             Entry::Occupied(entry) if entry.get().len == extent.len() => entry.remove(),
             _ => return Err(NOT_RESERVED),
         };
+        // Relaxed, here and below: set and read by the extent's holder.
+        if allocation.is_bad.load(Ordering::Relaxed) {
+            self.allocations().retired.push(allocation);
+            return Ok(());
+        }
         let memory = allocation.memory.write().unwrap_or_else(PoisonError::into_inner).take();
         let result = memory.map_or(Ok(()), |memory| self.backend.free(memory));
         // Space that could not be given back stays counted: it is lost, not free.
@@ -240,7 +249,11 @@ impl<B: Backend> Provider for DeviceProvider<B> {
     }
 
     fn health(&self) -> Health {
-        if self.has_failed() || !self.is_owner() { Health::Failed } else { Health::Good }
+        match self.quarantined() {
+            _ if self.has_failed() || !self.is_owner() => Health::Failed,
+            Bytes::ZERO => Health::Good,
+            _ => Health::Degraded,
+        }
     }
 
     fn reserve(&self, len: Bytes, provenance: Provenance) -> Result<Extent, Error> {
@@ -262,6 +275,34 @@ impl<B: Backend> Provider for DeviceProvider<B> {
     fn notice(&self) -> Option<&str> {
         self.notice
     }
+
+    fn quarantine(&self, extent: &Extent, offset: u64) -> Result<(), Error> {
+        let (allocation, _) = self.find(extent, offset, 1).map_err(|error| error.of_tier(self.tier.name))?;
+        allocation.is_bad.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whole extents: a device does not tell where they lie.
+    fn quarantined(&self) -> Bytes {
+        let allocations = self.allocations();
+        let all = allocations.live.values().chain(&allocations.retired);
+        Bytes(
+            all.filter(|allocation| allocation.is_bad.load(Ordering::Relaxed)).map(|allocation| allocation.len.0).sum(),
+        )
+    }
+
+    fn repair(&self) -> Result<Bytes, Error> {
+        self.note(self.check_alive())?;
+        let retired = std::mem::take(&mut self.allocations().retired);
+        let mut repaired = Bytes::ZERO;
+        for allocation in retired {
+            let memory = allocation.memory.write().unwrap_or_else(PoisonError::into_inner).take();
+            self.note(memory.map_or(Ok(()), |memory| self.backend.free(memory)))?;
+            self.allocations().reserved -= allocation.len.0;
+            repaired.0 += allocation.len.0;
+        }
+        Ok(repaired)
+    }
 }
 
 impl<B: Backend> Drop for DeviceProvider<B> {
@@ -270,8 +311,11 @@ impl<B: Backend> Drop for DeviceProvider<B> {
             // A child of fork must not call the runtime; all of it belongs to the parent.
             return;
         }
-        let live = std::mem::take(&mut self.allocations().live);
-        for allocation in live.into_values() {
+        let (live, retired) = {
+            let mut allocations = self.allocations();
+            (std::mem::take(&mut allocations.live), std::mem::take(&mut allocations.retired))
+        };
+        for allocation in live.into_values().chain(retired) {
             let memory = allocation.memory.write().unwrap_or_else(PoisonError::into_inner).take();
             // There is nobody to tell that the runtime would not take it back; closing the device frees it anyway.
             let _ = memory.map(|memory| self.backend.free(memory));

@@ -153,7 +153,29 @@ impl ExtentTable {
         Ok(())
     }
 
-    /// Marks a granule as poisoned: it is never handed out again.
+    /// Granules that are marked as poisoned, held or not. Looks at each entry.
+    pub(super) fn quarantined(&self) -> u32 {
+        // Relaxed: a figure.
+        self.entries().iter().map(|entry| u32::from(Entry(entry.load(Ordering::Relaxed)).has(Entry::POISON))).sum()
+    }
+
+    /// Whether a granule is marked as poisoned.
+    pub(super) fn is_quarantined(&self, granule: u32) -> bool {
+        self.entries()
+            .get(granule as usize)
+            .is_some_and(|entry| Entry(entry.load(Ordering::Relaxed)).has(Entry::POISON))
+    }
+
+    /// Takes the marks off the granules that nobody holds. They were erased when they were given up. Says how many.
+    pub(super) fn repair(&self) -> u32 {
+        let poisoned = |&granule: &u32| self.replace(granule, Entry(Entry::POISON), Entry::FREE).is_ok();
+        let repaired = (0..self.granules).filter(poisoned).count() as u32;
+        // Relaxed: a hint.
+        self.hint.store(0, Ordering::Relaxed);
+        repaired
+    }
+
+    /// Marks a granule as poisoned: it is not handed out again until it is repaired.
     pub(super) fn quarantine(&self, granule: u32) {
         if let Some(entry) = self.entries().get(granule as usize) {
             // Relaxed: the flag says nothing about other memory.

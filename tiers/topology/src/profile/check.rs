@@ -2,6 +2,9 @@
 
 use super::{Point, ProfileFigures};
 
+/// Figures of different origin may contradict each other by this much.
+const SLACK: f64 = 1.01;
+
 /// What is wrong with a point of a curve after the one before it.
 pub(super) fn point(before: Option<&Point>, point: Point) -> Option<String> {
     let Point { utilisation, latency_factor } = point;
@@ -25,11 +28,15 @@ pub(super) fn contradictions(figures: &ProfileFigures) -> Vec<(&'static str, Str
     let mut found = Vec::new();
     match figures {
         ProfileFigures::Memory(memory) => {
-            if let Some(total) = &memory.total_bandwidth {
+            for mix in memory.mixed_bandwidth.iter().flat_map(|mixes| &mixes.value) {
+                let reads = mix.total_bandwidth * mix.read_share;
                 let (read, write) = (memory.read_bandwidth.value, memory.write_bandwidth.value);
-                if total.value < read.max(write) || total.value > read + write {
-                    let message = "the total bandwidth lies between the larger one of the two directions and their sum";
-                    found.push(("total_bandwidth", message.to_owned()));
+                if reads > read * SLACK || mix.total_bandwidth - reads > write * SLACK {
+                    let message = format!(
+                        "a mix with {} reads has more of them, or of writes, than each gets alone",
+                        mix.read_share
+                    );
+                    found.push(("mixed_bandwidth", message));
                 }
             }
         }

@@ -7,12 +7,14 @@ use tiermem_complaint::units::{clip, parse_bandwidth};
 use tiermem_complaint::{Complaints, suggestion};
 
 use super::parse::shipped;
-use super::{Figure, Point, ProfileFigures, Relative, Status, check};
+use super::{Baseline, Figure, Mix, Point, ProfileFigures, Relative, Status, check};
 
 /// The entries of a profile, and where complaints go.
 pub(super) struct Reader<'t, 'i, 'c, 'text> {
     pub(super) entries: Table<'t, 'i>,
     pub(super) complaints: &'c mut Complaints<'text>,
+    /// The name of the profile whose figures count where there are none, if there is one.
+    pub(super) base: &'c str,
 }
 
 /// What kind of number a figure is.
@@ -77,8 +79,7 @@ impl<'t, 'i> Reader<'t, 'i, '_, '_> {
         let mut points: Vec<Point> = Vec::new();
         for item in table::array(value, "a list of points such as [[0, 1], [0.5, 1.1], [1, 3]]", self.complaints)? {
             let [x, y] = table::array(item, PAIR, self.complaints)? else {
-                self.complaints.add(item.span(), format!("expected {PAIR}"));
-                return None;
+                return self.refuse(item.span(), format!("expected {PAIR}"));
             };
             let utilisation = table::number(x, PAIR, self.complaints)?;
             let latency_factor = table::number(y, PAIR, self.complaints)?;
@@ -96,6 +97,47 @@ impl<'t, 'i> Reader<'t, 'i, '_, '_> {
         Some(Figure { value: points, status: status?, source: source?, relative: None })
     }
 
+    /// The bandwidths of mixes, `key`, which stands at `value`.
+    pub(super) fn mixes(&mut self, key: &str, value: Place<'t, 'i>) -> Option<Figure<Vec<Mix>>> {
+        const PAIR: &str = "a pair of read share and bandwidth such as [0.5, \"30 GB/s\"]";
+        let table = self.figure(key, value, &["value"])?;
+        let (status, source) = (self.status(&table), self.source(&table));
+        let value = self.needed(&table, "value", "[[0.5, \"30 GB/s\"]]")?;
+        let mut mixes: Vec<Mix> = Vec::new();
+        for item in table::array(value, "a list of pairs such as [[0.5, \"30 GB/s\"]]", self.complaints)? {
+            let [x, y] = table::array(item, PAIR, self.complaints)? else {
+                return self.refuse(item.span(), format!("expected {PAIR}"));
+            };
+            let read_share = table::number(x, PAIR, self.complaints)?;
+            let total_bandwidth = self.measure(y, Unit::Bandwidth)?;
+            let floor = mixes.last().map_or(0.0, |mix| mix.read_share);
+            if !(read_share > floor && read_share < 1.0) {
+                let rule = "read shares rise from pair to pair, over 0 and below 1";
+                return self.refuse(x.span(), rule.to_owned());
+            }
+            mixes.push(Mix { read_share, total_bandwidth });
+        }
+        Some(Figure { value: mixes, status: status?, source: source?, relative: None })
+    }
+
+    /// The DRAM of the host that was measured, if the profile tells.
+    pub(super) fn baseline(&mut self) -> Option<Baseline> {
+        const TABLE: &str = "a table such as { read_latency_ns = 100, read_bandwidth = \"20 GB/s\" }";
+        let value = self.entries.get("baseline")?;
+        let entries = table::table(value, TABLE, self.complaints)?;
+        let keys = ["read_latency_ns", "read_bandwidth"];
+        let table = Table::new(entries, value.span(), "`baseline`", &keys, self.complaints);
+        let latency = self.needed(&table, "read_latency_ns", "100");
+        let bandwidth = self.needed(&table, "read_bandwidth", "\"20 GB/s\"");
+        let read_latency_ns = latency.and_then(|latency| table::number(latency, "a number", self.complaints));
+        let read_bandwidth = bandwidth.and_then(|bandwidth| self.measure(bandwidth, Unit::Bandwidth));
+        let (read_latency_ns, read_bandwidth) = (read_latency_ns?, read_bandwidth?);
+        if !(read_latency_ns > 0.0 && read_latency_ns.is_finite()) {
+            return self.refuse(latency?.span(), "a latency must be more than 0".to_owned());
+        }
+        Some(Baseline { read_latency_ns, read_bandwidth })
+    }
+
     fn inherited<T: Clone>(&mut self, key: &str, base: Option<&Figure<T>>) -> Option<Figure<T>> {
         if base.is_none() {
             let value = match key {
@@ -106,7 +148,13 @@ impl<'t, 'i> Reader<'t, 'i, '_, '_> {
             let example = format!("{key} = {{ value = {value}, status = \"assumed\", source = \"…\" }}");
             self.complaints.add(self.entries.span.clone(), format!("`{key}` is missing; write {example}"));
         }
-        base.cloned()
+        base.map(|base| self.borrowed(base))
+    }
+
+    /// A figure of the base. What is known about another device is an assumption about this one.
+    pub(super) fn borrowed<T: Clone>(&self, base: &Figure<T>) -> Figure<T> {
+        let source = format!("as {}, where it is {}: {}", self.base, base.status.as_str(), base.source);
+        Figure { status: Status::Assumed, source, ..base.clone() }
     }
 
     fn figure(&mut self, key: &str, value: Place<'t, 'i>, keys: &[&str]) -> Option<Table<'t, 'i>> {

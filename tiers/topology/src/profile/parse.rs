@@ -18,7 +18,7 @@ const TEXT_LEN_MAX: usize = 64 << 10;
 
 const KINDS: [&str; 4] = ["memory", "link", "nvme", "gpu"];
 const MEMORY_KEYS: &[&str] =
-    &["read_latency_ns", "write_latency_ns", "read_bandwidth", "write_bandwidth", "total_bandwidth", "loaded"];
+    &["read_latency_ns", "write_latency_ns", "read_bandwidth", "write_bandwidth", "mixed_bandwidth", "loaded"];
 const LINK_KEYS: &[&str] = &["latency_ns", "down_bandwidth", "up_bandwidth"];
 const NVME_KEYS: &[&str] = &[
     "read_latency_ns",
@@ -80,14 +80,17 @@ fn profile(
         "nvme" => NVME_KEYS,
         _ => GPU_KEYS,
     };
-    let known: Vec<&str> = ["description", "kind", "base"].iter().chain(more_keys).chain(keys).copied().collect();
+    let known: Vec<&str> =
+        ["description", "kind", "base", "baseline"].iter().chain(more_keys).chain(keys).copied().collect();
     let entries = Table::new(entries, span, &format!("a {kind} profile"), &known, complaints);
     let description = match entries.get("description") {
         Some(value) => table::string(value, "one line for people", complaints).unwrap_or_default().to_owned(),
         None => base.as_ref().map(|base| base.description.clone()).unwrap_or_default(),
     };
+    let base_name = base.as_ref().map_or("", |base| base.name.as_str());
     let base = base.as_ref().map(|base| &base.figures);
-    let mut reader = Reader { entries, complaints };
+    let mut reader = Reader { entries, complaints, base: base_name };
+    let baseline = reader.baseline();
     let figures = match kind {
         "memory" => memory(&mut reader, base).map(ProfileFigures::Memory),
         "link" => link(&mut reader, base).map(ProfileFigures::Link),
@@ -98,7 +101,7 @@ fn profile(
         let span = reader.entries.get(key).map_or(reader.entries.span.clone(), toml::Spanned::span);
         reader.complaints.add(span, message);
     }
-    Some(Profile { name: name.to_owned(), description, figures })
+    Some(Profile { name: name.to_owned(), description, figures, baseline })
 }
 
 /// The kind that a profile says, or else that of its base.
@@ -156,12 +159,9 @@ fn memory(reader: &mut Reader<'_, '_, '_, '_>, base: Option<&ProfileFigures>) ->
     let write_latency_ns = number!(reader, base, Memory, write_latency_ns, Nanoseconds);
     let read_bandwidth = number!(reader, base, Memory, read_bandwidth, Bandwidth);
     let write_bandwidth = number!(reader, base, Memory, write_bandwidth, Bandwidth);
-    let total_bandwidth = match reader.entries.get("total_bandwidth") {
-        None => base.and_then(|base| base.total_bandwidth.clone()),
-        Some(_) => Some(reader.number("total_bandwidth", Bandwidth, None, |figures| match figures {
-            ProfileFigures::Memory(figures) => figures.total_bandwidth.as_ref().map(|total| total.value),
-            _ => None,
-        })?),
+    let mixed_bandwidth = match reader.entries.get("mixed_bandwidth") {
+        None => base.and_then(|base| base.mixed_bandwidth.as_ref()).map(|mixes| reader.borrowed(mixes)),
+        Some(value) => Some(reader.mixes("mixed_bandwidth", value)?),
     };
     let loaded = reader.curve("loaded", base.map(|base| &base.loaded));
     Some(MemoryFigures {
@@ -169,7 +169,7 @@ fn memory(reader: &mut Reader<'_, '_, '_, '_>, base: Option<&ProfileFigures>) ->
         write_latency_ns: write_latency_ns?,
         read_bandwidth: read_bandwidth?,
         write_bandwidth: write_bandwidth?,
-        total_bandwidth,
+        mixed_bandwidth,
         loaded: loaded?,
     })
 }

@@ -10,7 +10,7 @@ use tiermem_complaint::{Complaints, suggestion};
 
 use super::graph::Graph;
 use super::parse::{Kind, LINK, Places};
-use super::profiles::{self, ProfileKind};
+use super::profiles;
 use super::{DeviceKind, Exposure, Persistence, Topology};
 
 /// Interleave ways that CXL knows (CXL 3.1, section 8.2.4.20, HDM decoder capability).
@@ -30,6 +30,7 @@ pub(super) fn check(topology: &mut Topology, places: &Places, complaints: &mut C
     if links_are_sound && bridges_are_sound {
         check.ways();
     }
+    profiles::add_shipped(topology);
 }
 
 /// What each name names.
@@ -118,11 +119,15 @@ impl Check<'_, '_, '_, '_> {
     }
 
     /// Whether `name` is a profile of the `wanted` kind.
-    fn profile(&mut self, owner: Kind, owner_name: &str, name: &str, wanted: ProfileKind) {
+    fn profile(&mut self, owner: Kind, owner_name: &str, name: &str, wanted: &'static str) {
         let place = self.places.of(owner, owner_name, "profile");
         let message = match profiles::kind_of(name, &self.topology.profiles) {
             Some(kind) if kind == wanted => return,
-            Some(kind) => format!("`{}` is {kind}, and this must be {wanted}", clip(name)),
+            Some(kind) => {
+                let (is, must_be) = (profiles::article(kind), profiles::article(wanted));
+                format!("`{}` is {is}, and this must be {must_be}", clip(name))
+            }
+            None if profiles::is_broken(name, self.topology, self.places) => return,
             None => {
                 let fitting = profiles::names(wanted, &self.topology.profiles);
                 format!("unknown profile `{}`{}", clip(name), suggestion(name, fitting.iter().map(String::as_str)))
@@ -154,7 +159,7 @@ impl Check<'_, '_, '_, '_> {
     fn nodes(&mut self) {
         for node in self.topology.nodes.clone() {
             self.refers(&node.host, self.places.of("node", &node.name, "host"), &["host"]);
-            self.profile("node", &node.name, &node.profile, ProfileKind::Memory);
+            self.profile("node", &node.name, &node.profile, "memory");
         }
     }
 
@@ -165,7 +170,7 @@ impl Check<'_, '_, '_, '_> {
             sound &= self.refers(&bridge.host, self.places.of("bridge", &bridge.name, "host"), &["host"]);
         }
         for switch in self.topology.switches.clone() {
-            self.profile("switch", &switch.name, &switch.profile, ProfileKind::Link);
+            self.profile("switch", &switch.name, &switch.profile, "link");
         }
         sound
     }
@@ -176,12 +181,7 @@ impl Check<'_, '_, '_, '_> {
             if self.places.of("device", name, "kind").is_none() {
                 continue;
             }
-            let wanted = match device.kind {
-                DeviceKind::Cxl => ProfileKind::Memory,
-                DeviceKind::Nvme => ProfileKind::Nvme,
-                DeviceKind::Gpu => ProfileKind::Gpu,
-            };
-            self.profile("device", name, &device.profile, wanted);
+            self.profile("device", name, &device.profile, profiles::kind_for(device.kind));
             let exposure = self.places.of("device", name, "exposure");
             if device.kind != DeviceKind::Cxl {
                 let kind = device.kind;
@@ -222,7 +222,7 @@ impl Check<'_, '_, '_, '_> {
                 sound &= self.refers(&link.to, to.clone(), &["switch", "device"]);
             }
             if let Some(profile) = &link.profile {
-                self.profile(LINK, &number, profile, ProfileKind::Link);
+                self.profile(LINK, &number, profile, "link");
             }
             if sound && !seen.insert((link.from.clone(), link.to.clone())) {
                 self.complain(to, format!("`{}` and `{}` are linked already", link.from, link.to));

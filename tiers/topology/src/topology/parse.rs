@@ -10,9 +10,9 @@ use tiermem_complaint::{Complaints, FileError, read, read_bytes, suggestion};
 use tiermem_tiers::{Bytes, GRANULE};
 use toml::de::DeTable;
 
-use super::check;
 use super::word::Word;
 use super::{Bridge, Coherence, Device, DeviceKind, Host, InterleaveSet, Link, Node, Pool, Switch, Topology};
+use super::{check, profiles};
 
 /// The only version there is.
 pub(super) const VERSION: u32 = 1;
@@ -74,7 +74,7 @@ impl Places {
         names
     }
 
-    fn note(&mut self, kind: Kind, name: &str, key: &'static str, place: Range<usize>) {
+    pub(super) fn note(&mut self, kind: Kind, name: &str, key: &'static str, place: Range<usize>) {
         self.values.insert((kind, name.to_owned(), key), place);
     }
 }
@@ -150,7 +150,7 @@ impl Reader<'_, '_> {
         self.each(&root, "interleave", &["devices", "granularity", "exposure"], Self::interleave);
         self.each(&root, "pool", &["device", "hosts", "coherence"], Self::pool);
         if let Some(value) = root.get("profile") {
-            self.profiles(value);
+            self.topology.profiles = profiles::read(value, &mut self.places, self.complaints);
         }
     }
 
@@ -264,14 +264,6 @@ impl Reader<'_, '_> {
         let coherence = self.required_word(item, "coherence").unwrap_or(Coherence::None);
         let name = item.name.to_owned();
         self.topology.pools.push(Pool { name, device, hosts, coherence });
-    }
-
-    /// Profiles of the file's own.
-    fn profiles(&mut self, value: Place<'_, '_>) {
-        let Some(tables) = table::table(value, "tables such as [profile.NAME]", self.complaints) else { return };
-        for (span, name, _) in table::in_file_order(tables) {
-            self.complain(span, format!("[profile.{}]: profiles within a topology cannot be read yet", clip(name)));
-        }
     }
 
     fn capacity(&mut self, item: &Item<'_, '_>) -> Bytes {

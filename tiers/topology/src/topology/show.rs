@@ -1,11 +1,14 @@
 //! From a [`Topology`] back to the text of a file.
 
+mod profile;
+
 use std::fmt;
 
 use tiermem_complaint::units::show_bytes;
 
 use super::parse::VERSION;
 use super::{Device, DeviceKind, InterleaveSet, Pool, Topology};
+use crate::BUILTIN_NAMES;
 
 /// A TOML basic string.
 struct Quoted<'a>(&'a str);
@@ -29,8 +32,7 @@ fn quoted_list(names: &[String]) -> String {
     names.iter().map(|name| Quoted(name).to_string()).collect::<Vec<_>>().join(", ")
 }
 
-/// The topology as a file: complete, but for the profiles that the file itself brings along. Parsing it gives the same
-/// topology.
+/// The topology as a file, complete. Parsing it gives the same topology.
 impl fmt::Display for Topology {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "version = {VERSION}\nname = {}", Quoted(&self.name))?;
@@ -66,7 +68,8 @@ impl fmt::Display for Topology {
             writeln!(f, "\n[pool.{}]\ndevice = {}", Key(name), Quoted(device))?;
             writeln!(f, "hosts = [{}]\ncoherence = \"{coherence}\"", quoted_list(hosts))?;
         }
-        Ok(())
+        let own = self.profiles.iter().filter(|profile| !BUILTIN_NAMES.contains(&profile.name.as_str()));
+        own.map(profile::Shown).try_for_each(|shown| shown.fmt(f))
     }
 }
 

@@ -1,0 +1,167 @@
+//! Crashes of hosts and loss of power.
+
+use super::super::choice::Kind;
+use super::super::finding::Detector;
+use super::super::history::{Place, mask, mix};
+use super::cache::amounts;
+use super::{Machine, State, Version};
+use crate::cache::LINE;
+
+/// What of a dirty line is in the pool after a loss of power: none of it, all of it, or one half (a line is written in
+/// units of eight bytes; two halves stand for all the ways to divide it).
+const TORN: [u8; 4] = [0, 1, 2, 3];
+
+impl Machine {
+    /// A host dies with all that was only in its cache or store buffer.
+    pub(in super::super) fn crash(&mut self, host: usize) {
+        self.crashes_left = self.crashes_left.saturating_sub(1);
+        self.log.event(self.steps, host, || "CRASHES".to_owned());
+        self.lose_buffer(host);
+        for line in std::mem::take(&mut self.hosts[host].dirty) {
+            let line = line as usize;
+            let stores = self.hosts[host].private[line].dirty.as_ref().map_or(0, |dirty| dirty.writes.len());
+            // Lost is the usual here.
+            let mut options = [0_u8; 8];
+            let rest = amounts(stores);
+            options[1..].iter_mut().zip(rest.as_slice().iter().filter(|&&code| code != 0)).for_each(|(o, c)| *o = *c);
+            let len = rest.as_slice().len().min(8);
+            let survives = self.choose(host, Kind::Survives, &options[..len]);
+            self.saw(host, u64::from(survives));
+            if survives > 0 {
+                self.hosts[host].dirty.push(u32::try_from(line).unwrap_or(0));
+                self.write_back(host, line, usize::from(survives));
+            }
+            self.lose_dirty(host, line);
+        }
+        self.hosts[host].dirty.clear();
+        self.lose_coherent(Some(host));
+        self.die(host);
+        self.check_promises();
+    }
+
+    /// All hosts die at once, and lines may be torn.
+    pub(in super::super) fn lose_power(&mut self) {
+        self.crashes_left = 0;
+        self.power_may_fail = false;
+        for host in 0..self.hosts.len() {
+            if matches!(self.hosts[host].state, State::Dead) {
+                continue;
+            }
+            self.log.event(self.steps, host, || "LOSES POWER".to_owned());
+            self.lose_buffer(host);
+            for line in std::mem::take(&mut self.hosts[host].dirty) {
+                let line = line as usize;
+                let survives = self.choose(host, Kind::Survives, &TORN);
+                self.saw(host, u64::from(survives));
+                if survives > 0 {
+                    self.write_torn(host, line, survives);
+                }
+                self.lose_dirty(host, line);
+            }
+        }
+        self.lose_coherent(None);
+        for host in 0..self.hosts.len() {
+            if self.hosts[host].state != State::Dead {
+                self.die(host);
+            }
+        }
+        self.check_promises();
+    }
+
+    fn die(&mut self, host: usize) {
+        let state = &mut self.hosts[host];
+        state.state = State::Dead;
+        state.pending.clear();
+        for private in &mut state.private {
+            private.pending = None;
+        }
+        self.progressed();
+    }
+
+    fn lose_buffer(&mut self, host: usize) {
+        let waiting = self.hosts[host].buffer.len();
+        if waiting > 0 {
+            // Those that leave the buffer in time are visible, and live on in the hardware's own coherence.
+            let options: Vec<u8> = (0..=u8::try_from(waiting.min(7)).unwrap_or(7)).collect();
+            let drained = usize::from(self.choose(host, Kind::Survives, &options));
+            self.saw(host, drained as u64);
+            let lost = self.hosts[host].buffer.split_off(drained);
+            self.drain_all(host);
+            for entry in lost {
+                self.stores.get_mut(entry.id()).place = Place::Lost;
+            }
+        }
+    }
+
+    /// Writes back one half of a dirty line, or all of it.
+    fn write_torn(&mut self, host: usize, line: usize, how: u8) {
+        if how == 1 {
+            self.hosts[host].dirty.push(u32::try_from(line).unwrap_or(0));
+            self.write_back(host, line, usize::MAX);
+            return;
+        }
+        let Some(dirty) = self.hosts[host].private[line].dirty.take() else { return };
+        let half = if how == 2 { 0..LINE as usize / 2 } else { LINE as usize / 2..LINE as usize };
+        let mut content = self.lines[line].newest().content.clone();
+        content.take(&dirty.content, half.clone());
+        let mut meant = 0;
+        for write in &dirty.writes {
+            meant |= write.mask() & mask(half.clone());
+            let kept = write.span().start < half.end && half.start < write.span().end;
+            self.stores.get_mut(write.id).place = if kept { Place::Pool } else { Place::Lost };
+        }
+        self.log.event(self.steps, host, || format!("  line {line}: TORN, bytes {half:?} of it are in the pool"));
+        let version = Version { content, writer: u8::try_from(host).ok(), meant, hash: 0 };
+        self.push_version(line, version, mix(u64::from(how), meant));
+    }
+
+    fn lose_dirty(&mut self, host: usize, line: usize) {
+        if let Some(dirty) = self.hosts[host].private[line].dirty.take() {
+            for write in &dirty.writes {
+                self.stores.get_mut(write.id).place = Place::Lost;
+            }
+            self.log.event(self.steps, host, || format!("  line {line}: lost with the cache"));
+        }
+    }
+
+    /// Coherent lines that one host (or any) holds modified go back to what the pool has, or not.
+    fn lose_coherent(&mut self, owner: Option<usize>) {
+        for line in 0..self.lines.len() {
+            let state = &self.lines[line];
+            let concerned = state.coherent
+                && state.persisted < state.latest() as usize
+                && owner.is_none_or(|host| state.owner.map(usize::from) == Some(host));
+            if !concerned {
+                continue;
+            }
+            let host = owner.or(state.owner.map(usize::from)).unwrap_or(0);
+            let survives = self.choose(host, Kind::Survives, &[0, 1]) == 1;
+            self.saw(host, u64::from(survives));
+            if survives {
+                self.own_nobody(line);
+            } else {
+                self.log.event(self.steps, host, || format!("  line {line}: back to what the pool had"));
+                self.revert(line);
+            }
+        }
+    }
+
+    /// What dead hosts had promised must be in the pool.
+    fn check_promises(&mut self) {
+        let dead = |machine: &Self, host: u8| machine.hosts[usize::from(host)].state == State::Dead;
+        let broken = self.shadow.promises.iter().find_map(|promise| {
+            let there = self.lines[promise.line].newest().content.from[promise.byte];
+            let kept = there == promise.store || self.stores.ordered(promise.store, there);
+            (dead(self, promise.host) && !kept).then_some(*promise)
+        });
+        let Some(promise) = broken else { return };
+        self.detect(Detector::LostAtCrash, |machine| {
+            format!(
+                "{} had promised that the bytes at offset {:#x} outlive a crash, but {} was still in its cache",
+                machine.name(promise.host),
+                promise.line as u64 * LINE + promise.byte as u64,
+                machine.tell(promise.store),
+            )
+        });
+    }
+}

@@ -1,0 +1,324 @@
+//! How the choices of runs are taken.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::rc::Rc;
+use std::str::FromStr;
+
+use super::MAX_HOSTS;
+use super::choice::{Chosen, Decide, Key, Kind};
+use super::history::mix;
+
+/// A way to go through the schedules of a scenario.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Strategy {
+    /// All schedules that deviate from the usual in up to so many places, fewest first (after delay-bounded scheduling;
+    /// Emmi, Qadeer and Rakamarić, POPL 2011). What leads to a state that has been explored is skipped.
+    Systematic {
+        /// Most deviations.
+        deviations: u32,
+    },
+    /// All schedules there are. For small scenarios without loops that wait.
+    Exhaustive,
+    /// Each choice by chance; how often something unusual is taken is chosen anew for each run.
+    Random {
+        /// How many.
+        schedules: u64,
+    },
+    /// Hosts have random priorities that change at a few random points (probabilistic concurrency testing; Burckhardt
+    /// et al., ASPLOS 2010); what caches do is chosen by chance.
+    Pct {
+        /// How many.
+        schedules: u64,
+        /// How many points, and one: the depth of bugs that are found with a known probability.
+        depth: u32,
+    },
+}
+
+impl fmt::Display for Strategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Systematic { deviations } => write!(f, "systematic, up to {deviations} deviations"),
+            Self::Exhaustive => f.write_str("exhaustive"),
+            Self::Random { schedules } => write!(f, "random, {schedules} schedules"),
+            Self::Pct { schedules, depth } => write!(f, "pct, depth {depth}, {schedules} schedules"),
+        }
+    }
+}
+
+/// What a run of a random strategy can be repeated from. It prints as one word, and parses back from it.
+///
+/// ```
+/// use tiermem_emulator::coherence::Seed;
+/// let seed: Seed = "random:1f".parse().unwrap();
+/// assert_eq!(seed.to_string(), "random:1f");
+/// assert!("1f".parse::<Seed>().is_err());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seed {
+    pub(super) number: u64,
+    /// Depth and expected length, for PCT.
+    pub(super) pct: Option<(u32, u32)>,
+}
+
+impl fmt::Display for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.pct {
+            None => write!(f, "random:{:x}", self.number),
+            Some((depth, length)) => write!(f, "pct:{depth}:{length}:{:x}", self.number),
+        }
+    }
+}
+
+/// A text that is no seed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeedError(String);
+
+impl fmt::Display for SeedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\" is no seed: write it as the explorer printed it, as in random:1f or pct:3:40:1f", self.0)
+    }
+}
+
+impl std::error::Error for SeedError {}
+
+impl FromStr for Seed {
+    type Err = SeedError;
+
+    fn from_str(text: &str) -> Result<Self, SeedError> {
+        let number = |word: &str| u64::from_str_radix(word, 16).ok();
+        let parts: Vec<&str> = text.split(':').collect();
+        let seed = match parts.as_slice() {
+            ["random", word] => number(word).map(|number| Self { number, pct: None }),
+            ["pct", depth, length, word] => match (depth.parse(), length.parse(), number(word)) {
+                (Ok(depth), Ok(length), Some(number)) => Some(Self { number, pct: Some((depth, length)) }),
+                _ => None,
+            },
+            _ => None,
+        };
+        seed.ok_or_else(|| SeedError(text.to_owned()))
+    }
+}
+
+impl Seed {
+    pub(super) fn decider(self) -> Box<dyn Decide> {
+        match self.pct {
+            None => Box::new(RandomWalk::new(self.number)),
+            Some((depth, length)) => Box::new(Pct::new(self.number, depth, length)),
+        }
+    }
+}
+
+/// A hasher for keys that are hashes.
+#[derive(Default)]
+pub(super) struct AsIs(u64);
+
+impl Hasher for AsIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = mix(self.0, u64::from(byte));
+        }
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = value;
+    }
+}
+
+/// States from which all has been explored, with how many deviations left (and one).
+pub(super) type SeenStates = Rc<RefCell<HashMap<u64, u32, BuildHasherDefault<AsIs>>>>;
+
+/// Follows a list, then the usual, until a state that others have been in.
+pub(super) struct Frontier {
+    prefix: Vec<u8>,
+    budget: u32,
+    seen: SeenStates,
+}
+
+impl Decide for Frontier {
+    fn decide(&mut self, position: usize, _key: Key, options: &[u8]) -> u8 {
+        match self.prefix.get(position) {
+            Some(code) if options.contains(code) => *code,
+            _ => options[0],
+        }
+    }
+
+    fn seen(&mut self, position: usize, state: u64) -> bool {
+        if position < self.prefix.len() {
+            return false;
+        }
+        let mut seen = self.seen.borrow_mut();
+        let known = seen.entry(state).or_insert(0);
+        if *known > self.budget {
+            return true;
+        }
+        *known = self.budget + 1;
+        false
+    }
+}
+
+/// Depth-first search over schedules with a number of deviations at most.
+pub(super) struct Search {
+    stack: Vec<(Vec<u8>, u32)>,
+    seen: SeenStates,
+    /// Whether something was left out for want of deviations.
+    pub(super) cut: bool,
+}
+
+impl Search {
+    pub(super) fn new(deviations: u32) -> Self {
+        Self { stack: vec![(Vec::new(), deviations)], seen: SeenStates::default(), cut: false }
+    }
+
+    /// The next schedule to run: who decides, and what to hand back to [`branch`](Self::branch).
+    pub(super) fn pop(&mut self) -> Option<(Box<dyn Decide>, usize, u32)> {
+        let (prefix, budget) = self.stack.pop()?;
+        let len = prefix.len();
+        Some((Box::new(Frontier { prefix, budget, seen: Rc::clone(&self.seen) }), len, budget))
+    }
+
+    /// Queues what differs from a run in one more place.
+    pub(super) fn branch(&mut self, trace: &[Chosen], prefix: usize, budget: u32) {
+        let fresh = trace.get(prefix..).unwrap_or_default();
+        if budget == 0 {
+            self.cut |= !fresh.is_empty();
+            return;
+        }
+        let codes: Vec<u8> = trace.iter().map(|chosen| chosen.taken).collect();
+        for (index, chosen) in fresh.iter().enumerate().rev() {
+            for &code in chosen.options().iter().skip(1).rev() {
+                let mut next = Vec::with_capacity(prefix + index + 1);
+                next.extend_from_slice(&codes[..prefix + index]);
+                next.push(code);
+                self.stack.push((next, budget - 1));
+            }
+        }
+    }
+}
+
+/// Pseudo-random numbers (SplitMix64).
+#[derive(Clone, Debug)]
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        mix(self.0, 0)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        ((u128::from(self.next()) * bound as u128) >> 64) as usize
+    }
+
+    fn one_in(&mut self, chance: usize) -> bool {
+        self.below(chance) == 0
+    }
+}
+
+/// One run out of so many chances takes the unusual.
+const CHANCES: [usize; 4] = [2, 4, 8, 24];
+
+struct RandomWalk {
+    numbers: Numbers,
+    /// One in how many switches and cache choices is unusual, in this run.
+    switch: usize,
+    caches: usize,
+}
+
+impl RandomWalk {
+    fn new(seed: u64) -> Self {
+        let mut numbers = Numbers(seed);
+        let switch = CHANCES[numbers.below(CHANCES.len())];
+        let caches = CHANCES[numbers.below(CHANCES.len())];
+        Self { numbers, switch, caches }
+    }
+}
+
+impl Decide for RandomWalk {
+    fn decide(&mut self, _position: usize, key: Key, options: &[u8]) -> u8 {
+        let chance = match key.kind {
+            Kind::Next => self.switch,
+            Kind::Program | Kind::Survives | Kind::Poison => 2,
+            _ => self.caches,
+        };
+        if !self.numbers.one_in(chance) {
+            return options[0];
+        }
+        options[1 + self.numbers.below(options.len() - 1)]
+    }
+}
+
+struct Pct {
+    numbers: Numbers,
+    caches: usize,
+    priorities: [u64; MAX_HOSTS],
+    changes: Vec<u32>,
+    steps: u32,
+}
+
+/// Priorities after a change are below all others.
+const HIGH: u64 = 1 << 32;
+/// One in so many points is a crash, where one is possible.
+const CRASHES: usize = 12;
+
+impl Pct {
+    fn new(seed: u64, depth: u32, length: u32) -> Self {
+        let mut numbers = Numbers(seed);
+        let priorities = std::array::from_fn(|_| HIGH | numbers.next() >> 32);
+        let caches = CHANCES[numbers.below(CHANCES.len())];
+        let mut point = || u32::try_from(numbers.below(length.max(1) as usize)).unwrap_or(0);
+        let changes = (1..depth).map(|_| point()).collect();
+        Self { numbers, caches, priorities, changes, steps: 0 }
+    }
+}
+
+impl Decide for Pct {
+    fn decide(&mut self, _position: usize, key: Key, options: &[u8]) -> u8 {
+        if key.kind != Kind::Next {
+            let chance =
+                if matches!(key.kind, Kind::Program | Kind::Survives | Kind::Poison) { 2 } else { self.caches };
+            let unusual = self.numbers.one_in(chance);
+            return if unusual { options[1 + self.numbers.below(options.len() - 1)] } else { options[0] };
+        }
+        let hosts = options.iter().take_while(|&&code| usize::from(code) < MAX_HOSTS).count();
+        if hosts < options.len() && self.numbers.one_in(CRASHES) {
+            return options[hosts + self.numbers.below(options.len() - hosts)];
+        }
+        if self.changes.contains(&self.steps) {
+            self.priorities[usize::from(options[0]) % MAX_HOSTS] = u64::from(self.steps);
+        }
+        self.steps += 1;
+        let of = |code: &u8| self.priorities[usize::from(*code) % MAX_HOSTS];
+        options[..hosts].iter().copied().max_by_key(of).unwrap_or(options[0])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_print_and_parse() {
+        for text in ["random:0", "random:ffffffffffffffff", "pct:3:40:1f"] {
+            assert_eq!(text.parse::<Seed>().unwrap().to_string(), text);
+        }
+        for text in ["", "random", "random:x", "pct:1:2", "pct:a:2:3"] {
+            assert!(text.parse::<Seed>().unwrap_err().to_string().contains("no seed"), "{text}");
+        }
+    }
+
+    #[test]
+    fn small_numbers_are_all_drawn() {
+        let mut numbers = Numbers(1);
+        let mut seen = [0; 5];
+        (0..500).for_each(|_| seen[numbers.below(5)] += 1);
+        assert!(seen.iter().all(|&count| count > 50), "{seen:?}");
+    }
+}

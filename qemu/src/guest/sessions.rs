@@ -1,0 +1,185 @@
+//! Programs in the guest: starting them, carrying what they read and write, hearing of their end.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tiermem_sys::child::signal_group;
+use tiermem_sys::signal::number::SIGKILL;
+
+use super::OUT;
+use super::agent::Host;
+use super::plan::{Memory, Plan};
+use crate::error::{Error, ErrorKind, Result};
+use crate::wire::{Ended, Frame, Kind, PIECE, Request, Terminal};
+
+/// Where programs are looked for.
+const PATH: &str = "/usr/local/bin:/usr/bin:/usr/sbin:/bin:/sbin";
+/// How long output is waited for after a program's end, while something that it started still holds it.
+const LAST_OUTPUT: Duration = Duration::from_secs(2);
+/// The guest's terminal.
+const TERMINAL: &str = "/dev/hvc0";
+
+/// All programs that run.
+pub(super) struct Sessions {
+    host: Host,
+    environment: BTreeMap<String, String>,
+    running: Arc<Mutex<BTreeMap<u32, Running>>>,
+}
+
+struct Running {
+    pid: u32,
+    input: Option<Sender<Vec<u8>>>,
+}
+
+impl Sessions {
+    pub(super) fn new(host: &Host, plan: &Plan, memory: Vec<Memory>) -> Self {
+        let mut tiers: Vec<String> = memory.iter().map(Memory::spec).collect();
+        tiers.extend(plan.nodes.iter().skip(1).map(|(name, node)| format!("{name}=cxl-node:{node}")));
+        let set = |name: &str, value: String| (format!("TIERMEM_LAB_{name}"), value);
+        let mut environment = BTreeMap::from([
+            set("HOST", plan.host.clone()),
+            set("INDEX", plan.index.to_string()),
+            set("GUESTS", plan.guests.to_string()),
+            set("TIERS", tiers.join(";")),
+            set("OUT", OUT.into()),
+        ]);
+        environment.extend([("PATH", PATH), ("HOME", "/tmp"), ("TMPDIR", "/tmp")].map(|(k, v)| (k.into(), v.into())));
+        Self { host: host.clone(), environment, running: Arc::default() }
+    }
+
+    /// Does what a frame about a program says.
+    pub(super) fn handle(&self, frame: Frame) {
+        let session = frame.session;
+        match frame.kind {
+            Kind::Run => {
+                let started = frame.value::<Request>().and_then(|request| self.start(session, &request));
+                if let Err(error) = started {
+                    let code = if error.kind() == ErrorKind::NotFound { 127 } else { 126 };
+                    self.host.send(&Frame::of(Kind::Ended, session, &Ended::NotStarted(code, error.to_string())));
+                }
+            }
+            Kind::Input => {
+                let mut running = self.lock();
+                let Some(program) = running.get_mut(&session) else { return };
+                if frame.contents.is_empty() {
+                    program.input = None;
+                } else if let Some(input) = &program.input {
+                    let _ = input.send(frame.contents);
+                }
+            }
+            Kind::Signal => {
+                let pid = self.lock().get(&session).map(|program| program.pid);
+                if let (Some(pid), Ok(signal)) = (pid, frame.text().parse()) {
+                    let _ = signal_group(pid, signal);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Kills what still runs.
+    pub(super) fn end_all(&self) {
+        for program in self.lock().values() {
+            let _ = signal_group(program.pid, SIGKILL);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<u32, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start(&self, session: u32, request: &Request) -> Result<()> {
+        let mut command = self.command(request)?;
+        let mut child = command.spawn().map_err(|error| {
+            let program = request.command.first().map(String::as_str).unwrap_or_default();
+            Error::from_io(format!("{program} in the guest"), &error)
+        })?;
+        let (sender, receiver) = mpsc::channel();
+        let input = child.stdin.take().map(|stdin| {
+            let host = self.host.clone();
+            std::thread::spawn(move || feed(stdin, &receiver, &host, session));
+            sender
+        });
+        self.lock().insert(session, Running { pid: child.id(), input });
+        let (done, pumps) = mpsc::channel();
+        let pump = |from: Option<Box<dyn Read + Send>>, kind| {
+            let (host, done) = (self.host.clone(), done.clone());
+            std::thread::spawn(move || {
+                from.into_iter().for_each(|mut from| carry(&mut *from, kind, session, &host));
+                let _ = done.send(());
+            });
+        };
+        pump(child.stdout.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>), Kind::Output);
+        pump(child.stderr.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>), Kind::ErrorOutput);
+        let (host, running) = (self.host.clone(), self.running.clone());
+        std::thread::spawn(move || {
+            let ended = wait(&mut child);
+            for _ in 0..2 {
+                let _ = pumps.recv_timeout(LAST_OUTPUT);
+            }
+            running.lock().unwrap_or_else(PoisonError::into_inner).remove(&session);
+            host.send(&Frame::of(Kind::Ended, session, &ended));
+        });
+        Ok(())
+    }
+
+    fn command(&self, request: &Request) -> Result<Command> {
+        let bad = |why: &str| Error::new(ErrorKind::BadInput, why);
+        let (program, arguments) = request.command.split_first().ok_or_else(|| bad("no program is named"))?;
+        let mut command = match request.terminal {
+            None => {
+                let mut command = Command::new(program);
+                command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+                command
+            }
+            Some(size) => on_terminal(program, size)?,
+        };
+        command.args(arguments).env_clear().envs(&request.environment).envs(&self.environment);
+        // A search for the program uses the environment of the program.
+        let folder = if request.directory.is_empty() { "/" } else { &request.directory };
+        fs::create_dir_all(folder).map_err(|error| Error::from_io(folder, &error))?;
+        command.current_dir(folder);
+        Ok(command)
+    }
+}
+
+/// A command that has the guest's terminal to itself.
+fn on_terminal(program: &str, size: Terminal) -> Result<Command> {
+    let open = || File::options().read(true).write(true).open(TERMINAL).map_err(|e| Error::from_io(TERMINAL, &e));
+    let sizes = [size.rows.to_string(), size.columns.to_string()];
+    let stty = ["stty", "-F", TERMINAL, "rows", &sizes[0], "cols", &sizes[1]];
+    // A wrong size is a blemish, no reason to have no shell.
+    let _ = Command::new("/bin/busybox").args(stty).output();
+    let mut command = Command::new("/bin/busybox");
+    command.args(["setsid", "-c", program]).stdin(open()?).stdout(open()?).stderr(open()?);
+    Ok(command)
+}
+
+fn feed(mut stdin: impl Write, from: &Receiver<Vec<u8>>, host: &Host, session: u32) {
+    for piece in from {
+        // A program that reads no more is no failure; the host must go on all the same.
+        let _ = stdin.write_all(&piece);
+        host.send(&Frame::new(Kind::InputTaken, session, []));
+    }
+}
+
+fn carry(from: &mut dyn Read, kind: Kind, session: u32, host: &Host) {
+    let mut buffer = vec![0; PIECE];
+    while let Ok(count @ 1..) = from.read(&mut buffer) {
+        host.send(&Frame::new(kind, session, &buffer[..count]));
+    }
+}
+
+fn wait(child: &mut Child) -> Ended {
+    let killed = |status: ExitStatus| status.signal().map_or(Ended::Exited(1), Ended::Killed);
+    match child.wait() {
+        Ok(status) => status.code().and_then(|code| u8::try_from(code).ok()).map_or(killed(status), Ended::Exited),
+        Err(error) => Ended::NotStarted(126, error.to_string()),
+    }
+}

@@ -1,0 +1,236 @@
+//! The guest's files: a base that is made once for each kernel and agent, and what a single start adds to it.
+
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+
+use crate::archive::Writer;
+use crate::cache::Cache;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::guest::PLAN;
+use crate::guest::plan::Plan;
+use crate::kernel::{self, Kernel};
+use crate::program::Luggage;
+
+/// Modules of the lab; what they depend on comes with them.
+const MODULES: [&str; 24] = [
+    "cxl_acpi",
+    "cxl_pci",
+    "cxl_port",
+    "cxl_mem",
+    "cxl_pmem",
+    "dax_cxl",
+    "device_dax",
+    "kmem",
+    "dax_hmem",
+    "dax_pmem",
+    "nd_pmem",
+    "nd_btt",
+    "libnvdimm",
+    "ext4",
+    "xfs",
+    "hwpoison_inject",
+    "mce_inject",
+    "einj",
+    "uio",
+    "uio_pci_generic",
+    "virtio_console",
+    "virtio_pci",
+    "zram",
+    "loop",
+];
+/// How many bases are kept.
+const KEPT: usize = 6;
+/// What `/init` does: everything else is the agent's. It stays, so that the agent's end is no panic.
+const INIT: &str = "\
+#!/bin/busybox sh
+/bin/busybox mount -t proc proc /proc
+/bin/busybox mount -t sysfs sysfs /sys
+/bin/busybox mount -t devtmpfs devtmpfs /dev
+/bin/busybox mkdir -p /dev/shm /dev/pts
+/bin/busybox mount -t tmpfs tmpfs /dev/shm
+/bin/busybox mount -t devpts devpts /dev/pts
+/bin/busybox mount -t tmpfs tmpfs /tmp
+/bin/busybox mount -t debugfs debugfs /sys/kernel/debug
+/bin/busybox mount -t tracefs tracefs /sys/kernel/tracing
+/bin/busybox mount -t cgroup2 cgroup2 /sys/fs/cgroup
+/bin/busybox --install -s /usr/bin
+/bin/busybox grep -q virtio_console /lab/modules && /bin/busybox modprobe virtio_console
+/lab/agent qemu guest agent
+echo \"the agent ended with code $?\"
+/bin/busybox poweroff -f
+";
+
+/// What a base is made of.
+#[derive(Clone, Debug)]
+pub struct Base<'a> {
+    /// The guest's kernel.
+    pub kernel: &'a Kernel,
+    /// A static busybox.
+    pub busybox: &'a Path,
+    /// The program that is the agent when it is started with `qemu guest agent`: `tierctl` itself.
+    pub agent: &'a Path,
+}
+
+impl Base<'_> {
+    /// The archive, made if it is not in the cache.
+    ///
+    /// # Errors
+    /// Those of the file system; what lacks.
+    pub fn archive(&self, cache: &Cache) -> Result<PathBuf> {
+        let mut hasher = DefaultHasher::new();
+        (INIT, MODULES, env!("CARGO_PKG_VERSION"), &self.kernel.modules).hash(&mut hasher);
+        for file in [self.busybox, self.agent, &self.kernel.image] {
+            let data = fs::metadata(file).at(file)?;
+            (file, data.len(), data.modified().ok()).hash(&mut hasher);
+        }
+        let name = format!("images/{}-{:016x}.cpio", self.kernel.version, hasher.finish());
+        let path = cache.made(&name, || self.make())?;
+        // Made a moment ago, or used: it is the newest.
+        let _ = fs::File::options()
+            .append(true)
+            .open(&path)
+            .and_then(|file| file.set_modified(std::time::SystemTime::now()));
+        cache.prune("images", KEPT);
+        Ok(path)
+    }
+
+    fn make(&self) -> Result<Vec<u8>> {
+        let failed = "cannot pack the guest's files";
+        let mut archive = Writer::new(Vec::new());
+        for folder in
+            ["dev", "proc", "sys", "tmp", "mnt", "run", "etc", "lab", "out", "usr/bin", "usr/sbin", "usr/lib64"]
+        {
+            archive.folder(folder).context(failed)?;
+        }
+        for (link, target) in [("bin", "usr/bin"), ("sbin", "usr/sbin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")] {
+            archive.link(link, target).context(failed)?;
+        }
+        let read = |path: &Path| fs::read(path).at(path);
+        archive.file("init", 0o755, INIT.as_bytes()).context(failed)?;
+        archive.file("usr/bin/busybox", 0o755, &read(self.busybox)?).context(failed)?;
+        archive.link("usr/bin/sh", "busybox").context(failed)?;
+        archive.file("lab/agent", 0o755, &without_debug_data(read(self.agent)?)).context(failed)?;
+        archive.link("usr/bin/tierctl", "/lab/agent").context(failed)?;
+        for (name, text) in [
+            ("passwd", "root:x:0:0:root:/tmp:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"),
+            ("group", "root:x:0:\nnogroup:x:65534:\n"),
+            ("hosts", "127.0.0.1 localhost\n"),
+        ] {
+            archive.file(&format!("etc/{name}"), 0o644, text.as_bytes()).context(failed)?;
+        }
+        self.modules(&mut archive)?;
+        let mut bytes = archive.finish().context(failed)?;
+        bytes.extend(self.libraries()?);
+        Ok(bytes)
+    }
+
+    fn modules(&self, archive: &mut Writer<Vec<u8>>) -> Result<()> {
+        let failed = "cannot pack the guest's modules";
+        let modules = kernel::closure(&self.kernel.modules, &MODULES)?;
+        let folder = format!("usr/lib/modules/{}", self.kernel.version);
+        let (mut list, mut dependencies) = (String::new(), String::new());
+        for module in &modules {
+            archive.file(&format!("{folder}/{}.ko", module.name), 0o644, &module.contents).context(failed)?;
+            list.push_str(&format!("{}\n", module.name));
+            let mut all = Vec::new();
+            below(&module.name, &modules, &mut all);
+            let all: String = all.iter().map(|name| format!(" {name}.ko")).collect();
+            dependencies.push_str(&format!("{}.ko:{all}\n", module.name));
+        }
+        archive.file("lab/modules", 0o644, list.as_bytes()).context(failed)?;
+        archive.file(&format!("{folder}/modules.dep"), 0o644, dependencies.as_bytes()).context(failed)
+    }
+
+    /// The agent's libraries, and the tool that makes file systems where the host has it.
+    fn libraries(&self) -> Result<Vec<u8>> {
+        let mut luggage = Luggage::new(std::env::var("LD_LIBRARY_PATH").ok().as_deref());
+        luggage.program(self.agent)?;
+        let mut known = luggage.stamp_of(self.agent).into_iter().collect();
+        let tool = Path::new("/usr/sbin/mke2fs");
+        if tool.exists() {
+            luggage.program(tool)?;
+        }
+        luggage.complete()?;
+        luggage.write(Vec::new(), &mut known)
+    }
+}
+
+/// All that a module needs, the nearest first, as `modules.dep` has it.
+fn below(name: &str, modules: &[kernel::Module], all: &mut Vec<String>) {
+    let Some(module) = modules.iter().find(|module| module.name == name) else { return };
+    for other in &module.depends {
+        if !all.contains(other) && modules.iter().any(|module| &module.name == other) {
+            all.push(other.clone());
+            below(other, modules, all);
+        }
+    }
+}
+
+/// What one start adds, as an archive: the plan and the program's files.
+///
+/// # Errors
+/// Those of the file system.
+pub fn addition(plan: &Plan, luggage: &Luggage) -> Result<Vec<u8>> {
+    let mut archive = Writer::new(Vec::new());
+    let text = serde_json::to_vec(plan).map_err(|e| Error::new(ErrorKind::Failed, e.to_string()))?;
+    archive.file(PLAN, 0o644, &text).context("cannot pack the plan")?;
+    let bytes = archive.finish().context("cannot pack the plan")?;
+    luggage.write(bytes, &mut std::collections::BTreeSet::new())
+}
+
+/// A program without what only a debugger reads: what lies behind its last loaded segment.
+fn without_debug_data(mut program: Vec<u8>) -> Vec<u8> {
+    use object::Endianness;
+    use object::elf::{FileHeader64, PT_LOAD};
+    use object::read::elf::{FileHeader, ProgramHeader};
+    /// Offsets of `e_shoff` and of `e_shentsize`, `e_shnum`, `e_shstrndx` in the head of the file.
+    const SECTIONS_AT: std::ops::Range<usize> = 40..48;
+    const SECTION_COUNTS: std::ops::Range<usize> = 58..64;
+    let end = FileHeader64::<Endianness>::parse(&program[..]).ok().and_then(|header| {
+        let endian = header.endian().ok()?;
+        let segments = header.program_headers(endian, &program[..]).ok()?;
+        let loaded = segments.iter().filter(|segment| segment.p_type(endian) == PT_LOAD);
+        loaded.map(|segment| segment.p_offset(endian) + segment.p_filesz(endian)).max()
+    });
+    if let Some(end) = end.and_then(|end| usize::try_from(end).ok()).filter(|&end| end >= 64 && end <= program.len()) {
+        program.truncate(end);
+        program[SECTIONS_AT].fill(0);
+        program[SECTION_COUNTS].fill(0);
+    }
+    program
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{below, without_debug_data};
+    use crate::kernel::Module;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_program_runs_without_its_debug_data() {
+        let whole = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+        let short = without_debug_data(whole.clone());
+        assert!(short.len() < whole.len());
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("program");
+        std::fs::write(&path, short).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let output = std::process::Command::new(&path).arg("--list").output().unwrap();
+        assert!(String::from_utf8_lossy(&output.stdout).contains("a_program_runs_without_its_debug_data"));
+        assert_eq!(without_debug_data(b"#!/bin/sh\n".to_vec()), b"#!/bin/sh\n");
+    }
+
+    #[test]
+    fn dependencies_are_listed_to_the_bottom() {
+        let module = |name: &str, depends: &[&str]| Module {
+            name: name.into(),
+            depends: depends.iter().map(|&name| name.into()).collect(),
+            contents: Vec::new(),
+        };
+        let modules = [module("c", &[]), module("b", &["c", "absent"]), module("a", &["b"])];
+        let mut all = Vec::new();
+        below("a", &modules, &mut all);
+        assert_eq!(all, ["b", "c"]);
+    }
+}

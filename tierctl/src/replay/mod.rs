@@ -1,0 +1,5 @@
+//! Replays of traces: rules of placement, names of sites, the report.
+
+pub mod document;
+pub mod rules;
+pub mod sites;

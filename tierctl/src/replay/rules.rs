@@ -1,0 +1,160 @@
+//! The machine of a replay, and where its memory goes.
+
+use std::ops::Range;
+
+use tiermem_emulator::model::{HostIndex, ModelError, System, TierIndex};
+use tiermem_emulator::replay::Rule;
+use tiermem_tiers::Bytes;
+use tiermem_topology::{Profile, Topology};
+
+use crate::exit::{Exit, Failure};
+
+/// A modelled machine, seen from one host.
+pub struct Machine {
+    /// All of it.
+    pub system: System,
+    /// The host.
+    pub host: HostIndex,
+    /// The host's first node.
+    pub dram: TierIndex,
+    /// As the topology says.
+    pub name: String,
+}
+
+impl Machine {
+    /// A model of `topology`, seen from `host` or its only one.
+    ///
+    /// # Errors
+    /// If it cannot be modelled, or the host is not there, not told, or has no memory of its own.
+    pub fn new(topology: &Topology, host: Option<&str>) -> Result<Self, Failure> {
+        let bad = |what: String| Failure::new(Exit::BadInput, what);
+        let system =
+            System::new(&with_shipped_profiles(topology)).map_err(|error: ModelError| bad(error.to_string()))?;
+        let hosts = system.hosts().join(", ");
+        let name = match (host, system.hosts()) {
+            (Some(name), _) => name.to_owned(),
+            (None, [first, ..]) => first.clone(),
+            (None, []) => return Err(bad(format!("{} has no host", topology.name))),
+        };
+        let missing = || bad(format!("{} has no host `{name}`; it has {hosts}", topology.name));
+        let host = system.host(&name).ok_or_else(missing)?;
+        let node = topology.nodes.iter().find(|node| node.host == name);
+        let dram = node.and_then(|node| system.tier(&node.name)).ok_or_else(|| bad(format!("{name} has no memory")))?;
+        Ok(Self { system, host, dram, name: topology.name.clone() })
+    }
+
+    /// The tier of a name that the host reaches; `dram` is the first node if nothing is called so.
+    pub fn tier(&self, name: &str) -> Option<TierIndex> {
+        let dram = || (name == "dram").then_some(self.dram);
+        self.system.tier(name).or_else(dram).filter(|&tier| self.system.reaches(self.host, tier))
+    }
+
+    /// The name of a tier.
+    pub fn tier_name(&self, tier: TierIndex) -> &str {
+        self.system.tiers().get(usize::from(tier.0)).map_or("?", |tier| &tier.name)
+    }
+
+    /// The names of the tiers that the host reaches.
+    pub fn tier_list(&self) -> String {
+        let all = self.system.tiers().iter().map(|tier| tier.name.as_str());
+        all.filter(|name| self.tier(name).is_some()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// What each tier holds, bytes.
+    pub fn capacities(&self) -> Vec<u64> {
+        self.system.tiers().iter().map(|tier| tier.capacity.0).collect()
+    }
+
+    /// The rules of `--place`, and the tier of what none fits.
+    ///
+    /// # Errors
+    /// If one is malformed or names a tier that is not there.
+    pub fn rules(&self, texts: &[String]) -> Result<(Vec<Rule>, TierIndex), Failure> {
+        let (mut rules, mut default) = (Vec::new(), self.dram);
+        for text in texts {
+            let usage = |what: &str| Failure::new(Exit::Usage, format!("--place {text}: {what}"));
+            let (what, name) = text.rsplit_once('=').ok_or_else(|| usage("it is WHAT=TIER"))?;
+            let unknown = || usage(&format!("there is no tier `{name}`; the host reaches {}", self.tier_list()));
+            let tier = self.tier(name).ok_or_else(unknown)?;
+            let rule = match what.split_once(':') {
+                None if what == "all" => {
+                    default = tier;
+                    continue;
+                }
+                Some(("site", part)) if !part.is_empty() => Rule::Site(part.to_owned(), tier),
+                Some(("size", part)) => {
+                    let size = |text: &str| Bytes::parse(text).ok().map(|Bytes(size)| size);
+                    Rule::Size(range(part, size, 1).ok_or_else(|| usage("sizes are like 4K-1M"))?, tier)
+                }
+                Some(("addr", part)) => {
+                    let hex = |text: &str| u64::from_str_radix(text.strip_prefix("0x").unwrap_or(text), 16).ok();
+                    Rule::Address(range(part, hex, 0).ok_or_else(|| usage("addresses are like 0x7f00-0x7fff"))?, tier)
+                }
+                _ => return Err(usage("it is site:TEXT, size:FROM-TO, addr:FROM-TO or all, and =TIER")),
+            };
+            rules.push(rule);
+        }
+        Ok((rules, default))
+    }
+}
+
+/// The topology with the shipped profiles that it names and does not hold.
+fn with_shipped_profiles(topology: &Topology) -> Topology {
+    let mut all = topology.clone();
+    let nodes = topology.nodes.iter().map(|node| &node.profile);
+    let devices = topology.devices.iter().map(|device| &device.profile);
+    let switches = topology.switches.iter().map(|switch| &switch.profile);
+    for name in nodes.chain(devices).chain(switches).chain(topology.links.iter().filter_map(|l| l.profile.as_ref())) {
+        if !all.profiles.iter().any(|profile| profile.name == *name) {
+            all.profiles.extend(Profile::builtin(name));
+        }
+    }
+    all
+}
+
+/// `FROM-TO`, with `past` added to the end.
+fn range(text: &str, parse: impl Fn(&str) -> Option<u64>, past: u64) -> Option<Range<u64>> {
+    let (from, to) = text.split_once('-')?;
+    let range = parse(from)?..parse(to)?.checked_add(past)?;
+    (!range.is_empty()).then_some(range)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine() -> Machine {
+        Machine::new(&Topology::shipped("one-expander").unwrap(), None).unwrap()
+    }
+
+    #[test]
+    fn rules_are_read_and_complained_about() {
+        let machine = machine();
+        let slow = machine.tier("cxl0").unwrap();
+        let texts = ["site:cache=cxl0", "size:4K-1M=cxl0", "addr:0x1000-2000=dram", "all=cxl0"].map(str::to_owned);
+        let (rules, default) = machine.rules(&texts).unwrap();
+        let expected = [
+            Rule::Site("cache".to_owned(), slow),
+            Rule::Size(4096..(1 << 20) + 1, slow),
+            Rule::Address(0x1000..0x2000, machine.dram),
+        ];
+        assert_eq!((rules.as_slice(), default), (&expected[..], slow));
+        for (bad, why) in [
+            ("cxl0", "WHAT=TIER"),
+            ("all=moon", "the host reaches dram, cxl0"),
+            ("size:1M-4K=cxl0", "sizes are like"),
+            ("addr:x-y=cxl0", "addresses are like"),
+            ("colour:red=cxl0", "site:TEXT"),
+        ] {
+            let failure = machine.rules(&[bad.to_owned()]).unwrap_err();
+            assert!(failure.exit == Exit::Usage && failure.message.contains(why), "{}", failure.message);
+        }
+    }
+
+    #[test]
+    fn hosts_are_found_or_named() {
+        let topology = Topology::shipped("pool-4-coherent").unwrap();
+        let failure = Machine::new(&topology, Some("nobody")).err().unwrap();
+        assert!(failure.message.contains("no host `nobody`; it has "), "{}", failure.message);
+    }
+}

@@ -1,0 +1,116 @@
+//! Traces on the command line: imported, shown, checked, damaged, replayed.
+
+#![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use tiermem_topology::{Profile, ProfileFigures};
+
+fn tierctl(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tierctl")).args(arguments).output().unwrap()
+}
+
+fn json(output: &Output) -> serde_json::Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+const LOADS: u64 = 50_000;
+
+/// Loads of a line each, far apart, as lackey prints them; imported to `trace`.
+fn imported(folder: &Path, trace: &str) {
+    let mut text = String::from("==7== Lackey\n");
+    for n in 0..LOADS {
+        writeln!(text, " L {:x},8", 0x1000_0000 + n * 4160).unwrap();
+    }
+    let input = folder.join("lackey.txt");
+    fs::write(&input, text).unwrap();
+    let done = json(&tierctl(&["trace", "import", "--from", "lackey", input.to_str().unwrap(), "-o", trace]));
+    assert_eq!((done["events"].as_u64(), done["skipped"].as_u64()), (Some(LOADS), Some(0)));
+}
+
+fn latency_ns(profile: &str) -> f64 {
+    match Profile::builtin(profile).unwrap().figures {
+        ProfileFigures::Memory(memory) => memory.read_latency_ns.value,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Dependent loads take the latency of the tier that they go to, on an idle machine.
+#[test]
+fn a_chase_is_slower_by_the_ratio_of_the_latencies() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = folder.path().join("run.tmt").display().to_string();
+    imported(folder.path(), &trace);
+    let arguments = ["replay", &trace, "--dependent", "all", "--place", "all=cxl0", "--topology", "one-expander"];
+    let report = json(&tierctl(&arguments));
+    assert_eq!(report["accesses"].as_u64(), Some(LOADS));
+    assert_eq!(report["misses"].as_u64(), Some(LOADS));
+    let near = |figure: &serde_json::Value, expected: f64| {
+        let found = figure.as_f64().unwrap();
+        assert!((found / expected - 1.0).abs() < 0.02, "{found} instead of {expected}");
+    };
+    let (dram, cxl) = (latency_ns("dram-ddr5"), latency_ns("cxl-asic"));
+    near(&report["time_ns"], LOADS as f64 * cxl);
+    near(&report["baseline_ns"], LOADS as f64 * dram);
+    near(&report["slowdown"], cxl / dram);
+    // Where nothing waits for anything, sixteen lines are on their way at once.
+    let arguments = ["replay", &trace, "--dependent", "none", "--place", "all=cxl0"];
+    assert!(json(&tierctl(&arguments))["time_ns"].as_f64().unwrap() < LOADS as f64 * cxl / 4.0);
+}
+
+#[test]
+fn damage_is_told_and_passed_over_when_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = folder.path().join("run.tmt").display().to_string();
+    imported(folder.path(), &trace);
+    let good = tierctl(&["trace", "check", &trace]);
+    assert!(good.status.success());
+    assert_eq!(json(&good)["good"].as_bool(), Some(true));
+    // One byte in the middle, and the end missing.
+    let mut bytes = fs::read(&trace).unwrap();
+    let (middle, end) = (bytes.len() / 2, bytes.len() - 10);
+    bytes[middle] ^= 1;
+    bytes.truncate(end);
+    let damaged = folder.path().join("damaged.tmt").display().to_string();
+    fs::write(&damaged, &bytes).unwrap();
+    let check = tierctl(&["trace", "check", &damaged]);
+    assert_eq!(check.status.code(), Some(6));
+    let found = json(&check);
+    assert_eq!(found["damage"].as_array().unwrap().len(), 2, "{found}");
+    let readable = found["records"].as_u64().unwrap();
+    assert!(readable > 0 && readable < LOADS + 10);
+    assert!(String::from_utf8_lossy(&check.stderr).contains("can be read"));
+    let strict = tierctl(&["replay", &damaged]);
+    assert_eq!(strict.status.code(), Some(6), "{strict:?}");
+    let salvaged = tierctl(&["replay", &damaged, "--salvage"]);
+    let report = json(&salvaged);
+    assert!(report["accesses"].as_u64().unwrap() < LOADS);
+    assert!(!report["damage"].as_array().unwrap().is_empty());
+    assert!(String::from_utf8_lossy(&salvaged.stderr).contains("left out"));
+}
+
+#[test]
+fn what_cannot_be_done_leaves_no_file_and_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, out) = (folder.path().join("perf.txt"), folder.path().join("out.tmt"));
+    fs::write(&input, "program 7 12.5: 250000 cpu-clock:  55f4b0e1d1a9 main+0x19 (/bin/program)\n").unwrap();
+    let (input, out) = (input.to_str().unwrap(), out.to_str().unwrap());
+    let refused = tierctl(&["trace", "import", "--from", "perf", input, "-o", out]);
+    assert_eq!(refused.status.code(), Some(6));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("perf mem record"));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    // A trace of keys has nothing that waits for memory.
+    fs::write(input, "key,op\n1,get\n").unwrap();
+    assert!(tierctl(&["trace", "import", "--from", "csv", input, "-o", out]).status.success());
+    let again = tierctl(&["trace", "import", "--from", "csv", input, "-o", out]);
+    assert_eq!(again.status.code(), Some(2), "nothing is written over");
+    let replay = tierctl(&["replay", out]);
+    assert_eq!(replay.status.code(), Some(6));
+    assert!(String::from_utf8_lossy(&replay.stderr).contains("holds no accesses"));
+    assert_eq!(tierctl(&["replay", "/nonexistent"]).status.code(), Some(3));
+    assert_eq!(tierctl(&["replay", input]).status.code(), Some(6));
+    assert_eq!(tierctl(&["replay", out, "--place", "all=moon"]).status.code(), Some(2));
+}

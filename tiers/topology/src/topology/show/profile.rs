@@ -1,0 +1,26 @@
+//! Profiles that a file itself brings along.
+
+use std::fmt;
+
+use super::{Key, Quoted};
+use crate::Profile;
+
+/// A profile as the table `[profile.NAME]`.
+pub(super) struct Shown<'a>(pub(super) &'a Profile);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Profile { name, description, baseline, .. } = self.0;
+        writeln!(f, "\n[profile.{}]\nkind = \"{}\"\ndescription = {}", Key(name), self.0.kind(), Quoted(description))?;
+        if let Some(baseline) = baseline {
+            let (latency, rate) = (baseline.read_latency_ns, baseline.read_bandwidth);
+            writeln!(f, "baseline = {{ read_latency_ns = {latency}, read_bandwidth = \"{rate:.0} B/s\" }}")?;
+        }
+        for figure in self.0.shown() {
+            let value = figure.relative.unwrap_or_else(|| format!("value = {}", figure.value));
+            let (key, status, source) = (figure.key, figure.status.as_str(), Quoted(&figure.source));
+            writeln!(f, "{key} = {{ {value}, status = \"{status}\", source = {source} }}")?;
+        }
+        Ok(())
+    }
+}
