@@ -9,6 +9,7 @@
 //! | [`virtual_time`] | reading and writing with a clock |
 //! | [`workload`] | how long a known algorithm takes on it |
 //! | [`replay`] | how long that would take elsewhere |
+//! | [`instrumented`] | what an instrumented program did, access by access |
 //! | [`tier`] | emulated tiers behind `tiers::Provider` |
 //! | [`fault`] | what goes wrong, on purpose |
 //! | [`coherence`] | whether code survives memory that is shared without coherence |
@@ -16,6 +17,7 @@
 pub mod cache;
 pub mod coherence;
 pub mod fault;
+pub mod instrumented;
 pub mod model;
 pub mod replay;
 pub mod tier;

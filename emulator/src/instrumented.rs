@@ -1,0 +1,31 @@
+//! What an instrumented program did, access by access, in virtual time.
+//!
+//! The run time of instrumented programs (`tiermem-instrument`) brings batches of [`Record`]s, one for each load and
+//! store of the program, and tells of allocations. An [`Engine`] puts them through the caches of a host into a
+//! [`Serve`](crate::model::Serve), keeps a clock for each thread and counts by thread, tier and allocation site.
+//!
+//! | module | what it answers |
+//! |---|---|
+//! | [`record`] | how an access is packed |
+//! | `space` | which frame an OS page has, and whose block an address lies in |
+//! | `clock` | how accesses of a thread overlap |
+//! | `placing` | which tier a block goes to |
+//! | `engine` | all of it together |
+//! | [`config`] | what the run time is told through the environment |
+//! | [`report`] | what it says at the end |
+
+mod clock;
+pub mod config;
+mod engine;
+mod placing;
+pub mod record;
+pub mod report;
+mod space;
+#[cfg(test)]
+mod tests;
+
+pub use clock::Overlap;
+pub use config::Config;
+pub use engine::{Engine, ThreadIndex};
+pub use placing::Rules;
+pub use record::Record;
