@@ -51,6 +51,25 @@ fn a_tier_has_its_profiles_figures_and_keeps_what_is_written() {
     tier.release(extent).unwrap();
 }
 
+/// The tier behind it can set space aside; for a while an emulated tier did not pass this on.
+#[test]
+fn what_is_set_aside_is_not_handed_out_again_until_it_is_repaired() {
+    let home = tempfile::tempdir().unwrap();
+    let top = home.path().join("user");
+    let machine = Registry::at(&top).create(&Topology::shipped("one-expander").unwrap(), &PLAIN).unwrap();
+    let tier = EmulatedTier::open(&machine.tiers[0], TierId(0)).unwrap();
+    let extent = tier.reserve(GRANULE, Provenance::Tool).unwrap();
+    tier.quarantine(&extent, 100).unwrap();
+    tier.release(extent).unwrap();
+    assert_eq!((tier.quarantined(), tier.health()), (GRANULE, Health::Degraded));
+    let whole = tier.usage().capacity;
+    assert!(matches!(tier.reserve(whole, Provenance::Tool).unwrap_err().kind(), ErrorKind::Full { .. }));
+    assert_eq!(tier.repair().unwrap(), GRANULE);
+    let all = tier.reserve(whole, Provenance::Tool).unwrap();
+    assert_eq!(tier.quarantined(), Bytes::ZERO);
+    tier.release(all).unwrap();
+}
+
 #[test]
 fn a_truncated_file_is_an_error_and_no_signal() {
     let home = tempfile::tempdir().unwrap();

@@ -89,6 +89,18 @@ impl Provider for EmulatedTier {
         self.inner.write(extent, offset, from)
     }
 
+    fn quarantine(&self, extent: &Extent, offset: u64) -> Result<(), Error> {
+        self.inner.quarantine(extent, offset)
+    }
+
+    fn quarantined(&self) -> Bytes {
+        self.inner.quarantined()
+    }
+
+    fn repair(&self) -> Result<Bytes, Error> {
+        self.inner.repair()
+    }
+
     fn addressable(&self) -> Option<&dyn Addressable> {
         self.inner.addressable()
     }
