@@ -12,6 +12,7 @@
 //! | [`instrumented`] | what an instrumented program did, access by access |
 //! | [`tier`] | emulated tiers behind `tiers::Provider` |
 //! | [`fault`] | what goes wrong, on purpose |
+//! | [`random`] | what is left to chance, the same in every run |
 //! | [`coherence`] | whether code survives memory that is shared without coherence |
 
 pub mod cache;
@@ -19,6 +20,7 @@ pub mod coherence;
 pub mod fault;
 pub mod instrumented;
 pub mod model;
+pub mod random;
 pub mod replay;
 pub mod tier;
 pub mod time;

@@ -19,6 +19,7 @@ use std::str::FromStr;
 use tiermem_sys::process;
 
 use crate::cache::LINE;
+use crate::random::Random;
 
 /// Bytes that are never torn.
 pub const WORD: usize = 8;
@@ -219,7 +220,7 @@ impl Durable {
 
     /// Lets those lines arrive that the crash's seed says.
     fn lose(&self, crash: Crash) -> io::Result<()> {
-        let mut random = Random(crash.seed ^ crash.point << 32);
+        let mut random = Random::new(crash.seed ^ crash.point << 32);
         let mut arrived: Vec<(u64, [u8; LEN])> = Vec::new();
         for (&start, &(_, line)) in &self.lines {
             // The low half of seeds' first draws: seed 0 loses everything, the strictest case for what was not fenced.
@@ -253,19 +254,6 @@ fn tear(line: &mut [u8; LEN], old: &[u8; LEN], words: u64) {
         if words >> i & 1 == 0 {
             word.copy_from_slice(&old[i * WORD..][..WORD]);
         }
-    }
-}
-
-/// SplitMix64 (Steele, Lea and Flood, 2014).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
     }
 }
 

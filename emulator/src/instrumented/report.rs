@@ -3,6 +3,7 @@
 use super::engine::{Counts, Engine, Thread};
 use super::{Config, Overlap};
 use crate::model::Serve;
+use crate::time::Mode;
 
 /// Kind and version of the document.
 pub const FORMAT: &str = "tiermem-instrument-process-1";
@@ -154,7 +155,7 @@ impl<S: Serve> Engine<S> {
         let end = threads.iter().map(|thread| thread.end_ps).max().unwrap_or(0);
         Report {
             format: FORMAT.to_owned(),
-            time_mode: "instrumented".to_owned(),
+            time_mode: Mode::Instrumented.to_string(),
             command: process.command,
             pid: process.pid,
             ended: process.ended,

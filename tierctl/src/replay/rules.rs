@@ -5,7 +5,7 @@ use std::ops::Range;
 use tiermem_emulator::model::{HostIndex, ModelError, System, TierIndex};
 use tiermem_emulator::replay::Rule;
 use tiermem_tiers::Bytes;
-use tiermem_topology::{Profile, Topology};
+use tiermem_topology::Topology;
 
 use crate::exit::{Exit, Failure};
 
@@ -28,8 +28,7 @@ impl Machine {
     /// If it cannot be modelled, or the host is not there, not told, or has no memory of its own.
     pub fn new(topology: &Topology, host: Option<&str>) -> Result<Self, Failure> {
         let bad = |what: String| Failure::new(Exit::BadInput, what);
-        let system =
-            System::new(&with_shipped_profiles(topology)).map_err(|error: ModelError| bad(error.to_string()))?;
+        let system = System::new(topology).map_err(|error: ModelError| bad(error.to_string()))?;
         let hosts = system.hosts().join(", ");
         let name = match (host, system.hosts()) {
             (Some(name), _) => name.to_owned(),
@@ -96,20 +95,6 @@ impl Machine {
         }
         Ok((rules, default))
     }
-}
-
-/// The topology with the shipped profiles that it names and does not hold.
-fn with_shipped_profiles(topology: &Topology) -> Topology {
-    let mut all = topology.clone();
-    let nodes = topology.nodes.iter().map(|node| &node.profile);
-    let devices = topology.devices.iter().map(|device| &device.profile);
-    let switches = topology.switches.iter().map(|switch| &switch.profile);
-    for name in nodes.chain(devices).chain(switches).chain(topology.links.iter().filter_map(|l| l.profile.as_ref())) {
-        if !all.profiles.iter().any(|profile| profile.name == *name) {
-            all.profiles.extend(Profile::builtin(name));
-        }
-    }
-    all
 }
 
 /// `FROM-TO`, with `past` added to the end.

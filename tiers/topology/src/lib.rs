@@ -4,6 +4,7 @@
 //! machine; both read it through this crate, so they mean the same by it.
 
 mod profile;
+mod quoted;
 mod topology;
 
 pub use profile::{

@@ -4,7 +4,8 @@ use std::fmt;
 
 use tiermem_complaint::units::parse_bandwidth;
 
-use super::{Figure, Profile, ProfileFigures, Status};
+use super::{Baseline, Figure, Profile, ProfileFigures, Status};
+use crate::quoted::Quoted;
 
 impl Status {
     /// The word that profiles use.
@@ -84,7 +85,7 @@ impl Profile {
 fn shown<T>(key: &'static str, figure: &Figure<T>, value: String, unit: fn(f64) -> String) -> ShownFigure {
     let relative = figure.relative.as_ref().map(|relative| {
         let plus = if relative.plus == 0.0 { String::new() } else { format!(", plus = {}", unit(relative.plus)) };
-        format!("of = {}, ratio = {}{plus}", quoted(&relative.of), relative.ratio)
+        format!("of = {}, ratio = {}{plus}", Quoted(&relative.of), relative.ratio)
     });
     ShownFigure { key, value, status: figure.status, source: figure.source.clone(), relative }
 }
@@ -99,35 +100,28 @@ fn bandwidth(value: f64) -> String {
     let short = format!("{} GB/s", value / 1e9);
     let text =
         if parse_bandwidth(&short) == Ok(value as u64) { short } else { format!("{} B/s", value.round() as u64) };
-    quoted(&text)
+    Quoted(&text).to_string()
 }
 
-/// A TOML string.
-fn quoted(text: &str) -> String {
-    let mut quoted = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => quoted.extend(['\\', c]),
-            c if c.is_control() => quoted.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => quoted.push(c),
-        }
+/// As a line of a profile.
+impl fmt::Display for Baseline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (latency, rate) = (self.read_latency_ns, bandwidth(self.read_bandwidth));
+        write!(f, "baseline = {{ read_latency_ns = {latency}, read_bandwidth = {rate} }}")
     }
-    quoted.push('"');
-    quoted
 }
 
 /// The profile as a file; parsing it gives the same profile.
 impl fmt::Display for Profile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "version = 1\nname = {}", quoted(&self.name))?;
-        writeln!(f, "description = {}\nkind = {}", quoted(&self.description), quoted(self.kind()))?;
+        writeln!(f, "version = 1\nname = {}", Quoted(&self.name))?;
+        writeln!(f, "description = {}\nkind = {}", Quoted(&self.description), Quoted(self.kind()))?;
         if let Some(baseline) = self.baseline {
-            let (latency, rate) = (baseline.read_latency_ns, bandwidth(baseline.read_bandwidth));
-            writeln!(f, "baseline = {{ read_latency_ns = {latency}, read_bandwidth = {rate} }}")?;
+            writeln!(f, "{baseline}")?;
         }
         for figure in self.shown() {
             let value = figure.relative.unwrap_or_else(|| format!("value = {}", figure.value));
-            let (status, source) = (figure.status.as_str(), quoted(&figure.source));
+            let (status, source) = (figure.status.as_str(), Quoted(&figure.source));
             write!(
                 f,
                 "\n[{}]\n{}\nstatus = \"{status}\"\nsource = {source}\n",

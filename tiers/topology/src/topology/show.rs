@@ -9,15 +9,7 @@ use tiermem_complaint::units::show_bytes;
 use super::parse::VERSION;
 use super::{Device, DeviceKind, InterleaveSet, Pool, Topology};
 use crate::BUILTIN_NAMES;
-
-/// A TOML basic string.
-struct Quoted<'a>(&'a str);
-
-impl fmt::Display for Quoted<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{}\"", self.0.replace('\\', "\\\\").replace('"', "\\\""))
-    }
-}
+use crate::quoted::Quoted;
 
 /// A key of a table: bare where TOML allows that.
 struct Key<'a>(&'a str);

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use super::{Key, Quoted};
+use super::Key;
 use crate::Profile;
+use crate::quoted::Quoted;
 
 /// A profile as the table `[profile.NAME]`.
 pub(super) struct Shown<'a>(pub(super) &'a Profile);
@@ -13,8 +14,7 @@ impl fmt::Display for Shown<'_> {
         let Profile { name, description, baseline, .. } = self.0;
         writeln!(f, "\n[profile.{}]\nkind = \"{}\"\ndescription = {}", Key(name), self.0.kind(), Quoted(description))?;
         if let Some(baseline) = baseline {
-            let (latency, rate) = (baseline.read_latency_ns, baseline.read_bandwidth);
-            writeln!(f, "baseline = {{ read_latency_ns = {latency}, read_bandwidth = \"{rate:.0} B/s\" }}")?;
+            writeln!(f, "{baseline}")?;
         }
         for figure in self.0.shown() {
             let value = figure.relative.unwrap_or_else(|| format!("value = {}", figure.value));
