@@ -1,1 +1,1 @@
-//! The run time of instrumented programs.
+//! The run time of instrumented programs: not written yet. What it will feed is `tiermem_emulator::instrumented`.
