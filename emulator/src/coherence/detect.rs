@@ -34,14 +34,6 @@ impl Machine {
 
     /// Judges a load at `offset` whose bytes come from the stores `from`, by somebody with this clock.
     pub(super) fn judge_load(&mut self, host: usize, offset: u64, from: &[StoreId], clock: &Clock) {
-        for (line, span) in Self::spans(offset, from.len()) {
-            let at = index_of(line, span.start, offset);
-            let part = &from[at..at + span.len()];
-            if !self.shadow.erased.is_empty() {
-                let part = part.to_vec();
-                self.find_secret(line, span.start, &part, &format!("in what {} loads", self.name(host)));
-            }
-        }
         self.judge_torn(host, offset, from);
         for (line, span) in Self::spans(offset, from.len()) {
             let at = index_of(line, span.start, offset);
@@ -49,6 +41,14 @@ impl Machine {
                 self.tell_stale(host, line, byte, got, missed);
                 return;
             }
+        }
+        if self.shadow.erased.is_empty() {
+            return;
+        }
+        for (line, span) in Self::spans(offset, from.len()) {
+            let at = index_of(line, span.start, offset);
+            let whereabouts = format!("in what {} loads", self.name(host));
+            self.find_secret(line, span.start, &from[at..at + span.len()], &whereabouts);
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod annotate;
 mod atomic;
+mod inert;
 
 use std::cell::RefCell;
 use std::fmt;
@@ -9,10 +10,11 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use corosensei::Yielder;
+use inert::Inert;
 
 use super::finding::{Finding, FindingKind};
 use super::history::{Clock, StoreId, Write};
-use super::machine::{Flush, Machine, PoisonHit};
+use super::machine::{Flush, Machine, PoisonHit, State};
 use super::shadow::range_len;
 use super::timeline::show;
 use crate::cache::LINE;
@@ -293,6 +295,23 @@ impl Host<'_> {
         self.operation(|_| false, |machine| machine.decide(self.id, options))
     }
 
+    /// Whether the host of this name has crashed or lost its power: what a recovery learns from its cluster's membership.
+    ///
+    /// # Panics
+    /// If the scenario has no such host.
+    pub fn has_crashed(&self, name: &str) -> bool {
+        self.operation(
+            |_| true,
+            |machine| {
+                let named = machine.hosts.iter().find(|host| &*host.name == name);
+                let Some(named) = named else { panic!("the scenario has no host \"{name}\"") };
+                let dead = named.state == State::Dead;
+                machine.saw(self.id, u64::from(dead));
+                dead
+            },
+        )
+    }
+
     fn range(&self, offset: u64, len: usize) -> Range<u64> {
         let pool = self.machine.borrow().lines.len() as u64 * LINE;
         let end = offset.checked_add(len as u64).filter(|&end| end <= pool);
@@ -355,27 +374,6 @@ impl Host<'_> {
     pub(super) fn panicked(machine: &mut Machine, host: usize, message: &str) {
         let story = format!("{}: {message}", machine.name(host));
         machine.report(Finding { kind: FindingKind::Panic, story });
-    }
-}
-
-/// What an operation gives where it does nothing, because its host is being unwound.
-trait Inert {
-    fn inert() -> Self;
-}
-
-impl Inert for () {
-    fn inert() -> Self {}
-}
-
-impl Inert for u8 {
-    fn inert() -> Self {
-        0
-    }
-}
-
-impl Inert for Result<Glance, Poisoned> {
-    fn inert() -> Self {
-        Ok(Glance::default())
     }
 }
 

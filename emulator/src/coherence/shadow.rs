@@ -156,6 +156,21 @@ impl Machine {
         }
     }
 
+    /// A range is free again, whether or not its dead holder had got as far as to say that it had it.
+    pub(super) fn reclaimed(&mut self, host: usize, range: &Range<u64>) {
+        self.shadow.said(12, range, host as u64);
+        let alive = |owner: usize| self.hosts[owner].state != State::Dead;
+        let robbed = self.shadow.allocated.iter().find(|(other, owner, _)| overlap(other, range) && alive(*owner));
+        if let Some((other, owner, step)) = robbed.cloned() {
+            self.detect(Detector::DoubleAllocation, |machine| {
+                let (name, owner) = (machine.name(host), machine.name(owner));
+                format!("{name} reclaimed {range:#x?}, but {owner} lives and has {other:#x?} since step {step}")
+            });
+        }
+        self.shadow.allocated.retain(|(other, ..)| !overlap(other, range));
+        self.drop_promises(range);
+    }
+
     fn drop_promises(&mut self, range: &Range<u64>) {
         let inside = |promise: &Promise| range.contains(&(promise.line as u64 * LINE + promise.byte as u64));
         self.shadow.promises.retain(|promise| !inside(promise));
@@ -185,10 +200,7 @@ impl Machine {
         self.shadow.said(7, range, host as u64);
         self.drop_promises(range);
         for (line, span) in Self::spans(range.start, range_len(range)) {
-            let from = match &self.hosts[host].private[line].dirty {
-                Some(dirty) => dirty.content.from,
-                None => self.seen_by(host, line),
-            };
+            let from = self.had_by(host, line);
             for byte in span {
                 let host = u8::try_from(host).unwrap_or(0);
                 self.shadow.promises.push(Promise { line, byte, store: from[byte], host });
@@ -196,22 +208,23 @@ impl Machine {
         }
     }
 
-    /// Where the bytes of a line that a host has not changed come from, as far as it can know.
-    fn seen_by(&self, host: usize, line: usize) -> [StoreId; LINE as usize] {
+    /// Where the bytes of a line come from, as far as a host can know.
+    fn had_by(&self, host: usize, line: usize) -> [StoreId; LINE as usize] {
         let state = &self.lines[line];
-        let version = if state.coherent { state.latest() } else { self.hosts[host].private[line].floor };
-        state.version(version).content.from
+        let private = &self.hosts[host].private[line];
+        match &private.dirty {
+            Some(dirty) => dirty.content.from,
+            None if state.coherent => state.newest().content.from,
+            None => state.version(private.floor).content.from,
+        }
     }
 
-    pub(super) fn secret(&mut self, range: &Range<u64>) {
+    /// The stores whose bytes a host has in the range are secret.
+    pub(super) fn secret(&mut self, host: usize, range: &Range<u64>) {
         self.shadow.said(8, range, 0);
         for (line, span) in Self::spans(range.start, range_len(range)) {
-            for index in 0..self.lines[line].stores.len() {
-                let (id, start, len) = self.lines[line].stores[index];
-                let (start, end) = (usize::from(start), usize::from(start) + usize::from(len));
-                if start < span.end && span.start < end {
-                    self.stores.get_mut(id).secret = true;
-                }
+            for id in self.had_by(host, line)[span].iter().copied().filter(|&id| id != StoreId::INITIAL) {
+                self.stores.get_mut(id).secret = true;
             }
         }
     }

@@ -10,6 +10,7 @@ use std::str::FromStr;
 use super::MAX_HOSTS;
 use super::choice::{Chosen, Decide, Key, Kind};
 use super::history::mix;
+use crate::random::Random;
 
 /// A way to go through the schedules of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,41 +204,27 @@ impl Search {
     }
 }
 
-/// Pseudo-random numbers (SplitMix64).
-#[derive(Clone, Debug)]
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        mix(self.0, 0)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        ((u128::from(self.next()) * bound as u128) >> 64) as usize
-    }
-
-    fn one_in(&mut self, chance: usize) -> bool {
-        self.below(chance) == 0
-    }
+/// One of `0..bound`, by chance.
+fn pick(random: &mut Random, bound: usize) -> usize {
+    usize::try_from(random.below(bound as u64)).unwrap_or(0)
 }
 
 /// One run out of so many chances takes the unusual.
-const CHANCES: [usize; 4] = [2, 4, 8, 24];
+const CHANCES: [u64; 4] = [2, 4, 8, 24];
 
 struct RandomWalk {
-    numbers: Numbers,
+    random: Random,
     /// One in how many switches and cache choices is unusual, in this run.
-    switch: usize,
-    caches: usize,
+    switch: u64,
+    caches: u64,
 }
 
 impl RandomWalk {
     fn new(seed: u64) -> Self {
-        let mut numbers = Numbers(seed);
-        let switch = CHANCES[numbers.below(CHANCES.len())];
-        let caches = CHANCES[numbers.below(CHANCES.len())];
-        Self { numbers, switch, caches }
+        let mut random = Random::new(seed);
+        let switch = CHANCES[pick(&mut random, CHANCES.len())];
+        let caches = CHANCES[pick(&mut random, CHANCES.len())];
+        Self { random, switch, caches }
     }
 }
 
@@ -248,16 +235,16 @@ impl Decide for RandomWalk {
             Kind::Program | Kind::Survives | Kind::Poison => 2,
             _ => self.caches,
         };
-        if !self.numbers.one_in(chance) {
+        if self.random.below(chance) != 0 {
             return options[0];
         }
-        options[1 + self.numbers.below(options.len() - 1)]
+        options[1 + pick(&mut self.random, options.len() - 1)]
     }
 }
 
 struct Pct {
-    numbers: Numbers,
-    caches: usize,
+    random: Random,
+    caches: u64,
     priorities: [u64; MAX_HOSTS],
     changes: Vec<u32>,
     steps: u32,
@@ -266,16 +253,16 @@ struct Pct {
 /// Priorities after a change are below all others.
 const HIGH: u64 = 1 << 32;
 /// One in so many points is a crash, where one is possible.
-const CRASHES: usize = 12;
+const CRASHES: u64 = 12;
 
 impl Pct {
     fn new(seed: u64, depth: u32, length: u32) -> Self {
-        let mut numbers = Numbers(seed);
-        let priorities = std::array::from_fn(|_| HIGH | numbers.next() >> 32);
-        let caches = CHANCES[numbers.below(CHANCES.len())];
-        let mut point = || u32::try_from(numbers.below(length.max(1) as usize)).unwrap_or(0);
+        let mut random = Random::new(seed);
+        let priorities = std::array::from_fn(|_| HIGH | random.next() >> 32);
+        let caches = CHANCES[pick(&mut random, CHANCES.len())];
+        let mut point = || u32::try_from(pick(&mut random, length.max(1) as usize)).unwrap_or(0);
         let changes = (1..depth).map(|_| point()).collect();
-        Self { numbers, caches, priorities, changes, steps: 0 }
+        Self { random, caches, priorities, changes, steps: 0 }
     }
 }
 
@@ -284,12 +271,12 @@ impl Decide for Pct {
         if key.kind != Kind::Next {
             let chance =
                 if matches!(key.kind, Kind::Program | Kind::Survives | Kind::Poison) { 2 } else { self.caches };
-            let unusual = self.numbers.one_in(chance);
-            return if unusual { options[1 + self.numbers.below(options.len() - 1)] } else { options[0] };
+            let unusual = self.random.below(chance) == 0;
+            return if unusual { options[1 + pick(&mut self.random, options.len() - 1)] } else { options[0] };
         }
         let hosts = options.iter().take_while(|&&code| usize::from(code) < MAX_HOSTS).count();
-        if hosts < options.len() && self.numbers.one_in(CRASHES) {
-            return options[hosts + self.numbers.below(options.len() - hosts)];
+        if hosts < options.len() && self.random.below(CRASHES) == 0 {
+            return options[hosts + pick(&mut self.random, options.len() - hosts)];
         }
         if self.changes.contains(&self.steps) {
             self.priorities[usize::from(options[0]) % MAX_HOSTS] = u64::from(self.steps);
@@ -312,13 +299,5 @@ mod tests {
         for text in ["", "random", "random:x", "pct:1:2", "pct:a:2:3"] {
             assert!(text.parse::<Seed>().unwrap_err().to_string().contains("no seed"), "{text}");
         }
-    }
-
-    #[test]
-    fn small_numbers_are_all_drawn() {
-        let mut numbers = Numbers(1);
-        let mut seen = [0; 5];
-        (0..500).for_each(|_| seen[numbers.below(5)] += 1);
-        assert!(seen.iter().all(|&count| count > 50), "{seen:?}");
     }
 }

@@ -1,6 +1,6 @@
 //! Atomic operations.
 
-use super::{Host, Inert, Poisoned, places};
+use super::{Host, Poisoned, places};
 use crate::cache::LINE;
 use crate::coherence::machine::{Machine, PoisonHit};
 
@@ -66,11 +66,5 @@ impl Host<'_> {
             },
         );
         result.unwrap_or_else(|line: usize| panic!("{}", Poisoned { offset: line as u64 * LINE }))
-    }
-}
-
-impl Inert for Result<u64, usize> {
-    fn inert() -> Self {
-        Ok(0)
     }
 }
