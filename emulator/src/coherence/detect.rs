@@ -1,7 +1,7 @@
 //! Judging what a host has just done.
 
 use super::finding::Detector;
-use super::history::{Clock, Place, StoreId};
+use super::history::{Clock, Place, Store, StoreId};
 use super::machine::Machine;
 use super::shadow::{Object, overlap};
 use crate::cache::LINE;
@@ -77,22 +77,26 @@ impl Machine {
     }
 
     fn tell_stale(&mut self, host: usize, line: usize, byte: usize, got: StoreId, missed: StoreId) {
-        let place = self.stores.get(missed).place;
-        let writer = usize::from(self.stores.get(missed).host);
+        let Store { place, host: writer, index, .. } = *self.stores.get(missed);
+        let writer = usize::from(writer);
+        // It came to the pool only after the host had heard of it: no invalidation could have helped for sure.
+        let late = |since: u32| self.hosts[host].heard_of(writer, index).is_some_and(|heard| heard < since);
         let offset = line as u64 * LINE + byte as u64;
         let in_pool = self.lines[line].newest().content.from[byte];
         let overwritten = in_pool < missed && self.stores.ordered(in_pool, missed);
         let detector = match place {
             Place::Cached | Place::Discarded if writer != host => Detector::PublishBeforeFlush,
             Place::Lost => Detector::LostAtCrash,
-            Place::Pool if overwritten => Detector::WriteBackOverNewer,
+            Place::Pool { .. } if overwritten => Detector::WriteBackOverNewer,
+            Place::Pool { since } if late(since) => Detector::PublishBeforeFlush,
             _ => Detector::StaleRead,
         };
         self.detect(detector, |machine| {
             let (name, got, missed) = (machine.name(host), machine.tell(got), machine.tell(missed));
             let cause = match (detector, place) {
                 (Detector::PublishBeforeFlush, Place::Cached) => "which has not left the writer's cache",
-                (Detector::PublishBeforeFlush, _) => "which the writer has dropped instead of flushing it",
+                (Detector::PublishBeforeFlush, Place::Discarded) => "which the writer has dropped instead of flushing it",
+                (Detector::PublishBeforeFlush, _) => "which had not left the writer's cache when it heard of it",
                 (Detector::LostAtCrash, _) => "which was lost in a crash before it was flushed",
                 (Detector::WriteBackOverNewer, _) => "which a write-back of an older copy has taken away",
                 _ if writer == host => "which it has dropped itself",

@@ -121,7 +121,7 @@ impl Host<'_> {
             machine.judge_load(self.id, glance.offset, &glance.from, &glance.clock);
             for id in &glance.from {
                 let clock = machine.stores.get(*id).clock;
-                machine.hosts[self.id].clock.join(&clock);
+                machine.hosts[self.id].hear(&clock, machine.steps);
             }
         });
     }
@@ -163,7 +163,7 @@ impl Host<'_> {
         for &id in &from {
             if id != last {
                 let clock = machine.stores.get(id).clock;
-                machine.hosts[self.id].clock.join(&clock);
+                machine.hosts[self.id].hear(&clock, machine.steps);
                 last = id;
             }
         }

@@ -66,6 +66,8 @@ pub(super) struct HostState {
     pub(super) state: State,
     pub(super) may_crash: bool,
     pub(super) clock: Clock,
+    /// When it heard of what others had done: of whom, up to which operation, at which step.
+    heard: Vec<(usize, u32, u32)>,
     /// Operations so far.
     pub(super) op: u32,
     /// What it has seen so far. Its program is a function of that.
@@ -79,6 +81,21 @@ pub(super) struct HostState {
     pub(super) buffer: Vec<Buffered>,
     /// How many fences its stores have been divided by.
     pub(super) fences: u32,
+}
+
+impl HostState {
+    /// Learns at a step of the run all that was known by somebody with this clock.
+    pub(super) fn hear(&mut self, known: &Clock, step: u32) {
+        let news = self.clock.news(known);
+        self.heard.extend(news.map(|(host, index)| (host, index, step)));
+        self.clock.join(known);
+    }
+
+    /// At which step it heard of an operation of a host; `None` for its own, and for those nobody told it of.
+    pub(super) fn heard_of(&self, host: usize, operation: u32) -> Option<u32> {
+        let heard = self.heard.iter().find(|&&(of, index, _)| of == host && index >= operation);
+        heard.map(|&(_, _, step)| step)
+    }
 }
 
 /// How a run ended before its time.
@@ -152,6 +169,7 @@ impl Machine {
             state: State::Ready,
             may_crash,
             clock: Clock::default(),
+            heard: Vec::new(),
             op: 0,
             hash: 0,
             private,

@@ -45,7 +45,7 @@ impl Case {
 pub fn cases() -> Vec<Case> {
     let mut all = cases_of::<ring::Step>("ring");
     all.extend(cases_of::<directory::Step>("directory"));
-    all.extend(cases_of::<free_list::Step>("free list"));
+    all.extend(cases_of::<free_list::Step>("free-list"));
     all.sort_by_key(|case| case.left_out.is_some());
     all
 }

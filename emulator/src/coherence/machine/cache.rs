@@ -156,7 +156,7 @@ impl Machine {
         self.check_newer(host, line, &dirty, &content, count);
         let mut identity = u64::from(meant.count_ones());
         for write in dirty.writes.drain(..count) {
-            self.stores.get_mut(write.id).place = Place::Pool;
+            self.stores.get_mut(write.id).place = Place::Pool { since: self.steps };
             identity = mix(identity, self.stores.identity(write.id));
         }
         let left = dirty.writes.len();

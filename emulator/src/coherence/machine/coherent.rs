@@ -119,7 +119,7 @@ impl Machine {
         self.own(host, entry.line);
         let mut content = self.lines[entry.line].newest().content.clone();
         content.apply(&entry.write);
-        self.stores.get_mut(entry.write.id).place = Place::Pool;
+        self.stores.get_mut(entry.write.id).place = Place::Pool { since: self.steps };
         let identity = self.stores.identity(entry.write.id);
         #[expect(clippy::cast_possible_truncation, reason = "at most MAX_HOSTS")]
         let version = Version { content, writer: Some(host as u8), meant: entry.write.mask(), hash: 0 };

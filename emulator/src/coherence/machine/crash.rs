@@ -108,7 +108,7 @@ impl Machine {
         for write in &dirty.writes {
             meant |= write.mask() & mask(half.clone());
             let kept = write.span().start < half.end && half.start < write.span().end;
-            self.stores.get_mut(write.id).place = if kept { Place::Pool } else { Place::Lost };
+            self.stores.get_mut(write.id).place = if kept { Place::Pool { since: self.steps } } else { Place::Lost };
         }
         self.log.event(self.steps, host, || format!("  line {line}: TORN, bytes {half:?} of it are in the pool"));
         let version = Version { content, writer: u8::try_from(host).ok(), meant, hash: 0 };

@@ -1,0 +1,104 @@
+//! The table.
+
+use std::time::{Duration, Instant};
+
+use tiermem_emulator::coherence::{Detector, Explorer, FindingKind, Report, Strategy};
+
+use crate::worked::{Case, cases};
+
+/// Schedules that a bug has to be found in.
+const SCHEDULES: u64 = 20_000;
+const SEEDS: u64 = 9;
+const SYSTEMATIC: Strategy = Strategy::Systematic { deviations: 3 };
+const RANDOM: Strategy = Strategy::Random { schedules: SCHEDULES };
+const PCT: Strategy = Strategy::Pct { schedules: SCHEDULES, depth: 3 };
+
+pub fn print() {
+    let cases = cases();
+    let (right, wrong): (Vec<&Case>, Vec<&Case>) = cases.iter().partition(|case| case.left_out.is_none());
+    println!("Right: nothing may be found.\n");
+    println!("| structure | strategy | schedules | a second |\n|---|---|--:|--:|");
+    for case in right {
+        for strategy in [SYSTEMATIC, RANDOM, PCT] {
+            survive(case, strategy);
+        }
+    }
+    println!("\nA step left out: schedules until it is found, the median over {SEEDS} seeds.\n");
+    println!("| structure | left out | found as | systematic | random | pct | random, assertions only | deviations |");
+    println!("|---|---|---|--:|--:|--:|--:|--:|");
+    let began = Instant::now();
+    let spent: Duration = wrong.iter().map(|case| find(case)).sum();
+    println!(
+        "\nAll {} in {:.1} s with systematic; the whole table took {:.0} s.",
+        wrong.len(),
+        spent.as_secs_f64(),
+        began.elapsed().as_secs_f64()
+    );
+}
+
+fn survive(case: &Case, strategy: Strategy) {
+    let began = Instant::now();
+    let report = Explorer::new().strategies(&[strategy]).check(|scenario| case.build(scenario));
+    let speed = report.schedules() as f64 / began.elapsed().as_secs_f64();
+    report.assert_clean();
+    println!("| {} | {} | {} | {speed:.0} |", case.structure, name(strategy), report.schedules());
+}
+
+fn name(strategy: Strategy) -> String {
+    match strategy {
+        Strategy::Systematic { deviations } => format!("systematic, {deviations} deviations"),
+        Strategy::Pct { depth, .. } => format!("pct, depth {depth}"),
+        _ => "random".to_owned(),
+    }
+}
+
+/// Prints the line of a bug; returns what it took to find it systematically.
+fn find(case: &Case) -> Duration {
+    let began = Instant::now();
+    let systematic = explore(case, SYSTEMATIC, 0, &[]);
+    let took = began.elapsed();
+    let random = seeds(|seed| explore(case, RANDOM, seed, &[]));
+    let pct = seeds(|seed| explore(case, PCT, seed, &[]));
+    let alone = seeds(|seed| explore(case, RANDOM, seed, &Detector::ALL));
+    let shortest = random.iter().chain(&pct).chain([&systematic]).filter_map(|report| {
+        let failure = report.failure.as_ref()?;
+        Some((failure.schedule.len(), failure.finding.kind))
+    });
+    let mut kinds: Vec<FindingKind> = shortest.clone().map(|(_, kind)| kind).collect();
+    kinds.sort();
+    kinds.dedup();
+    let kinds: Vec<String> = kinds.iter().map(ToString::to_string).collect();
+    let deviations = shortest.map(|(len, _)| len).min().map_or("-".to_owned(), |len| len.to_string());
+    println!(
+        "| {} | {} | {} | {} | {} | {} | {} | {deviations} |",
+        case.structure,
+        case.left_out.as_deref().unwrap_or("nothing"),
+        kinds.join(", "),
+        median(&[systematic]),
+        median(&random),
+        median(&pct),
+        median(&alone),
+    );
+    took
+}
+
+fn seeds(explore: impl Fn(u64) -> Report) -> Vec<Report> {
+    (0..SEEDS).map(explore).collect()
+}
+
+fn explore(case: &Case, strategy: Strategy, seed: u64, without: &[Detector]) -> Report {
+    let explorer = Explorer::new().strategies(&[strategy]).seed(seed);
+    let explorer = without.iter().fold(explorer, |explorer, detector| explorer.without(*detector));
+    explorer.check(|scenario| case.build(scenario))
+}
+
+/// Of the schedules until something was found; a dash where most of the reports have nothing.
+fn median(reports: &[Report]) -> String {
+    let schedules = |report: &Report| report.failure.as_ref().map_or(u64::MAX, |failure| failure.schedules);
+    let mut all: Vec<u64> = reports.iter().map(schedules).collect();
+    all.sort_unstable();
+    match all[all.len() / 2] {
+        u64::MAX => "-".to_owned(),
+        found => found.to_string(),
+    }
+}
