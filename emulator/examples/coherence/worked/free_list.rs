@@ -62,13 +62,17 @@ impl Steps for Step {
         use Detector::{DoubleAllocation, LostAtCrash, PublishBeforeFlush, StaleRead, WriteBackOverNewer};
         use FindingKind::{Detected, Panic};
         match self {
-            Self::LockAtomically => &[Detected(DoubleAllocation), Detected(WriteBackOverNewer)],
-            Self::Refresh => &[Detected(StaleRead), Detected(WriteBackOverNewer)],
+            // Two who change the list at once break it in many ways.
+            Self::LockAtomically => {
+                &[Detected(DoubleAllocation), Detected(WriteBackOverNewer), Detected(StaleRead), Panic]
+            }
+            Self::Refresh => &[Detected(StaleRead)],
             Self::CleanBlock => &[Detected(WriteBackOverNewer)],
             Self::CleanList => &[Detected(PublishBeforeFlush), Detected(LostAtCrash)],
+            Self::Record | Self::FinishRecord => &[Detected(LostAtCrash), Panic],
+            Self::CleanRecord | Self::ClearRecord => &[Detected(LostAtCrash)],
             Self::ReclaimBlocks => &[Panic],
             Self::ReclaimOnlyFromTheDead => &[Detected(DoubleAllocation)],
-            _ => &[Detected(DoubleAllocation), Panic],
         }
     }
 

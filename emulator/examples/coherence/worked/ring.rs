@@ -57,15 +57,21 @@ impl Steps for Step {
     ];
 
     fn expected(self) -> &'static [FindingKind] {
-        use Detector::{DoubleAllocation, PlaintextAfterErase, PublishBeforeFlush, StaleRead, TornPublish};
-        use FindingKind::Detected;
+        use Detector::{
+            DoubleAllocation, PlaintextAfterErase, PublishBeforeFlush, StaleRead, TornPublish, WriteBackOverNewer,
+        };
+        use FindingKind::{Detected, Panic};
         match self {
             Self::ClaimAtomically | Self::WaitForTurn => &[Detected(DoubleAllocation)],
             Self::CleanPayload | Self::CleanEveryLine | Self::FenceAfterClean | Self::PassTurnLast => {
                 &[Detected(PublishBeforeFlush)]
             }
             Self::Invalidate | Self::InvalidateAfterTurn => &[Detected(StaleRead), Detected(TornPublish)],
-            Self::EmptyBeforePassing | Self::CleanWipe => &[Detected(PlaintextAfterErase)],
+            Self::CleanWipe => &[Detected(PlaintextAfterErase)],
+            // The next sender and the receiver are in the slot at the same time.
+            Self::EmptyBeforePassing => {
+                &[Detected(TornPublish), Detected(WriteBackOverNewer), Detected(PlaintextAfterErase), Panic]
+            }
         }
     }
 
