@@ -16,14 +16,14 @@ impl Machine {
         let others = state.users & !bit != 0;
         let broken = !state.coherent && ((atomic && others) || state.atomic_users & !bit != 0);
         if broken {
+            let users = state.users & !bit;
             self.detect(Detector::CasOutsideCoherentRegion, |machine| {
-                let name = machine.name(host);
+                let (name, line) = (machine.name(host), machine.labels.line(line));
                 let how = if atomic { "an atomic operation on" } else { "an access to" };
-                let users = machine.lines[line].users & !bit;
                 let others: Vec<&str> =
                     (0..machine.hosts.len()).filter(|h| users & (1 << h) != 0).map(|h| machine.name(h)).collect();
                 format!(
-                    "{how} line {line} by {name}, which {} use{} too: nothing makes atomic operations of several hosts \
+                    "{how} {line} by {name}, which {} use{} too: nothing makes atomic operations of several hosts \
                      atomic outside the coherent region",
                     others.join(" and "),
                     if others.len() == 1 { "s" } else { "" },
@@ -93,16 +93,19 @@ impl Machine {
         };
         self.detect(detector, |machine| {
             let (name, got, missed) = (machine.name(host), machine.tell(got), machine.tell(missed));
+            let at = machine.labels.byte(offset);
             let cause = match (detector, place) {
                 (Detector::PublishBeforeFlush, Place::Cached) => "which has not left the writer's cache",
-                (Detector::PublishBeforeFlush, Place::Discarded) => "which the writer has dropped instead of flushing it",
+                (Detector::PublishBeforeFlush, Place::Discarded) => {
+                    "which the writer has dropped instead of flushing it"
+                }
                 (Detector::PublishBeforeFlush, _) => "which had not left the writer's cache when it heard of it",
                 (Detector::LostAtCrash, _) => "which was lost in a crash before it was flushed",
                 (Detector::WriteBackOverNewer, _) => "which a write-back of an older copy has taken away",
                 _ if writer == host => "which it has dropped itself",
                 _ => "which is in the pool: its own copy is older",
             };
-            format!("{name} reads {got} at {offset:#x} (line {line}), and must have heard of {missed}, {cause}")
+            format!("{name} reads {got} at {at}, and must have heard of {missed}, {cause}")
         });
     }
 
@@ -123,8 +126,9 @@ impl Machine {
         let Some((old, new, at)) = torn else { return };
         self.detect(Detector::TornPublish, |machine| {
             format!(
-                "{} reads a mixture of two versions of {at:#x?}: {} was over before {} came",
+                "{} reads a mixture of two versions of {}: {} was over before {} came",
                 machine.name(host),
+                machine.labels.place(&at),
                 machine.tell(old),
                 machine.tell(new),
             )

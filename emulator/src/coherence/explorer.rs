@@ -212,7 +212,7 @@ struct Searched {
 impl Lab<'_> {
     /// One run.
     pub(super) fn run(&mut self, decider: Box<dyn Decide>, log: Log) -> Machine {
-        let mut scenario = Scenario::default();
+        let mut scenario = Scenario::new(log.is_wanted());
         (self.scenario)(&mut scenario);
         let mut machine = Machine::new(self.explorer.rules, Choices::new(decider), log);
         machine.medium.clone_from(&self.explorer.medium);

@@ -89,7 +89,14 @@ impl Stores {
     pub(super) fn reset(&mut self) {
         self.0.clear();
         // The contents before the run; everybody knows of operation 0.
-        self.0.push(Store { host: 0, index: 0, clock: Clock::default(), place: Place::Pool { since: 0 }, secret: false, step: 0 });
+        self.0.push(Store {
+            host: 0,
+            index: 0,
+            clock: Clock::default(),
+            place: Place::Pool { since: 0 },
+            secret: false,
+            step: 0,
+        });
     }
 
     pub(super) fn add(&mut self, store: Store) -> StoreId {

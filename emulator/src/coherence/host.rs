@@ -148,7 +148,9 @@ impl Host<'_> {
                 }
             }
             let how = if checked { "load" } else { "load (optimistic)" };
-            machine.log.event(machine.steps, self.id, || format!("{how} {} -> {}", places(&range), show(into)));
+            machine
+                .log
+                .event(machine.steps, self.id, || format!("{how} {} -> {}", machine.labels.place(&range), show(into)));
             Ok(self.loaded(machine, offset, checked))
         })
     }
@@ -185,7 +187,9 @@ impl Host<'_> {
         self.operation(looks, |machine| {
             machine.check_use(self.id, &range);
             machine.check_known_poison(self.id, &range, "stores to");
-            machine.log.event(machine.steps, self.id, || format!("store {} = {}", places(&range), show(bytes)));
+            machine
+                .log
+                .event(machine.steps, self.id, || format!("store {} = {}", machine.labels.place(&range), show(bytes)));
             let mut done = 0;
             for (line, span) in Machine::spans(offset, bytes.len()) {
                 machine.touch(self.id, line, false);
@@ -242,7 +246,7 @@ impl Host<'_> {
             if kind == Flush::WriteBack {
                 machine.check_use(self.id, &range);
             }
-            machine.log.event(machine.steps, self.id, || format!("{word} {}", places(&range)));
+            machine.log.event(machine.steps, self.id, || format!("{word} {}", machine.labels.place(&range)));
             for (line, _) in Machine::spans(range.start, range_len(&range)) {
                 machine.flush_line(self.id, line, kind);
             }
@@ -375,8 +379,4 @@ impl Host<'_> {
         let story = format!("{}: {message}", machine.name(host));
         machine.report(Finding { kind: FindingKind::Panic, story });
     }
-}
-
-fn places(range: &Range<u64>) -> String {
-    format!("{:#x}..{:#x}", range.start, range.end)
 }

@@ -21,6 +21,7 @@ pub(super) use line::{Dirty, Line, Poison, Private, Version};
 use super::choice::{Choices, Kind, NOBODY};
 use super::finding::{Detector, Detectors, Finding, FindingKind};
 use super::history::{Clock, Place, Store, StoreId, Stores, mix};
+use super::labels::Labels;
 use super::medium::{Medium, MediumError};
 use super::shadow::Shadow;
 use super::timeline::Log;
@@ -118,6 +119,7 @@ pub(super) struct Machine {
     pub(super) medium: Option<Rc<RefCell<dyn Medium>>>,
     pub(super) halted: Option<Halt>,
     pub(super) log: Log,
+    pub(super) labels: Labels,
     pub(super) steps: u32,
     /// Who may go on; `None` when all are done, or the run has ended.
     pub(super) current: Option<usize>,
@@ -148,6 +150,7 @@ impl Machine {
             medium: None,
             halted: None,
             log,
+            labels: Labels::default(),
             steps: 0,
             current: None,
             recovers: false,

@@ -118,7 +118,8 @@ impl Machine {
         };
         let Some((step, by)) = ended else { return };
         self.detect(Detector::UseAfterEnd, |machine| {
-            let whose = format!("{} uses {range:#x?} under lease or generation {id}", machine.name(host));
+            let whose =
+                format!("{} uses {} under lease or generation {id}", machine.name(host), machine.labels.place(range));
             match by {
                 usize::MAX => format!("{whose}, which never began"),
                 by => format!("{whose}, which {} ended at step {step}", machine.name(by)),
@@ -132,12 +133,14 @@ impl Machine {
         if let Some((other, owner, step)) = other {
             self.detect(Detector::DoubleAllocation, |machine| {
                 let (name, owner) = (machine.name(host), machine.name(owner));
-                format!("{range:#x?} was handed out to {name}, but {owner} has {other:#x?} since step {step}")
+                let [range, other] = [range, &other].map(|range| machine.labels.place(range));
+                format!("{range} was handed out to {name}, but {owner} has {other} since step {step}")
             });
         }
         if let Some(bad) = self.shadow.quarantined.iter().find(|bad| overlap(bad, range)).cloned() {
             self.detect(Detector::PoisonNotQuarantined, |machine| {
-                format!("{range:#x?} was handed out to {}, but {bad:#x?} is quarantined", machine.name(host))
+                let [range, bad] = [range, &bad].map(|range| machine.labels.place(range));
+                format!("{range} was handed out to {}, but {bad} is quarantined", machine.name(host))
             });
         }
         self.check_known_poison(host, range, "was handed");
@@ -151,7 +154,7 @@ impl Machine {
         self.drop_promises(range);
         if self.shadow.allocated.len() == before {
             self.detect(Detector::DoubleAllocation, |machine| {
-                format!("{} gave {range:#x?} back, which nobody had", machine.name(host))
+                format!("{} gave {} back, which nobody had", machine.name(host), machine.labels.place(range))
             });
         }
     }
@@ -164,7 +167,8 @@ impl Machine {
         if let Some((other, owner, step)) = robbed.cloned() {
             self.detect(Detector::DoubleAllocation, |machine| {
                 let (name, owner) = (machine.name(host), machine.name(owner));
-                format!("{name} reclaimed {range:#x?}, but {owner} lives and has {other:#x?} since step {step}")
+                let [range, other] = [range, &other].map(|range| machine.labels.place(range));
+                format!("{name} reclaimed {range}, but {owner} lives and has {other} since step {step}")
             });
         }
         self.shadow.allocated.retain(|(other, ..)| !overlap(other, range));
@@ -186,7 +190,8 @@ impl Machine {
             let Some(id) = unflushed.map(|write| write.id) else { continue };
             self.detect(Detector::PublishBeforeFlush, |machine| {
                 let (name, store) = (machine.name(host), machine.tell(id));
-                format!("{name} publishes {range:#x?}, but {store} to line {line} is still in its cache")
+                let (range, line) = (machine.labels.place(range), machine.labels.line(line));
+                format!("{name} publishes {range}, but {store} to {line} is still in its cache")
             });
         }
         let now = self.stores.len();
@@ -268,7 +273,8 @@ impl Machine {
         self.detect(Detector::PlaintextAfterErase, |machine| {
             let (by, step) = (machine.name(erased.by), erased.step);
             let store = machine.tell(id);
-            format!("{by} erased {:#x?} at step {step}, but {store} is {whereabouts} at {offset:#x}", erased.range)
+            let (range, at) = (machine.labels.place(&erased.range), machine.labels.byte(offset));
+            format!("{by} erased {range} at step {step}, but {store} is {whereabouts} at {at}")
         });
     }
 
@@ -295,7 +301,7 @@ impl Machine {
             if knows && !first {
                 self.detect(Detector::PoisonNotQuarantined, |machine| {
                     let (name, told) = (machine.name(host), machine.name(told));
-                    format!("{name} {how} line {line}, which {told} has found to be poisoned")
+                    format!("{name} {how} {}, which {told} has found to be poisoned", machine.labels.line(line))
                 });
             }
         }
@@ -309,7 +315,8 @@ impl Machine {
             let done = self.shadow.quarantined.iter().any(|bad| overlap(bad, &at));
             if !done && self.hosts[usize::from(host)].state != State::Dead {
                 self.detect(Detector::PoisonNotQuarantined, |machine| {
-                    format!("{} found line {line} poisoned, and nobody has quarantined it", machine.name(host))
+                    let line = machine.labels.line(line);
+                    format!("{} found {line} poisoned, and nobody has quarantined it", machine.name(host))
                 });
             }
         }

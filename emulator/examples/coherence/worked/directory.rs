@@ -71,7 +71,7 @@ impl Steps for Step {
 
     fn scenario(left_out: Option<Self>, scenario: &mut Scenario) {
         let directory = Directory { left_out };
-        scenario.pool(BODY.end).coherent(STATE..BODY.start);
+        scenario.pool(BODY.end).coherent(STATE..BODY.start).label(STATE..STATE + 8, "state").label(BODY, "body");
         scenario.host("owner", move |host| {
             for generation in 1..=GENERATIONS {
                 directory.publish(host, generation, &object(generation));
@@ -79,6 +79,8 @@ impl Steps for Step {
             }
         });
         for (reader, name) in READERS.into_iter().enumerate() {
+            let lease = directory.lease(reader);
+            scenario.label(lease..lease + 8, format_args!("lease {reader}"));
             scenario.host_that_may_crash(name, move |host| {
                 for _ in 0..2 {
                     if let Some((generation, body)) = directory.read(host, reader) {

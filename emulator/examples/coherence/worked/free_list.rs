@@ -78,11 +78,7 @@ impl Steps for Step {
 
     fn scenario(left_out: Option<Self>, scenario: &mut Scenario) {
         let list = FreeList { left_out };
-        scenario.pool(list.block(BLOCKS).start).coherent(LOCK..RECORD);
-        scenario.initial_u64(HEAD, 1);
-        for block in 0..BLOCKS {
-            scenario.initial_u64(list.header(block), if block + 1 < BLOCKS { block + 2 } else { 0 });
-        }
+        list.lay_out(scenario);
         scenario.host_that_may_crash("alice", move |host| {
             let first = list.allocate(host, ALICE).expect("there are enough blocks");
             let second = list.allocate(host, ALICE).expect("there are enough blocks");
@@ -137,6 +133,29 @@ pub struct FreeList {
 impl FreeList {
     fn does(self, step: Step) -> bool {
         self.left_out != Some(step)
+    }
+
+    /// All blocks are free.
+    fn lay_out(self, scenario: &mut Scenario) {
+        scenario.pool(self.block(BLOCKS).start).coherent(LOCK..RECORD).initial_u64(HEAD, 1);
+        for block in 0..BLOCKS {
+            let header = self.header(block);
+            scenario.initial_u64(header, if block + 1 < BLOCKS { block + 2 } else { 0 });
+            scenario.label(header..header + LINE, format_args!("header {block}"));
+            scenario.label(header..header + 8, format_args!("next {block}"));
+            scenario.label(header + 8..header + 16, format_args!("owner {block}"));
+            scenario.label(self.block(block), format_args!("block {block}"));
+        }
+        let rest = [
+            (LOCK..LOCK + 8, "lock"),
+            (RECORD..VALID, "record"),
+            (VALID..VALID + 8, "valid"),
+            (HEAD..HEAD + 8, "head"),
+            (LIST, "list"),
+        ];
+        for (range, name) in rest {
+            scenario.label(range, name);
+        }
     }
 
     /// Eight bytes each: the next free block, plus one; the owner.

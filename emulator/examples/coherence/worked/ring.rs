@@ -77,9 +77,11 @@ impl Steps for Step {
 
     fn scenario(left_out: Option<Self>, scenario: &mut Scenario) {
         let ring = Ring { left_out };
-        scenario.pool(FIRST_SLOT + SLOTS * MESSAGE as u64).coherent(0..FIRST_SLOT);
+        scenario.pool(FIRST_SLOT + SLOTS * MESSAGE as u64).coherent(0..FIRST_SLOT).label(CLAIM..CLAIM + 8, "claim");
         for slot in 0..SLOTS {
             scenario.initial_u64(ring.turn(slot), slot);
+            scenario.label(ring.turn(slot)..ring.turn(slot) + 8, format_args!("turn {slot}"));
+            scenario.label(ring.slot(slot), format_args!("slot {slot}"));
         }
         for (sender, name) in (1..).zip(["alice", "bob"]) {
             scenario.host(name, move |host| {

@@ -87,7 +87,7 @@ impl Host<'_> {
         #[expect(clippy::cast_possible_truncation, reason = "pools are in memory")]
         let range = self.range(range.start, range.end.saturating_sub(range.start) as usize);
         self.local(|machine| {
-            machine.log.event(machine.steps, self.id, || format!("{words} {}", super::places(&range)));
+            machine.log.event(machine.steps, self.id, || format!("{words} {}", machine.labels.place(&range)));
             act(machine, &range);
         });
     }

@@ -1,6 +1,6 @@
 //! Atomic operations.
 
-use super::{Host, Poisoned, places};
+use super::{Host, Poisoned};
 use crate::cache::LINE;
 use crate::coherence::machine::{Machine, PoisonHit};
 
@@ -59,8 +59,8 @@ impl Host<'_> {
                     }
                 }
                 machine.log.event(machine.steps, self.id, || match new {
-                    Some(new) => format!("{word} {}: {old} -> {new}", places(&range)),
-                    None => format!("{word} {}: not done, {old} is there", places(&range)),
+                    Some(new) => format!("{word} {}: {old} -> {new}", machine.labels.place(&range)),
+                    None => format!("{word} {}: not done, {old} is there", machine.labels.place(&range)),
                 });
                 Ok(old)
             },

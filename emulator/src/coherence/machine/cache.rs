@@ -77,7 +77,7 @@ impl Machine {
         }
         if age > 0 {
             self.log.event(self.steps, host, || {
-                format!("  line {line}: still an old copy ({age} write-backs behind the pool)")
+                format!("  {}: still an old copy ({age} write-backs behind the pool)", self.labels.line(line))
             });
         }
         let seen = self.lines[line].version(version).hash;
@@ -107,7 +107,7 @@ impl Machine {
             return Ok(());
         }
         self.saw(host, u64::MAX);
-        self.log.event(self.steps, host, || format!("  line {line} is POISONED"));
+        self.log.event(self.steps, host, || format!("  {} is POISONED", self.labels.line(line)));
         if self.lines[line].poison == Poison::Hidden {
             let index = self.hosts[host].op;
             self.lines[line].poison = Poison::Known { host: u8::try_from(host).unwrap_or(0), index };
@@ -133,7 +133,7 @@ impl Machine {
             let options = amounts(stores);
             let taken = self.choose(by, Kind::WriteBack, options.as_slice());
             if taken == 0 {
-                self.log.event(self.steps, host, || format!("  line {line}: still only in the cache"));
+                self.log.event(self.steps, host, || format!("  {}: still only in the cache", self.labels.line(line)));
             } else {
                 self.write_back(host, line, usize::from(taken).min(stores));
             }
@@ -161,8 +161,8 @@ impl Machine {
         }
         let left = dirty.writes.len();
         self.log.event(self.steps, host, || match left {
-            0 => format!("  line {line}: written back"),
-            _ => format!("  line {line}: written back as it was {left} stores ago"),
+            0 => format!("  {}: written back", self.labels.line(line)),
+            _ => format!("  {}: written back as it was {left} stores ago", self.labels.line(line)),
         });
         #[expect(clippy::cast_possible_truncation, reason = "at most MAX_HOSTS")]
         let version = Version { content, writer: Some(host as u8), meant, hash: 0 };
@@ -196,10 +196,11 @@ impl Machine {
                 "bytes that it never wrote, which came along with the line"
             };
             format!(
-                "{} wrote line {line} back and put {how} over {}, at offset {:#x}",
+                "{} wrote {} back and put {how} over {}, at {}",
                 machine.name(host),
+                machine.labels.line(line),
                 machine.tell(theirs),
-                line as u64 * LINE + byte as u64,
+                machine.labels.byte(line as u64 * LINE + byte as u64),
             )
         });
     }
@@ -290,7 +291,7 @@ impl Machine {
             for write in &dirty.writes {
                 self.stores.get_mut(write.id).place = Place::Discarded;
             }
-            self.log.event(self.steps, host, || format!("  line {line}: dropped, with its stores"));
+            self.log.event(self.steps, host, || format!("  {}: dropped, with its stores", self.labels.line(line)));
         }
         self.hosts[host].dirty.retain(|&other| other as usize != line);
     }

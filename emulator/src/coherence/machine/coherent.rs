@@ -55,7 +55,7 @@ impl Machine {
             let options = amounts(waiting);
             let taken = usize::from(self.choose(by, Kind::Drain, options.as_slice())).min(waiting);
             if taken == 0 {
-                self.log.event(self.steps, host, || format!("  line {line}: still in the store buffer"));
+                self.log.event(self.steps, host, || format!("  {}: still in the store buffer", self.labels.line(line)));
             }
             self.drain_line(host, line, taken);
         }
@@ -160,7 +160,7 @@ impl Machine {
             state.owner = None;
             let hash = state.hash;
             self.saw(host, hash);
-            self.log.event(self.steps, host, || format!("  line {line}: in the pool itself"));
+            self.log.event(self.steps, host, || format!("  {}: in the pool itself", self.labels.line(line)));
         }
     }
 

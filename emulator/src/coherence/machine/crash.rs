@@ -110,7 +110,9 @@ impl Machine {
             let kept = write.span().start < half.end && half.start < write.span().end;
             self.stores.get_mut(write.id).place = if kept { Place::Pool { since: self.steps } } else { Place::Lost };
         }
-        self.log.event(self.steps, host, || format!("  line {line}: TORN, bytes {half:?} of it are in the pool"));
+        self.log.event(self.steps, host, || {
+            format!("  {}: TORN, bytes {half:?} of it are in the pool", self.labels.line(line))
+        });
         let version = Version { content, writer: u8::try_from(host).ok(), meant, hash: 0 };
         self.push_version(line, version, mix(u64::from(how), meant));
     }
@@ -120,7 +122,7 @@ impl Machine {
             for write in &dirty.writes {
                 self.stores.get_mut(write.id).place = Place::Lost;
             }
-            self.log.event(self.steps, host, || format!("  line {line}: lost with the cache"));
+            self.log.event(self.steps, host, || format!("  {}: lost with the cache", self.labels.line(line)));
         }
     }
 
@@ -140,7 +142,7 @@ impl Machine {
             if survives {
                 self.own_nobody(line);
             } else {
-                self.log.event(self.steps, host, || format!("  line {line}: back to what the pool had"));
+                self.log.event(self.steps, host, || format!("  {}: back to what the pool had", self.labels.line(line)));
                 self.revert(line);
             }
         }
@@ -157,9 +159,9 @@ impl Machine {
         let Some(promise) = broken else { return };
         self.detect(Detector::LostAtCrash, |machine| {
             format!(
-                "{} had promised that the bytes at offset {:#x} outlive a crash, but {} was still in its cache",
+                "{} had promised that what is at {} outlives a crash, but {} was still in its cache",
                 machine.name(promise.host),
-                promise.line as u64 * LINE + promise.byte as u64,
+                machine.labels.byte(promise.line as u64 * LINE + promise.byte as u64),
                 machine.tell(promise.store),
             )
         });
