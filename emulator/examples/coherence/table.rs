@@ -9,6 +9,8 @@ use crate::worked::{Case, cases};
 /// Schedules that a bug has to be found in.
 const SCHEDULES: u64 = 20_000;
 const SEEDS: u64 = 9;
+/// Of which the fastest counts.
+const RUNS: u32 = 5;
 const SYSTEMATIC: Strategy = Strategy::Systematic { deviations: 3 };
 const RANDOM: Strategy = Strategy::Random { schedules: SCHEDULES };
 const PCT: Strategy = Strategy::Pct { schedules: SCHEDULES, depth: 3 };
@@ -17,7 +19,7 @@ pub fn print() {
     let cases = cases();
     let (right, wrong): (Vec<&Case>, Vec<&Case>) = cases.iter().partition(|case| case.left_out.is_none());
     println!("Right: nothing may be found.\n");
-    println!("| structure | strategy | schedules | a second |\n|---|---|--:|--:|");
+    println!("| structure | strategy | schedules | thousands a second |\n|---|---|--:|--:|");
     for case in right {
         for strategy in [SYSTEMATIC, RANDOM, PCT] {
             survive(case, strategy);
@@ -38,11 +40,16 @@ pub fn print() {
 }
 
 fn survive(case: &Case, strategy: Strategy) {
-    let began = Instant::now();
-    let report = Explorer::new().strategies(&[strategy]).check(|scenario| case.build(scenario));
-    let speed = report.schedules() as f64 / began.elapsed().as_secs_f64();
-    report.assert_clean();
-    println!("| {} | {} | {} | {speed:.0} |", case.structure, name(strategy), report.schedules());
+    let run = || {
+        let began = Instant::now();
+        let report = Explorer::new().strategies(&[strategy]).check(|scenario| case.build(scenario));
+        report.assert_clean();
+        (began.elapsed(), report.schedules())
+    };
+    // The fastest run is the one that was disturbed least.
+    let Some((took, schedules)) = (0..RUNS).map(|_| run()).min() else { return };
+    let speed = schedules as f64 / took.as_secs_f64() / 1000.0;
+    println!("| {} | {} | {schedules} | {speed:.0} |", case.structure, name(strategy));
 }
 
 fn name(strategy: Strategy) -> String {

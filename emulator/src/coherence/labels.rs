@@ -14,19 +14,18 @@ impl Labels {
         self.0.sort_by_key(|(range, _)| (range.start, range.end));
     }
 
-    /// A range by its name, as a part of the smallest one that has a name, or as all from one to another; otherwise by its offsets.
+    /// A range by its name, as all from one to another, or as a part of the smallest around it; or by its offsets.
     pub(super) fn place(&self, range: &Range<u64>) -> String {
         let Range { start, end } = *range;
-        if let Some((label, name)) = self.closest(range) {
-            return match label == range {
-                true => name.clone(),
-                false => format!("{name}[{}..{}]", start - label.start, end - label.start),
-            };
+        let around = self.closest(range);
+        if let Some((_, name)) = around.filter(|(label, _)| label == range) {
+            return name.clone();
         }
-        let first = self.0.iter().find(|(label, _)| label.start == start);
-        let last = self.0.iter().find(|(label, _)| label.end == end);
-        match (first, last) {
-            (Some((_, first)), Some((_, last))) => format!("{first} to {last}"),
+        let first = self.0.iter().find(|(label, _)| label.start == start && label.end < end);
+        let last = self.0.iter().find(|(label, _)| label.end == end && label.start > start);
+        match (first, last, around) {
+            (Some((_, first)), Some((_, last)), _) => format!("{first} to {last}"),
+            (_, _, Some((label, name))) => format!("{name}[{}..{}]", start - label.start, end - label.start),
             _ => format!("{start:#x}..{end:#x}"),
         }
     }
