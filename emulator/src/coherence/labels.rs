@@ -51,7 +51,7 @@ impl Labels {
         let inside = there.clone().filter(|(label, _)| at.start <= label.start && label.end <= at.end);
         let mut names: Vec<&str> = inside.map(|(_, name)| name.as_str()).collect();
         if names.is_empty() {
-            names.extend(there.map(|(_, name)| name.as_str()));
+            names.extend(self.closest(&at).or(there.clone().next()).map(|(_, name)| name.as_str()));
         }
         match names.is_empty() {
             true => format!("line {line}"),

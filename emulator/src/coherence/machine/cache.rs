@@ -296,14 +296,29 @@ impl Machine {
         self.hosts[host].dirty.retain(|&other| other as usize != line);
     }
 
-    /// At the end, every dirty line is evicted at last.
+    /// At the end, every dirty line is evicted at last. Where several hosts have the same one, the last of them wins.
     pub(in super::super) fn settle(&mut self) {
         for host in 0..self.hosts.len() {
             self.drain_all(host);
-            for line in self.hosts[host].dirty.clone() {
-                self.write_back(host, line as usize, usize::MAX);
+        }
+        for line in 0..self.lines.len() {
+            while let Some(host) = self.next_to_evict(line) {
+                self.write_back(host, line, usize::MAX);
             }
         }
+    }
+
+    /// One of the hosts that have the line dirty.
+    fn next_to_evict(&mut self, line: usize) -> Option<usize> {
+        let mut options = [0; super::super::MAX_HOSTS];
+        let mut count = 0;
+        for host in (0..=u8::MAX).take(self.hosts.len()) {
+            if self.hosts[usize::from(host)].private[line].dirty.is_some() {
+                options[count] = host;
+                count += 1;
+            }
+        }
+        (count > 0).then(|| usize::from(self.choose(usize::MAX, Kind::WriteBack, &options[..count])))
     }
 
     fn medium_failed(&mut self, line: usize, error: &MediumError) {
