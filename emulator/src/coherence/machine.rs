@@ -9,6 +9,7 @@
 mod cache;
 mod coherent;
 mod crash;
+mod evict;
 mod line;
 
 use std::cell::RefCell;

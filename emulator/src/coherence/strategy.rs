@@ -234,7 +234,7 @@ impl Odds {
             Kind::Next => self.switch,
             Kind::Poison => self.danger,
             Kind::Program | Kind::Survives => 2,
-            Kind::Version | Kind::WriteBack | Kind::Drain | Kind::Invalidate => self.caches,
+            Kind::Version | Kind::WriteBack | Kind::Evict | Kind::Drain | Kind::Invalidate => self.caches,
         };
         if random.below(chance) != 0 {
             return options[0];

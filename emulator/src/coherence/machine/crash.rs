@@ -3,7 +3,7 @@
 use super::super::choice::Kind;
 use super::super::finding::Detector;
 use super::super::history::{Place, mask, mix};
-use super::cache::amounts;
+use super::evict::amounts;
 use super::{Machine, State, Version};
 use crate::cache::LINE;
 
@@ -20,16 +20,12 @@ impl Machine {
         for line in std::mem::take(&mut self.hosts[host].dirty) {
             let line = line as usize;
             let stores = self.hosts[host].private[line].dirty.as_ref().map_or(0, |dirty| dirty.writes.len());
-            // Lost is the usual here.
-            let mut options = [0_u8; 8];
-            let rest = amounts(stores);
-            options[1..].iter_mut().zip(rest.as_slice().iter().filter(|&&code| code != 0)).for_each(|(o, c)| *o = *c);
-            let len = rest.as_slice().len().min(8);
-            let survives = self.choose(host, Kind::Survives, &options[..len]);
+            let options = amounts(stores).none_first();
+            let survives = self.choose(host, Kind::Survives, options.as_slice());
             self.saw(host, u64::from(survives));
             if survives > 0 {
                 self.hosts[host].dirty.push(u32::try_from(line).unwrap_or(0));
-                self.write_back(host, line, usize::from(survives));
+                self.evict(host, line, usize::from(survives));
             }
             self.lose_dirty(host, line);
         }
