@@ -10,7 +10,7 @@ use crate::worked::{Case, cases};
 const SCHEDULES: u64 = 20_000;
 const SEEDS: u64 = 9;
 /// Of which the fastest counts.
-const RUNS: u32 = 5;
+const RUNS: u32 = 3;
 const SYSTEMATIC: Strategy = Strategy::Systematic { deviations: 3 };
 const RANDOM: Strategy = Strategy::Random { schedules: SCHEDULES };
 const PCT: Strategy = Strategy::Pct { schedules: SCHEDULES, depth: 3 };
@@ -74,8 +74,7 @@ fn find(case: &Case) -> Duration {
     let mut kinds: Vec<FindingKind> = failures.clone().map(|failure| failure.finding.kind).collect();
     kinds.sort();
     kinds.dedup();
-    assert!(kinds.iter().all(|kind| case.expected.contains(kind)), "found as {kinds:?}, not as {:?}", case.expected);
-    let kinds: Vec<String> = kinds.iter().map(ToString::to_string).collect();
+    let kinds: Vec<String> = kinds.iter().map(|kind| name_of(case, *kind)).collect();
     let deviations = failures.map(|failure| failure.schedule.len()).min();
     println!(
         "| {} | {} | {} | {} | {} | {} | {} | {} | {} |",
@@ -90,6 +89,12 @@ fn find(case: &Case) -> Duration {
         median(&coherent),
     );
     took
+}
+
+/// Marked if it is not what the case expects.
+fn name_of(case: &Case, kind: FindingKind) -> String {
+    let mark = if case.expected.contains(&kind) { "" } else { " (!)" };
+    format!("{kind}{mark}")
 }
 
 fn seeds(case: &Case, strategy: Strategy, explorer: &Explorer) -> Vec<Report> {

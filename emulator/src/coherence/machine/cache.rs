@@ -54,7 +54,7 @@ impl Machine {
         }
         if age > 0 {
             self.log.event(self.steps, host, || {
-                format!("  {}: still an old copy ({age} write-backs behind the pool)", self.labels.line(line))
+                format!("  {}: still an old copy ({age} behind the pool)", self.labels.line(line))
             });
         }
         let seen = self.lines[line].version(version).hash;
