@@ -89,6 +89,16 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Encoder<B> {
         }
     }
 
+    /// Forgets what it has, and begins with another stream.
+    pub fn restart(&mut self, stream: StreamId) {
+        self.stream = stream;
+        self.sequence = 0;
+        self.len = HEADER_LEN;
+        self.records = 0;
+        self.late = 0;
+        self.memory = Memory::default();
+    }
+
     /// Whose events these are.
     pub const fn stream(&self) -> StreamId {
         self.stream

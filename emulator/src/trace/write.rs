@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use super::catalog;
 use super::BlockKind;
+use super::catalog;
 use super::{Definition, Event, Provenance, StreamId};
 use super::{Encoder, PAYLOAD_TARGET};
 use tiermem_trace::{plain_header, prelude, varint};
