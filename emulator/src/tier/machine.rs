@@ -72,6 +72,20 @@ impl TierRecord {
         }
     }
 
+    /// The `SPEC` with its profile's figures, each [`Emulated`](Source::Emulated).
+    ///
+    /// # Panics
+    /// As [`bare_spec`](Self::bare_spec).
+    pub fn spec(&self) -> TierSpec {
+        let mut spec = self.bare_spec();
+        let emulated = |value| Some(Attribute::new(value, Source::Emulated));
+        spec.attributes.read_latency_ns = emulated(self.read_latency_ns);
+        spec.attributes.write_latency_ns = emulated(self.write_latency_ns);
+        spec.attributes.read_bandwidth = emulated(self.read_bandwidth);
+        spec.attributes.write_bandwidth = emulated(self.write_bandwidth);
+        spec
+    }
+
     fn is_sound(&self) -> bool {
         let kinds = [TierKind::DaxFile, TierKind::Nvme, TierKind::Device];
         TierName::new(&self.name).is_some() && kinds.iter().any(|kind| kind.as_str() == self.kind)

@@ -53,8 +53,9 @@ pub struct Run {
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
 
-    /// Add a tier, or give one of the policy another place: `NAME=KIND[:WHERE][,KEY=VALUE]…`
-    #[arg(long = "tier", value_name = "SPEC")]
+    /// Add a tier, or give one of the policy another place: `NAME=KIND[:WHERE][,KEY=VALUE]…`, or the name of a tier that
+    /// `tierctl list` shows, emulated ones included.
+    #[arg(long = "tier", value_name = "SPEC|NAME")]
     tiers: Vec<String>,
 
     /// Let each process hold at most SIZE in a tier, for example dram=64M.
@@ -101,7 +102,7 @@ impl Run {
     }
 
     fn run(self, output: &Output) -> Result<Exit, Failure> {
-        let specs = self.tiers.iter().map(|t| tier_spec::parse(t).map(tier_spec::with_absolute_path));
+        let specs = self.tiers.iter().map(|t| tier_spec::parse_or_find(t).map(tier_spec::with_absolute_path));
         let specs = specs.collect::<Result<Vec<TierSpec>, _>>()?;
         let limits = self.limits.iter().map(|l| Limit::parse(l)).collect::<Result<Vec<_>, _>>()?;
         let mut policy = self.check_policy(&specs, &limits)?;
