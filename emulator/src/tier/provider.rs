@@ -81,6 +81,10 @@ impl Provider for EmulatedTier {
         self.inner.repair()
     }
 
+    fn slowdown_at(&self, now_ns: u64) -> f64 {
+        self.inner.slowdown_at(now_ns)
+    }
+
     fn addressable(&self) -> Option<&dyn Addressable> {
         self.inner.addressable()
     }
