@@ -40,7 +40,17 @@ fn add_emulated(report: &mut Report) {
             #[expect(clippy::cast_precision_loss, reason = "sizes below 2^53")]
             let size = tier.size_bytes as f64;
             shown.attributes.capacity_bytes = emulated(size);
+            if !tier.is_whole() {
+                shown.notes.push(format!(
+                    "its file was cut or removed: `tierctl emulate destroy {machine}`, then make it anew"
+                ));
+                report.tiers.push(shown);
+                continue;
+            }
             shown.spec = Some(tier.spec().to_string());
+            if found.has_faults() {
+                shown.notes.push(format!("a fault plan is in force: `tierctl emulate heal {machine}` ends it"));
+            }
             shown.notes.push(format!("emulated, part of {machine}: its memory is as fast as {}", behind(&spec.kind)));
             report.tiers.push(shown);
         }

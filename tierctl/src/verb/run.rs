@@ -106,7 +106,8 @@ impl Run {
         let specs = specs.collect::<Result<Vec<TierSpec>, _>>()?;
         let limits = self.limits.iter().map(|l| Limit::parse(l)).collect::<Result<Vec<_>, _>>()?;
         let mut policy = self.check_policy(&specs, &limits)?;
-        let faults = self.faults.as_deref().map(|path| fault_plan::for_program(path, &policy)).transpose()?;
+        let all_specs = policy_file::specs(&policy)?;
+        let faults = fault_plan::for_program(self.faults.as_deref(), &policy, &all_specs)?;
         let library = preload::find(self.preload.as_deref())?;
         let program = self.find_program()?;
         if let Some(path) = &self.report {
@@ -115,7 +116,6 @@ impl Run {
 
         let stand_in = StandIn::prepare()?;
         let control = ControlDir::create()?;
-        let all_specs = policy_file::specs(&policy)?;
         let files = TierFiles::expect(&all_specs);
         let mut command = self.child_command(&program, &library, &control, &specs, &limits);
         set_or_remove(&mut command, preload::FAULTS_VARIABLE, faults.map(OsString::from));
