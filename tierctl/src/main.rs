@@ -22,6 +22,7 @@ mod segments;
 mod summary;
 mod symbols;
 mod tier_spec;
+mod tiers_here;
 mod trace;
 mod verb;
 
