@@ -30,6 +30,8 @@ pub fn bring_up(region: &Region, committed: &Committed) -> Result<String> {
     })?;
     wait_for(&format!("the driver of {}", name(&nd_region)), || nd_region.join("driver").exists().then_some(()))?;
     let folder = target(&nd_region).unwrap_or_else(|| nd_region.clone());
+    // What is on the device already comes up on its own; reading this waits for it.
+    let _ = folder.parent().and_then(|bus| read(bus.join("wait_probe")));
     let label = cxl::uuid(region, 1);
     let spaces = entries(&folder).into_iter().filter(|path| name(path).starts_with("namespace"));
     let known = spaces.into_iter().find(|path| read(path.join("uuid")).as_deref() == Some(label.as_str()));
