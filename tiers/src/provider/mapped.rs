@@ -258,6 +258,14 @@ impl Provider for Mapped {
         Ok(())
     }
 
+    fn quarantine_place(&self, offset: u64) -> std::result::Result<(), Error> {
+        if offset >= offset_of(self.table.granules()) {
+            return Err(check::error(&self.tier, ErrorKind::OutOfRange));
+        }
+        self.set_aside(granule_of(offset));
+        Ok(())
+    }
+
     fn quarantined(&self) -> Bytes {
         Bytes(offset_of(self.table.quarantined()))
     }
