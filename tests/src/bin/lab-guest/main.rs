@@ -21,7 +21,7 @@ type Outcome = Result<String, String>;
 /// A check takes its arguments.
 type Check = fn(&Arguments<'_>) -> Outcome;
 
-const CHECKS: [(&str, &str, Check); 16] = [
+const CHECKS: [(&str, &str, Check); 15] = [
     ("bandwidth", "SPEC…", bandwidth::beside_dram),
     ("lies-on", "NODE", nodes::lies_on),
     ("weighted", "NODE=WEIGHT…", nodes::weighted),
@@ -34,10 +34,9 @@ const CHECKS: [(&str, &str, Check); 16] = [
     ("kept", "FILE", kept::kept),
     ("stripes", "DEVICE MIB", kept::stripes),
     ("poisoned", "SPEC", faults::poisoned),
-    ("set-aside", "SPEC OFFSET", faults::set_aside),
+    ("set-aside", "SPEC OFFSET GRANULES", faults::set_aside),
     ("removed", "SPEC DEVICE", faults::removed),
     ("break", "DEVICE OFFSET", faults::break_page),
-    ("load", "DEVICE OFFSET", faults::load),
 ];
 
 /// A check's arguments.
