@@ -4,6 +4,7 @@
 mod completions;
 mod emulate;
 mod fault;
+mod health;
 mod list;
 mod man;
 mod model;
@@ -36,6 +37,7 @@ pub enum Verb {
     Policy(policy::PolicyVerb),
     Model(model::ModelVerb),
     Fault(fault::FaultVerb),
+    Health(health::Health),
     Emulate(emulate::Emulate),
     Qemu(qemu::QemuVerb),
     Completions(completions::Completions),
@@ -60,6 +62,7 @@ impl Verb {
             Self::Policy(verb) => verb.execute(output),
             Self::Model(verb) => verb.execute(output),
             Self::Fault(verb) => verb.execute(output),
+            Self::Health(verb) => verb.execute(output),
             Self::Emulate(verb) => verb.execute(output),
             Self::Qemu(verb) => verb.execute(output),
             Self::Completions(verb) => verb.execute(output),

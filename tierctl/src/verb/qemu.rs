@@ -96,7 +96,8 @@ enum GuestDeed {
     Poison {
         /// Its name in the topology.
         device: String,
-        /// Where, bytes.
+        /// Where, bytes, for example 4194304, 0x400000 or 4M.
+        #[arg(value_parser = offset)]
         offset: u64,
         /// How much, bytes.
         #[arg(default_value_t = 64)]
@@ -106,7 +107,8 @@ enum GuestDeed {
     MediaEvent {
         /// Its name in the topology.
         device: String,
-        /// Where, bytes.
+        /// Where, bytes, for example 4194304, 0x400000 or 4M.
+        #[arg(value_parser = offset)]
         offset: u64,
     },
     /// Pull a CXL device out.
@@ -120,6 +122,14 @@ enum GuestDeed {
 enum ConvertTo {
     Node,
     Devdax,
+}
+
+/// A number of bytes in base 10, with a unit if it has one, or in base 16.
+fn offset(text: &str) -> Result<u64, String> {
+    match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).map_err(|error| error.to_string()),
+        None => tiermem_tiers::Bytes::parse(text).map(|bytes| bytes.0).map_err(|error| error.to_string()),
+    }
 }
 
 #[derive(Serialize)]
