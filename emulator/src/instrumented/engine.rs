@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::Overlap;
 use super::clock::{Clock, Waits};
 use super::placing::{Blocks, Placing, Rules};
-use super::record::{self, LOAD_OF_WORD, RANGE, Record, STORE};
+use super::record::{self, EVENT, LOAD_OF_WORD, RANGE, Record, STORE};
 use super::space::{Label, OS_PAGE, Space};
 use crate::cache::{CacheConfig, CacheConfigError, CoreIndex, Hierarchy, LINE, Lookup, Traffic};
 use crate::model::{Direction, HostIndex, Request, Serve, TierIndex};
@@ -86,6 +86,8 @@ pub struct Engine<S> {
     traffic: Vec<Traffic>,
     /// When prefetched lines arrive.
     arrivals: HashMap<u64, u64>,
+    /// When threads let go of things that others waited for.
+    told: HashMap<u64, u64>,
     /// The furthest that two running threads' clocks were apart at a batch's end.
     pub(super) skew_ps: u64,
 }
@@ -134,6 +136,7 @@ impl<S: Serve> Engine<S> {
             last: None,
             traffic: Vec::new(),
             arrivals: HashMap::new(),
+            told: HashMap::new(),
             skew_ps: 0,
         })
     }
@@ -177,6 +180,21 @@ impl<S: Serve> Engine<S> {
         }
     }
 
+    /// The thread is about to let go of something that others wait for, under this key.
+    pub fn tell(&mut self, index: ThreadIndex, key: u64) {
+        let now = self.now_ps(index);
+        let told = self.told.entry(key).or_default();
+        *told = now.max(*told);
+    }
+
+    /// The thread waited for what others tell of under this key, and goes on no earlier than they did.
+    pub fn catch_up(&mut self, index: ThreadIndex, key: u64) {
+        let told = self.told.get(&key).copied().unwrap_or(0);
+        if let Some(Some(thread)) = self.threads.get_mut(index.0 as usize) {
+            thread.clock.no_earlier_than(told);
+        }
+    }
+
     /// Waits until all that the thread has in flight is there.
     pub fn drain(&mut self, thread: ThreadIndex) {
         let Some(Some(thread)) = self.threads.get_mut(thread.0 as usize) else { return };
@@ -188,16 +206,22 @@ impl<S: Serve> Engine<S> {
         self.threads.get(thread.0 as usize).and_then(Option::as_ref).map_or(0, |t| t.clock.now_ps())
     }
 
-    /// A block of `size` bytes at `address`, of which `taken` are used up, asked for under these return addresses.
-    pub fn allocate(&mut self, address: u64, size: u64, taken: u64, frames: &[u64]) {
-        let label = self.placing.allocate(size, taken, frames);
-        self.space.set_label(address, taken, label);
+    /// The number of the site with these return addresses.
+    pub fn site(&mut self, frames: &[u64]) -> u32 {
+        self.placing.site(frames)
     }
 
-    /// The block of `taken` bytes at `address` is free.
-    pub fn free(&mut self, address: u64, taken: u64) {
-        let label = self.space.label_at(address);
-        self.placing.free(label, taken);
+    /// A block of `size` bytes at `address`, asked for by a site.
+    pub fn allocate(&mut self, address: u64, size: u64, site: u32) {
+        let Some(label) = self.placing.allocate(address, size, site) else { return };
+        self.space.set_label(address, size.max(1), label);
+    }
+
+    /// The block at `address` is free.
+    pub fn free(&mut self, address: u64) {
+        if let Some(size) = self.placing.free(address) {
+            self.space.set_label(address, size.max(1), 0);
+        }
     }
 
     /// Nothing is mapped any more from `address` on, `len` bytes.
@@ -225,10 +249,10 @@ impl<S: Serve> Engine<S> {
         }
     }
 
-    /// A thread's accesses in order. `values[i]` is what `records[i]` loaded, if that is a load of eight bytes.
+    /// What a thread did, in order; `values[i]` belongs to `records[i]`.
     ///
     /// # Panics
-    /// If `values` is shorter than `records`, or a range lacks its length.
+    /// If `values` is shorter than `records`.
     pub fn batch(&mut self, index: ThreadIndex, records: &[Record], values: &[u64]) {
         let Some(mut thread) = self.threads.get_mut(index.0 as usize).and_then(Option::take) else { return };
         if self.last != Some(index) {
@@ -238,20 +262,14 @@ impl<S: Serve> Engine<S> {
         }
         let values = &values[..records.len()];
         let mut pending = 0;
-        let mut skip = false;
         let mut counts = [0_u64; 4];
         for (at, &packed) in records.iter().enumerate() {
-            if skip {
-                skip = false;
-                continue;
-            }
             let store = packed >> 63;
             let size = record::size(packed);
             let address = record::address(packed);
-            if packed & RANGE != 0 {
+            if packed & (RANGE | EVENT) != 0 {
                 thread.clock.issue(std::mem::take(&mut pending));
-                self.range(&mut thread, address, records[at + 1], store != 0);
-                skip = true;
+                self.range_or_event(&mut thread, packed, values[at]);
                 continue;
             }
             counts[0] += store;
@@ -289,6 +307,19 @@ impl<S: Serve> Engine<S> {
             let running = self.threads.iter().flatten().filter(|t| !t.ended).map(|t| t.clock.now_ps());
             let (least, most) = running.fold((u64::MAX, 0), |(least, most), ps| (least.min(ps), most.max(ps)));
             self.skew_ps = self.skew_ps.max(most.saturating_sub(least));
+        }
+    }
+
+    fn range_or_event(&mut self, thread: &mut Thread, packed: Record, value: u64) {
+        let address = record::address(packed);
+        let store = packed & STORE != 0;
+        if packed & RANGE != 0 {
+            self.range(thread, address, value, store);
+        } else if store {
+            let (size, site) = record::block(value);
+            self.allocate(address, size, site);
+        } else {
+            self.free(address);
         }
     }
 
