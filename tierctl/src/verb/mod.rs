@@ -4,6 +4,7 @@
 mod completions;
 mod emulate;
 mod fault;
+mod instrument;
 mod list;
 mod man;
 mod model;
@@ -35,6 +36,7 @@ pub enum Verb {
     Profile(profile::ProfileVerb),
     Policy(policy::PolicyVerb),
     Model(model::ModelVerb),
+    Instrument(instrument::Instrument),
     Fault(fault::FaultVerb),
     Emulate(emulate::Emulate),
     Qemu(qemu::QemuVerb),
@@ -59,6 +61,7 @@ impl Verb {
             Self::Profile(verb) => verb.execute(output),
             Self::Policy(verb) => verb.execute(output),
             Self::Model(verb) => verb.execute(output),
+            Self::Instrument(verb) => verb.execute(output),
             Self::Fault(verb) => verb.execute(output),
             Self::Emulate(verb) => verb.execute(output),
             Self::Qemu(verb) => verb.execute(output),
