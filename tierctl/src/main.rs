@@ -9,6 +9,7 @@ mod curves;
 mod events;
 mod exit;
 mod fault_plan;
+mod instrument;
 mod lab;
 mod model;
 mod output;
