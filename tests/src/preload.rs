@@ -25,7 +25,7 @@ fn built() -> PathBuf {
     let target = target_directory();
     let library = target.join("release/libtiermem.so");
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace");
-    let rooms = ["sys", "tiers", "placement", "allocator", "Cargo.lock"].map(|room| workspace.join(room));
+    let rooms = ["sys", "tiers", "placement", "trace", "allocator", "Cargo.lock"].map(|room| workspace.join(room));
     let fresh = modified(&library).is_some_and(|built| rooms.iter().all(|room| newest(room) <= built));
     if !fresh {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
