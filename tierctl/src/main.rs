@@ -18,6 +18,7 @@ mod record;
 mod replay;
 mod report;
 mod run;
+mod sample;
 mod segments;
 mod summary;
 mod symbols;
