@@ -12,6 +12,8 @@ use iced_x86::{
 };
 use tiermem_sys::perf::registers::Registers;
 
+use super::steps;
+
 /// How far before and behind an instruction its loop is looked for, bytes.
 const REACH: u64 = 1024;
 
@@ -29,14 +31,16 @@ pub enum Origin {
 }
 
 /// A load, as it stands in the code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Load {
     /// Where its address comes from.
     pub origin: Origin,
     /// Its loop's first instruction; its own OS page where no loop was found.
     pub place: u64,
-    /// How its address is made; `None` if the registers that it was made from are gone: the thread stands behind it.
+    /// How its address, or that of the next load, is made; `None` if the registers do not tell.
     operand: Option<Operand>,
+    /// What comes before that load is carried out.
+    path: Vec<Instruction>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,9 +52,10 @@ struct Operand {
 }
 
 impl Load {
-    /// The address that it reads.
+    /// The address that it reads, or the one that the next load reads.
     pub fn address(&self, registers: &Registers) -> Option<u64> {
         let operand = self.operand?;
+        let registers = steps::run(&self.path, registers)?;
         let value = |register: Option<usize>| register.map_or(0, |number| registers.general[number]);
         let index = value(operand.index).wrapping_mul(operand.scale);
         Some(value(operand.base).wrapping_add(index).wrapping_add(operand.displacement))
@@ -79,18 +84,56 @@ fn find(bytes: &[u8], start: u64, at: u64) -> Option<Load> {
     let place = body.first().map_or(at & !0xfff, Instruction::ip);
     if let Some(memory) = read_memory(&mut info, &standing) {
         let origin = if body.is_empty() { Origin::Computed } else { origin(&mut info, &body, &memory) };
-        return Some(Load { origin, place, operand: Some(operand(&memory)?) });
+        return Some(Load { origin, place, operand: Some(operand(&memory)?), path: Vec::new() });
     }
-    // It may wait for what the instruction before it loads.
-    let here = body.iter().position(|instruction| instruction.ip() == at)?;
-    let before = &body[(here + body.len() - 1) % body.len()];
-    let memory = read_memory(&mut info, before)?;
-    let loaded: Vec<Register> = written(&mut info, before);
-    let wants = info.info(&standing).used_registers().iter().any(|used| {
-        let reads = !matches!(used.access(), OpAccess::Write | OpAccess::CondWrite);
-        reads && loaded.contains(&used.register().full_register())
-    });
-    wants.then(|| Load { origin: origin(&mut info, &body, &memory), place, operand: None })
+    // Many processors show the instruction behind the one that was waited for.
+    let here = body.iter().position(|instruction| instruction.ip() == at);
+    let before = match here {
+        Some(here) => body[(here + body.len() - 1) % body.len()],
+        None => before(bytes, start, at)?,
+    };
+    let memory = read_memory(&mut info, &before)?;
+    let loaded: Vec<Register> = written(&mut info, &before);
+    let is_intact = ![memory.base(), memory.index()].iter().any(|register| loaded.contains(&register.full_register()));
+    let (operand, path) = match here {
+        _ if is_intact => (operand(&memory), Vec::new()),
+        Some(here) => next_load(&mut info, &body, here),
+        None => (None, Vec::new()),
+    };
+    let origin = if here.is_some() { origin(&mut info, &body, &memory) } else { Origin::Computed };
+    Some(Load { origin, place, operand, path })
+}
+
+/// The instruction before `at`. Instructions cannot be read backwards, but whoever starts anywhere before falls into step
+/// with them soon; what most find counts.
+fn before(bytes: &[u8], start: u64, at: u64) -> Option<Instruction> {
+    const FROM: std::ops::Range<u64> = 48..72;
+    let mut found: Vec<Instruction> = Vec::new();
+    for back in FROM {
+        let Some(from) = at.checked_sub(back).filter(|&from| from >= start) else { continue };
+        let last = decode(bytes, start, from).take_while(|instruction| instruction.ip() < at).last();
+        found.extend(last.filter(|last| last.next_ip() == at));
+    }
+    let most = found.iter().max_by_key(|one| found.iter().filter(|other| other.ip() == one.ip()).count())?;
+    Some(*most)
+}
+
+/// How the address of the next load is made, and what is done before it: a chase has overwritten what the last address was
+/// made of, by what makes the next one.
+fn next_load(
+    info: &mut InstructionInfoFactory,
+    body: &[Instruction],
+    here: usize,
+) -> (Option<Operand>, Vec<Instruction>) {
+    let round = body[here..].iter().chain(&body[..here]);
+    let mut path = Vec::new();
+    for instruction in round {
+        if let Some(memory) = read_memory(info, instruction) {
+            return (operand(&memory), path);
+        }
+        path.push(*instruction);
+    }
+    (None, path)
 }
 
 fn decode(bytes: &[u8], start: u64, at: u64) -> impl Iterator<Item = Instruction> {
@@ -215,12 +258,20 @@ mod tests {
         let load = at(&code, 0).unwrap();
         assert_eq!((load.origin, load.place), (Origin::Load, START));
         assert_eq!(load.address(&registers(&[(0, 3), (7, 0x8000)])), Some(0x8018));
-        // `dec` does not wait for it.
-        assert_eq!(at(&code, 4), None);
+        // Behind it, the address is that of the next one.
+        assert_eq!(at(&code, 4).unwrap().address(&registers(&[(0, 3), (7, 0x8000)])), Some(0x8018));
+        assert_eq!(at(&code, 7), None, "two behind, nobody waits");
         // 1: mov rax, [rax]; test rax, rax; jne 1b: who stands at the test waits for the load.
         let list = [0x48, 0x8b, 0x00, 0x48, 0x85, 0xc0, 0x75, 0xf8];
         let load = at(&list, 3).unwrap();
-        assert_eq!((load.origin, load.address(&registers(&[]))), (Origin::Load, None));
+        assert_eq!(
+            (load.origin, load.address(&registers(&[(0, 0x9000)]))),
+            (Origin::Load, Some(0x9000)),
+            "the next one's"
+        );
+        // 1: mov rax, [rax]; shl rax, 3; test rax, rax; jne 1b: the next address is made first.
+        let shifted = [0x48, 0x8b, 0x00, 0x48, 0xc1, 0xe0, 0x03, 0x48, 0x85, 0xc0, 0x75, 0xf4];
+        assert_eq!(at(&shifted, 3).unwrap().address(&registers(&[(0, 0x9000)])), Some(0x48000));
     }
 
     #[test]

@@ -4,4 +4,5 @@
 pub mod calibrate;
 mod code;
 pub mod sites;
+mod steps;
 pub mod verdict;

@@ -75,16 +75,14 @@ impl Samples {
     /// first time.
     pub fn take(&mut self, stop: &Stop) {
         self.all += 1;
-        let load = *self
-            .code
-            .entry((stop.process, stop.instruction))
-            .or_insert_with(|| load_at(stop.process, stop.instruction));
+        let code = self.code.entry((stop.process, stop.instruction));
+        let load = code.or_insert_with(|| load_at(stop.process, stop.instruction)).as_ref();
         let (Some(load), Some(registers)) = (load, stop.registers) else { return };
         let address = load.address(&registers);
         if load.origin == Origin::Fixed || address.is_some_and(|address| is_on_stack(address, &registers)) {
             return;
         }
-        self.sites.entry((stop.process, load.place)).or_default().take(&load, stop, address);
+        self.sites.entry((stop.process, load.place)).or_default().take(load, stop, address);
     }
 }
 

@@ -134,11 +134,12 @@ fn lines_at_least(samples: u64, different: u64) -> u64 {
     ((samples as f64).powi(2) / (2.0 * repeated_max)) as u64
 }
 
-/// The slowdown where memory has `ratio` times the latency; `band` is how far shares of the time are off on this machine.
+/// The slowdown where memory has `ratio` times the latency. On this machine a program that only waits shows `full` of its time
+/// as waiting, and shares of the time are off by `band`.
 ///
 /// # Errors
 /// Where the samples do not tell.
-pub fn slowdown(shares: &Shares, ratio: f64, band: f64, caches: u64) -> Result<Slowdown, Refusal> {
+pub fn slowdown(shares: &Shares, ratio: f64, (full, band): (f64, f64), caches: u64) -> Result<Slowdown, Refusal> {
     if shares.samples < SAMPLES_MIN {
         return Err(Refusal::TooFew(shares.samples));
     }
@@ -153,11 +154,8 @@ pub fn slowdown(shares: &Shares, ratio: f64, band: f64, caches: u64) -> Result<S
     let chance = 2.0 * (shares.waiting * (1.0 - shares.waiting) / shares.samples as f64).sqrt();
     let at = |share: f64| 1.0 + share.clamp(0.0, 1.0) * (ratio - 1.0);
     let unjudged = shares.streaming + shares.cached;
-    Ok(Slowdown {
-        likely: at(shares.waiting),
-        low: at(shares.waiting - band - chance),
-        high: at(shares.waiting + unjudged + band + chance),
-    })
+    let waiting = shares.waiting / full;
+    Ok(Slowdown { likely: at(waiting), low: at(waiting - band - chance), high: at(waiting + unjudged + band + chance) })
 }
 
 #[cfg(test)]
@@ -180,7 +178,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_told_is_refused_and_why() {
-        let refused = |shares: Shares| slowdown(&shares, 2.0, 0.02, 32 << 20).unwrap_err();
+        let refused = |shares: Shares| slowdown(&shares, 2.0, (1.0, 0.02), 32 << 20).unwrap_err();
         assert_eq!(refused(Shares { samples: 499, ..of(0.5, 0.0, 0.0) }), Refusal::TooFew(499));
         assert_eq!(refused(of(0.5, 0.2, 0.0)), Refusal::Streams(0.2));
         assert!(matches!(refused(of(0.5, 0.0, 0.2)), Refusal::Cached { .. }));
@@ -191,11 +189,13 @@ mod tests {
 
     #[test]
     fn the_band_has_all_that_is_unsure() {
-        let sure = slowdown(&of(0.5, 0.0, 0.0), 3.0, 0.02, 1).unwrap();
+        let sure = slowdown(&of(0.5, 0.0, 0.0), 3.0, (1.0, 0.02), 1).unwrap();
         assert!((sure.likely - 2.0).abs() < 1e-9 && sure.low < 1.96 && sure.low > 1.9 && sure.high > 2.04);
-        let unsure = slowdown(&of(0.5, 0.05, 0.0), 3.0, 0.02, 1).unwrap();
+        let unsure = slowdown(&of(0.5, 0.05, 0.0), 3.0, (1.0, 0.02), 1).unwrap();
         assert!((unsure.high - sure.high - 0.1).abs() < 1e-9 && unsure.low == sure.low);
-        let none = slowdown(&of(0.0, 0.0, 0.0), 3.0, 0.02, 1).unwrap();
+        let corrected = slowdown(&of(0.45, 0.0, 0.0), 3.0, (0.9, 0.02), 1).unwrap();
+        assert!((corrected.likely - 2.0).abs() < 1e-9);
+        let none = slowdown(&of(0.0, 0.0, 0.0), 3.0, (1.0, 0.02), 1).unwrap();
         assert!((none.likely, none.low) == (1.0, 1.0) && none.high < 1.05);
     }
 }

@@ -96,7 +96,7 @@ impl Sample {
         })?;
         stops.drain(|stop| samples.take(stop));
         let shares = shares(&samples, caches);
-        let verdict = slowdown(&shares, ratio, calibration.band, caches);
+        let verdict = slowdown(&shares, ratio, (calibration.chase, calibration.band), caches);
         let machine = Told { tier: &tier, ratio, lost: stops.lost() };
         self.tell(&machine, &shares, verdict, &calibration, output)?;
         match (ending, verdict) {
