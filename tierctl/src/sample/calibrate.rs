@@ -123,7 +123,8 @@ pub fn calibrate(caches: u64) -> Result<Calibration, Uncalibrated> {
         None
     })?;
     let mut value = 1;
-    let (mixed, mixed_truth) = sampled(caches, many, || {
+    // Half of its samples are at the chase.
+    let (mixed, mixed_truth) = sampled(caches, many * 2 + FEW, || {
         // By the thread's own clock: a busy machine may stop it anywhere.
         let start = clock::thread_cpu_ns();
         at = ring.follow(at, 2048);
