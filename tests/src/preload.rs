@@ -51,7 +51,16 @@ pub fn static_program(name: &str) -> PathBuf {
     let program = target.join(PLATFORM).join("release").join(name);
     build_unless_fresh(&program, &["sys", "tiers", "placement", "allocator", "emulator", "tests/src"], |cargo| {
         // A target is named so that the flags are not those of build scripts.
-        cargo.args(["build", "--release", "--package", "tiermem-tests", "--bins", "--target", PLATFORM, "--target-dir"]);
+        cargo.args([
+            "build",
+            "--release",
+            "--package",
+            "tiermem-tests",
+            "--bins",
+            "--target",
+            PLATFORM,
+            "--target-dir",
+        ]);
         cargo.arg(&target).env("RUSTFLAGS", "-C target-feature=+crt-static").env("CARGO_PROFILE_RELEASE_LTO", "off");
     });
     program

@@ -65,13 +65,7 @@ pub fn windows(view: &View<'_>, wiring: &Wiring) -> Result<Vec<Window>> {
     Ok(windows.collect())
 }
 
-fn region(
-    name: &str,
-    members: &[&Attached],
-    granularity: u32,
-    persistent: bool,
-    exposure: Exposure,
-) -> Result<Region> {
+fn region(name: &str, members: &[&Attached], granularity: u32, persistent: bool, exposure: Exposure) -> Result<Region> {
     let bytes_each = members.iter().map(|member| member.bytes).min().unwrap_or(0);
     if members.iter().any(|member| member.bytes != bytes_each) {
         return Err(View::bad(format!("{name}: interleaved devices must be of one size")));

@@ -90,11 +90,7 @@ impl Health {
 
     fn treat(&self, memory: BadMemory) -> Bad {
         let outcome = self.set_aside.then(|| set_aside(&memory));
-        Bad {
-            set_aside: outcome.as_ref().map(Result::is_ok),
-            why_not: outcome.and_then(Result::err),
-            memory,
-        }
+        Bad { set_aside: outcome.as_ref().map(Result::is_ok), why_not: outcome.and_then(Result::err), memory }
     }
 
     fn show(&self, document: &Document, output: &Output) -> Result<(), Failure> {

@@ -108,7 +108,8 @@ fn while_written(memory: &Memory, work: impl FnOnce() -> Result<(), String>) -> 
     let mut written = Written { made: 0, lost: 0 };
     for (writer, counts) in counts.iter().enumerate() {
         for (&place, count) in places.iter().zip(counts) {
-            let (made, there) = (count.load(Ordering::Relaxed), memory.word(place + writer * 8).load(Ordering::Relaxed));
+            let (made, there) =
+                (count.load(Ordering::Relaxed), memory.word(place + writer * 8).load(Ordering::Relaxed));
             written.made += made;
             written.lost += made.abs_diff(there);
         }

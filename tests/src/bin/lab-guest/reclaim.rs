@@ -36,7 +36,9 @@ pub fn demotes_and_promotes(arguments: &Arguments<'_>) -> Outcome {
     let demoted = memory.on(far)?;
     let counted_down = counted("pgdemote_")? - before;
     ensure(demoted > 0, || format!("nothing was demoted to node {far} ({reclaimed:?})"))?;
-    ensure(counted_down >= demoted as u64, || format!("{demoted} lie on node {far}, the kernel counts {counted_down}"))?;
+    ensure(counted_down >= demoted as u64, || {
+        format!("{demoted} lie on node {far}, the kernel counts {counted_down}")
+    })?;
 
     set("/proc/sys/kernel/numa_balancing", "2")?;
     // Everything is hot: the test is about the mechanism, not about the threshold.
@@ -46,7 +48,9 @@ pub fn demotes_and_promotes(arguments: &Arguments<'_>) -> Outcome {
     let start = Instant::now();
     let mut still = demoted;
     while still > demoted / 2 {
-        ensure(start.elapsed() < PATIENCE, || format!("of {demoted} demoted OS pages {still} are still on node {far}"))?;
+        ensure(start.elapsed() < PATIENCE, || {
+            format!("of {demoted} demoted OS pages {still} are still on node {far}")
+        })?;
         for _ in 0..20 {
             places.iter().for_each(|&place| assert_eq!(memory.word(place).load(Ordering::Relaxed), tag(place)));
         }
@@ -57,7 +61,10 @@ pub fn demotes_and_promotes(arguments: &Arguments<'_>) -> Outcome {
     let broken = places.iter().filter(|&&place| memory.word(place).load(Ordering::Relaxed) != tag(place)).count();
     ensure(broken == 0, || format!("{broken} OS pages changed"))?;
     set("/proc/sys/kernel/numa_balancing", "0")?;
-    Ok(format!("{demoted} OS pages demoted (counted {counted_down}), {} promoted (counted {counted_up})", demoted - still))
+    Ok(format!(
+        "{demoted} OS pages demoted (counted {counted_down}), {} promoted (counted {counted_up})",
+        demoted - still
+    ))
 }
 
 fn set(file: &str, value: &str) -> Result<(), String> {

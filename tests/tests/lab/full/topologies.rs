@@ -63,7 +63,10 @@ fn stripes(topology: &str, granularity: usize) {
     const MIB: usize = 2;
     let folder = tempfile::tempdir().unwrap();
     let text = shipped(topology)
-        .replace("granularity = 256\nexposure = \"node\"", &format!("granularity = {granularity}\nexposure = \"devdax\""))
+        .replace(
+            "granularity = 256\nexposure = \"node\"",
+            &format!("granularity = {granularity}\nexposure = \"devdax\""),
+        )
         .replace("profile = \"cxl-asic\"", "profile = \"cxl-asic\"\npersistence = \"persistent\"");
     let file = folder.path().join("striped.toml");
     fs::write(&file, text).unwrap();
@@ -73,10 +76,11 @@ fn stripes(topology: &str, granularity: usize) {
     assert!(said.text.contains("marks"), "{}", said.text);
     let devices = ["cxl0", "cxl1"].map(|name| fs::read(state.join(format!("{name}.memory"))).unwrap());
     // The namespace begins with what describes it: the first mark says where the data begin.
-    let mark = |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()) ^ 0x7165_6d75_0000_0000;
-    let first = (0..devices[0].len()).step_by(256).find(|&at| {
-        mark(&devices[0], at) == 0 && (granularity == 256 || mark(&devices[0], at + 256) == 1)
-    });
+    let mark =
+        |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()) ^ 0x7165_6d75_0000_0000;
+    let first = (0..devices[0].len())
+        .step_by(256)
+        .find(|&at| mark(&devices[0], at) == 0 && (granularity == 256 || mark(&devices[0], at + 256) == 1));
     let first = first.expect("the first mark lies on the first device");
     let lines = granularity / 256;
     for number in 0..(MIB << 20) / 256 {
@@ -133,7 +137,9 @@ fn two_devices_behind_a_switch() {
 #[test]
 fn a_region_that_cannot_be() {
     let device = |number: usize| {
-        format!("[device.cxl{number}]\nkind = \"cxl\"\ncapacity = \"256M\"\nprofile = \"cxl-asic\"\n[[link]]\nfrom = \"hb\"\nto = \"cxl{number}\"\n")
+        format!(
+            "[device.cxl{number}]\nkind = \"cxl\"\ncapacity = \"256M\"\nprofile = \"cxl-asic\"\n[[link]]\nfrom = \"hb\"\nto = \"cxl{number}\"\n"
+        )
     };
     let text = format!(
         "version = 1\nname = \"three-ways\"\n[host.a]\n[node.n]\nhost = \"a\"\ncpus = 1\ncapacity = \"1G\"\nprofile = \"dram-ddr5\"\n\

@@ -50,9 +50,5 @@ pub(super) fn places(roots: &Roots) -> Vec<Range> {
 /// The tier that has this address.
 pub(super) fn find(places: &[Range], address: u64) -> Option<Place> {
     let range = places.iter().find(|range| address.checked_sub(range.start).is_some_and(|at| at < range.bytes))?;
-    Some(Place {
-        kind: range.kind,
-        location: range.location.clone(),
-        offset: address - range.start,
-    })
+    Some(Place { kind: range.kind, location: range.location.clone(), offset: address - range.start })
 }

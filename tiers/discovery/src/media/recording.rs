@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use crate::{Error, Roots};
 
 /// What is recorded: CXL's events, and memory failures as the kernel deals with them.
-const EVENTS: [&str; 4] =
-    ["cxl/cxl_poison", "cxl/cxl_general_media", "cxl/cxl_dram", "ras/memory_failure_event"];
+const EVENTS: [&str; 4] = ["cxl/cxl_poison", "cxl/cxl_general_media", "cxl/cxl_dram", "ras/memory_failure_event"];
 /// Where tracefs is mounted.
 const PLACES: [&str; 2] = ["kernel/tracing", "kernel/debug/tracing"];
 
