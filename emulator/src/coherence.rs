@@ -6,6 +6,7 @@ mod explorer;
 mod finding;
 mod history;
 mod host;
+mod labels;
 mod machine;
 mod medium;
 mod report;

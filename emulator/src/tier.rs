@@ -5,6 +5,7 @@
 //! providers as for hardware, with the figures of the profile. It is *functional*: bytes are kept and shared, and no
 //! time passes; virtual time is what [`crate::model`] adds.
 
+mod faults;
 mod machine;
 mod provider;
 pub mod registry;

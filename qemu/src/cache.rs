@@ -13,6 +13,8 @@ use crate::kernel::Kernel;
 pub const VARIABLE: &str = "TIERMEM_LAB_CACHE";
 /// The list of what is here.
 const PARTS: &str = "parts.json";
+/// How many files are kept of those that can be made again.
+const IMAGES_KEPT: usize = 6;
 
 /// The folder. Several processes may use it at once; who changes it holds its lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,13 +150,25 @@ impl Cache {
         Ok(path)
     }
 
-    /// Removes the oldest entries of a folder until `keep` are left. What is in use by others may go: they have it open.
+    /// Notes that a file of `folder` is used, and removes those that were not used for longest. A cache that cannot be
+    /// written to is one all the same.
+    pub fn touch(&self, folder: &str, path: PathBuf) -> PathBuf {
+        let file = File::options().append(true).open(&path);
+        let _ = file.and_then(|file| file.set_modified(std::time::SystemTime::now()));
+        self.prune(folder, IMAGES_KEPT);
+        path
+    }
+
+    /// Removes the oldest entries of a folder until `keep` are left, except those that somebody has locked.
     pub fn prune(&self, folder: &str, keep: usize) {
         let entries = fs::read_dir(self.path(folder)).into_iter().flatten().flatten();
         let dated = entries.filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())));
         let mut dated: Vec<_> = dated.collect();
         dated.sort_by_key(|&(date, _)| std::cmp::Reverse(date));
         for (_, path) in dated.into_iter().skip(keep) {
+            if File::open(&path).is_ok_and(|entry| entry.try_lock().is_err()) {
+                continue;
+            }
             let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         }
     }

@@ -9,6 +9,7 @@ mod curves;
 mod events;
 mod exit;
 mod fault_plan;
+mod instrument;
 mod lab;
 mod model;
 mod output;
@@ -22,6 +23,7 @@ mod segments;
 mod summary;
 mod symbols;
 mod tier_spec;
+mod tiers_here;
 mod trace;
 mod verb;
 

@@ -68,7 +68,7 @@ fn what_cannot_be_run_has_its_codes() {
         (&["--bogus", "--", "true"], 2, "--bogus"),
         (&["--", "no-such-command-anywhere"], 127, "not found"),
         (&["--", "/etc/passwd"], 126, "not an executable"),
-        (&["--tier", "slow", "--", "true"], 6, "slow"),
+        (&["--tier", "slow", "--", "true"], 3, "NAME=KIND:WHERE"),
         (&["--tier", "slow=tape:0", "--", "true"], 6, "tape"),
         (&["--limit", "dram=lots", "--", "true"], 6, "lots"),
         (&["--limit", "drum=1M", "--", "true"], 6, "the tiers are dram"),

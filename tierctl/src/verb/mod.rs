@@ -5,6 +5,7 @@ mod completions;
 mod emulate;
 mod fault;
 mod health;
+mod instrument;
 mod list;
 mod man;
 mod model;
@@ -36,6 +37,7 @@ pub enum Verb {
     Profile(profile::ProfileVerb),
     Policy(policy::PolicyVerb),
     Model(model::ModelVerb),
+    Instrument(instrument::Instrument),
     Fault(fault::FaultVerb),
     Health(health::Health),
     Emulate(emulate::Emulate),
@@ -61,6 +63,7 @@ impl Verb {
             Self::Profile(verb) => verb.execute(output),
             Self::Policy(verb) => verb.execute(output),
             Self::Model(verb) => verb.execute(output),
+            Self::Instrument(verb) => verb.execute(output),
             Self::Fault(verb) => verb.execute(output),
             Self::Health(verb) => verb.execute(output),
             Self::Emulate(verb) => verb.execute(output),

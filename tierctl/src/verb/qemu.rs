@@ -31,6 +31,11 @@ enum Verb {
     List(List),
     Show(Show),
     Run(Box<lab::Run>),
+    Exec(Box<lab::Exec>),
+    Shell(Box<lab::Shell>),
+    Stop(lab::Stop),
+    #[command(hide = true)]
+    Keep(Box<lab::Keep>),
     Guest(Guest),
 }
 
@@ -71,6 +76,9 @@ struct Show {
     /// Start so many guests.
     #[arg(long, value_name = "N")]
     hosts: Option<u32>,
+    /// Draw the topology into this file.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
 }
 
 /// For use inside a guest of the lab.
@@ -146,6 +154,10 @@ impl QemuVerb {
             Verb::List(List {}) => list(*output),
             Verb::Show(verb) => verb.execute(*output),
             Verb::Run(verb) => verb.execute(),
+            Verb::Exec(verb) => verb.execute(),
+            Verb::Shell(verb) => verb.execute(),
+            Verb::Stop(verb) => verb.execute(),
+            Verb::Keep(verb) => verb.execute(),
             Verb::Guest(verb) => verb.execute(),
         }
     }
@@ -213,6 +225,10 @@ fn list(output: Output) -> Result<Exit, Failure> {
 impl Show {
     fn execute(self, output: Output) -> Result<Exit, Failure> {
         let topology = lab::topology(&self.topology)?;
+        if let Some(file) = &self.svg {
+            std::fs::write(file, topology.to_svg())
+                .map_err(|e| Failure::from_io(format!("cannot write {}", file.display()), &e))?;
+        }
         let folder = PathBuf::from("FOLDER");
         let folders = Folders { scratch: &folder, state: &folder };
         let machines = machines(&topology, self.hosts, folders).map_err(|e| lab::failure(&e))?;

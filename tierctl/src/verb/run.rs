@@ -53,8 +53,9 @@ pub struct Run {
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
 
-    /// Add a tier, or give one of the policy another place: `NAME=KIND[:WHERE][,KEY=VALUE]…`
-    #[arg(long = "tier", value_name = "SPEC")]
+    /// Add a tier, or give one of the policy another place: `NAME=KIND[:WHERE][,KEY=VALUE]…`, or the name of a tier that
+    /// `tierctl list` shows, emulated ones included.
+    #[arg(long = "tier", value_name = "SPEC|NAME")]
     tiers: Vec<String>,
 
     /// Let each process hold at most SIZE in a tier, for example dram=64M.
@@ -101,11 +102,12 @@ impl Run {
     }
 
     fn run(self, output: &Output) -> Result<Exit, Failure> {
-        let specs = self.tiers.iter().map(|t| tier_spec::parse(t).map(tier_spec::with_absolute_path));
+        let specs = self.tiers.iter().map(|t| tier_spec::parse_or_find(t).map(tier_spec::with_absolute_path));
         let specs = specs.collect::<Result<Vec<TierSpec>, _>>()?;
         let limits = self.limits.iter().map(|l| Limit::parse(l)).collect::<Result<Vec<_>, _>>()?;
         let mut policy = self.check_policy(&specs, &limits)?;
-        let faults = self.faults.as_deref().map(|path| fault_plan::for_program(path, &policy)).transpose()?;
+        let all_specs = policy_file::specs(&policy)?;
+        let faults = fault_plan::for_program(self.faults.as_deref(), &policy, &all_specs)?;
         let library = preload::find(self.preload.as_deref())?;
         let program = self.find_program()?;
         if let Some(path) = &self.report {
@@ -114,7 +116,6 @@ impl Run {
 
         let stand_in = StandIn::prepare()?;
         let control = ControlDir::create()?;
-        let all_specs = policy_file::specs(&policy)?;
         let files = TierFiles::expect(&all_specs);
         let mut command = self.child_command(&program, &library, &control, &specs, &limits);
         set_or_remove(&mut command, preload::FAULTS_VARIABLE, faults.map(OsString::from));

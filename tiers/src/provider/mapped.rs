@@ -5,6 +5,7 @@
 //! own, in DRAM. The file's bytes are then a snapshot that both read, until the last one of them lets go; see
 //! `extent_table`. A DAX device can only be mapped shared, so there the child has to copy.
 
+use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 
 use tiermem_sys::map::{self, Placement, Sharing};
@@ -84,8 +85,17 @@ impl Mapped {
 
     fn promise_space(&self, first: u32, count: u32) -> Result<()> {
         match self.medium {
-            Medium::File => file::reserve_space(self.file.fd()?, offset_of(first), offset_of(count)),
+            Medium::File => file::reserve_space(self.whole()?, offset_of(first), offset_of(count)),
             Medium::Device => Ok(()),
+        }
+    }
+
+    /// The file, if all of the tier is still in it.
+    fn whole(&self) -> Result<BorrowedFd<'_>> {
+        match self.medium {
+            Medium::File => self.file.fd_with(offset_of(self.table.granules())),
+            // Its length is not in its inode.
+            Medium::Device => self.file.fd(),
         }
     }
 
@@ -217,7 +227,7 @@ impl Provider for Mapped {
     }
 
     fn health(&self) -> Health {
-        match self.file.fd() {
+        match self.whole() {
             Err(_) => Health::Failed,
             // Relaxed: as in `note`.
             Ok(_) if self.is_gone.load(Ordering::Relaxed) => Health::Failed,

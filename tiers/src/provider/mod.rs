@@ -151,6 +151,13 @@ pub trait Provider: Send + Sync {
         Ok(Bytes::ZERO)
     }
 
+    /// For models in virtual time: it is `now_ns` there, so what is due by then happens now. Says by how much the tier is
+    /// slower than it should be; 1 if it is not. The tier itself does not wait.
+    fn slowdown_at(&self, now_ns: u64) -> f64 {
+        let _ = now_ns;
+        1.0
+    }
+
     /// The further interface of tiers with [`Access::Load`]; `None` on the others.
     fn addressable(&self) -> Option<&dyn Addressable> {
         None

@@ -3,7 +3,7 @@
 use super::super::choice::Kind;
 use super::super::finding::Detector;
 use super::super::history::{Place, mask, mix};
-use super::cache::amounts;
+use super::evict::amounts;
 use super::{Machine, State, Version};
 use crate::cache::LINE;
 
@@ -20,16 +20,12 @@ impl Machine {
         for line in std::mem::take(&mut self.hosts[host].dirty) {
             let line = line as usize;
             let stores = self.hosts[host].private[line].dirty.as_ref().map_or(0, |dirty| dirty.writes.len());
-            // Lost is the usual here.
-            let mut options = [0_u8; 8];
-            let rest = amounts(stores);
-            options[1..].iter_mut().zip(rest.as_slice().iter().filter(|&&code| code != 0)).for_each(|(o, c)| *o = *c);
-            let len = rest.as_slice().len().min(8);
-            let survives = self.choose(host, Kind::Survives, &options[..len]);
+            let options = amounts(stores).none_first();
+            let survives = self.choose(host, Kind::Survives, options.as_slice());
             self.saw(host, u64::from(survives));
             if survives > 0 {
                 self.hosts[host].dirty.push(u32::try_from(line).unwrap_or(0));
-                self.write_back(host, line, usize::from(survives));
+                self.evict(host, line, usize::from(survives));
             }
             self.lose_dirty(host, line);
         }
@@ -108,9 +104,11 @@ impl Machine {
         for write in &dirty.writes {
             meant |= write.mask() & mask(half.clone());
             let kept = write.span().start < half.end && half.start < write.span().end;
-            self.stores.get_mut(write.id).place = if kept { Place::Pool } else { Place::Lost };
+            self.stores.get_mut(write.id).place = if kept { Place::Pool { since: self.steps } } else { Place::Lost };
         }
-        self.log.event(self.steps, host, || format!("  line {line}: TORN, bytes {half:?} of it are in the pool"));
+        self.log.event(self.steps, host, || {
+            format!("  {}: TORN, bytes {half:?} of it are in the pool", self.labels.line(line))
+        });
         let version = Version { content, writer: u8::try_from(host).ok(), meant, hash: 0 };
         self.push_version(line, version, mix(u64::from(how), meant));
     }
@@ -120,7 +118,7 @@ impl Machine {
             for write in &dirty.writes {
                 self.stores.get_mut(write.id).place = Place::Lost;
             }
-            self.log.event(self.steps, host, || format!("  line {line}: lost with the cache"));
+            self.log.event(self.steps, host, || format!("  {}: lost with the cache", self.labels.line(line)));
         }
     }
 
@@ -140,7 +138,7 @@ impl Machine {
             if survives {
                 self.own_nobody(line);
             } else {
-                self.log.event(self.steps, host, || format!("  line {line}: back to what the pool had"));
+                self.log.event(self.steps, host, || format!("  {}: back to what the pool had", self.labels.line(line)));
                 self.revert(line);
             }
         }
@@ -157,9 +155,9 @@ impl Machine {
         let Some(promise) = broken else { return };
         self.detect(Detector::LostAtCrash, |machine| {
             format!(
-                "{} had promised that the bytes at offset {:#x} outlive a crash, but {} was still in its cache",
+                "{} had promised that what is at {} outlives a crash, but {} was still in its cache",
                 machine.name(promise.host),
-                promise.line as u64 * LINE + promise.byte as u64,
+                machine.labels.byte(promise.line as u64 * LINE + promise.byte as u64),
                 machine.tell(promise.store),
             )
         });

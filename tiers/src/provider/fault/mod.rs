@@ -10,7 +10,7 @@
 //! | link down | `Gone` while it lasts | SIGSEGV while it lasts | `Failed` while it lasts |
 //! | shrink, full | `reserve` answers `Full` | nothing | capacity follows |
 //! | I/O error | `System` with `EIO` | nothing | nothing |
-//! | slow | nothing | nothing | [`Faulty::slowdown`] tells the models |
+//! | slow | nothing | nothing | models in virtual time take that much longer ([`Faulty::slowdown`]) |
 //! | crash | the process is killed | | |
 
 mod hand;
@@ -282,6 +282,11 @@ impl Provider for Faulty {
 
     fn repair(&self) -> Result<Bytes, Error> {
         self.inner.repair()
+    }
+
+    fn slowdown_at(&self, now_ns: u64) -> f64 {
+        self.advance_to(now_ns);
+        self.slowdown()
     }
 
     fn addressable(&self) -> Option<&dyn Addressable> {
