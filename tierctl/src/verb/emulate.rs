@@ -216,7 +216,9 @@ fn show_healed(healed: Vec<(String, Bytes)>, output: &Output) -> Result<(), Fail
         return output.json("tiermem-emulate-heal/1", &Healed { tiers: tiers.collect() });
     }
     let mut table = Table::new(&[("TIER", Align::Left), ("TAKEN INTO USE AGAIN", Align::Right)]);
-    healed.into_iter().for_each(|(name, size)| table.row([name, size.to_string()]));
+    for (name, size) in healed {
+        table.row([name, size.to_string()]);
+    }
     output.text(&table.render())
 }
 
