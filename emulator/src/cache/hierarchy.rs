@@ -99,6 +99,15 @@ impl Hierarchy {
         self.cores[core.index()].counts
     }
 
+    /// `address` will be accessed soon: has the real caches bring what the model knows of it. Changes nothing.
+    #[inline]
+    pub fn expect(&self, core: CoreIndex, address: u64) {
+        let line = address & !(LINE - 1);
+        for level in self.cores[core.index()].levels.iter().skip(1).chain(&self.shared) {
+            level.expect(line);
+        }
+    }
+
     /// A load or store that lies in the line of `address`; one that crosses lines is one access to each. Misses go to
     /// memory before the call returns, and `memory` hears what else does.
     ///

@@ -1,5 +1,7 @@
 //! One cache: sets of lines, each set ordered by last use.
 
+use tiermem_sys::cpu::prefetch;
+
 use super::{LINE, LevelConfig};
 
 /// What a cache knows about a line beside its address, kept in the low bits that a line's address leaves free.
@@ -124,6 +126,16 @@ impl Level {
         let set = &mut self.sets[place.set];
         set.order = to_front(set.order, way);
         Some(&mut self.entries[place.set * self.ways + way])
+    }
+
+    /// `line` will be looked for soon.
+    pub fn expect(&self, line: u64) {
+        let set = self.set_of(line);
+        prefetch(&self.sets[set]);
+        // Eight entries stand in a line of the real caches.
+        for entry in self.entries[set * self.ways..][..self.ways].iter().step_by(8) {
+            prefetch(entry);
+        }
     }
 
     /// Finds `line` and leaves the order alone.
