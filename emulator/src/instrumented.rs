@@ -11,9 +11,11 @@
 //! | `clock` | how accesses of a thread overlap |
 //! | `placing` | which tier a block goes to |
 //! | `engine` | all of it together |
+//! | `batch` | its hot path |
 //! | [`config`] | what the run time is told through the environment |
 //! | [`report`] | what it says at the end |
 
+mod batch;
 mod clock;
 pub mod config;
 mod engine;

@@ -29,3 +29,9 @@ pub fn thread_cpu_ns() -> u64 {
 pub fn unix_s() -> u64 {
     read(libc::CLOCK_REALTIME).tv_sec as u64
 }
+
+/// Nanoseconds since 1970.
+pub fn unix_ns() -> u64 {
+    let now = read(libc::CLOCK_REALTIME);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}

@@ -120,6 +120,20 @@ pub fn read_small(path: &CStr, into: &mut [u8]) -> Result<usize> {
     read_at(fd.as_fd(), into, 0)
 }
 
+/// Calls `with` with the path of the working directory.
+///
+/// # Errors
+/// As getcwd(2).
+pub fn working_directory<R>(with: impl FnOnce(&[u8]) -> R) -> Result<R> {
+    let mut path = [0u8; libc::PATH_MAX as usize];
+    // SAFETY: `path` is writable for its whole length.
+    let found = unsafe { libc::getcwd(path.as_mut_ptr().cast(), path.len()) };
+    if found.is_null() {
+        return Err(Errno::last());
+    }
+    Ok(with(CStr::from_bytes_until_nul(&path).map_or(b"", CStr::to_bytes)))
+}
+
 /// Opens the same file anew, with an open file description (and so with locks) of its own.
 ///
 /// # Errors

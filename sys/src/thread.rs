@@ -118,6 +118,22 @@ pub fn id() -> u32 {
     unsafe { libc::gettid() }.unsigned_abs()
 }
 
+/// Where the calling thread's stack lies (pthread_getattr_np(3)), first to behind the last address; `None` if the C library
+/// cannot tell. That of the first thread can grow to its limit, which is where it begins here. Allocates meanwhile.
+pub fn stack() -> Option<std::ops::Range<usize>> {
+    let mut attributes = std::mem::MaybeUninit::<libc::pthread_attr_t>::uninit();
+    // SAFETY: this thread, and a valid place.
+    if unsafe { libc::pthread_getattr_np(libc::pthread_self(), attributes.as_mut_ptr()) } != 0 {
+        return None;
+    }
+    let (mut start, mut len) = (ptr::null_mut(), 0);
+    // SAFETY: the call above filled the attributes in; valid places.
+    let got = unsafe { libc::pthread_attr_getstack(attributes.as_ptr(), &raw mut start, &raw mut len) };
+    // SAFETY: as above, and they are not used again.
+    unsafe { libc::pthread_attr_destroy(attributes.as_mut_ptr()) };
+    (got == 0).then(|| start.addr()..start.addr() + len)
+}
+
 /// Sleeps for about `ms` milliseconds.
 pub fn sleep_ms(ms: u32) {
     let time = libc::timespec { tv_sec: (ms / 1000).into(), tv_nsec: libc::c_long::from(ms % 1000) * 1_000_000 };

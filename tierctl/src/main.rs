@@ -10,6 +10,7 @@ mod curves;
 mod events;
 mod exit;
 mod fault_plan;
+mod instrument;
 mod lab;
 mod model;
 mod output;

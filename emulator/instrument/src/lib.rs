@@ -1,1 +1,38 @@
-//! The run time of instrumented programs: not written yet. What it will feed is `tiermem_emulator::instrumented`.
+//! `libtiermem_instrument.so`: what instrumented programs call for every load and store.
+//!
+//! `tierctl instrument` has the compiler put a call in front of each access of a program, and has the loader put this
+//! library in front of the C library. The calls append to a buffer of the thread; a full buffer goes through
+//! `tiermem_emulator::instrumented`, under a lock. At the end of the process that is a report.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`checks`] | the functions that the compilers call, and their fast path |
+//! | [`buffer`] | where a thread gathers what it does, and what it does when that is full |
+//! | [`memory`] | `memcpy` and its kin |
+//! | [`heap`] | the malloc family, `mmap` and `munmap` |
+//! | [`stack`] | who asked for a block |
+//! | [`threads`] | threads: their beginning, and what they wait for |
+//! | [`signals`] | handlers, which may interrupt anything |
+//! | [`process`] | beginning, end, fork and exec |
+//! | [`engine`] | the one engine of the process |
+//! | [`real`] | the functions that are replaced here, where they really are |
+//!
+//! Inside the library no access counts: [`buffer::Quiet`] marks a thread that works here, and its own allocations go
+//! straight to the C library.
+
+// UNSAFETY: this library stands between compiled code and the C library, with raw addresses and assembly.
+#![expect(unsafe_code, reason = "this library stands between compiled code and the C library")]
+
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu")))]
+compile_error!("instrumented programs run on x86-64 with Linux and the GNU C library only");
+
+mod buffer;
+mod checks;
+mod engine;
+mod heap;
+mod memory;
+mod process;
+mod real;
+mod signals;
+mod stack;
+mod threads;

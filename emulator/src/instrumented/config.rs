@@ -29,6 +29,9 @@ pub struct Config {
     pub overlap: Overlap,
     /// Where blocks go.
     pub placement: Placement,
+    /// The file that every access and allocation is recorded to, absolute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<PathBuf>,
 }
 
 /// Where blocks go.

@@ -5,6 +5,7 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use tiermem_placement::{Plan, Request, TIERS_MAX, TierLoad};
 
+use super::record::SITE_MAX;
 use super::space::{Label, PageHasher};
 use crate::model::TierIndex;
 
@@ -55,6 +56,11 @@ pub struct Placing {
     /// room.
     pub blocks: Vec<Blocks>,
     labels: HashMap<(u32, u16), Label>,
+    /// Size and label of each block, by address.
+    live_blocks: HashMap<u64, (u64, Label), BuildHasherDefault<PageHasher>>,
+    /// By address, where threads told of a block's begin and end in the wrong order: ends whose begins are not known yet,
+    /// or, negative, ends still to come of blocks that made way for others.
+    unsettled: HashMap<u64, i32, BuildHasherDefault<PageHasher>>,
     sites: HashMap<u64, u32, BuildHasherDefault<PageHasher>>,
     /// By site: its return addresses, innermost first.
     pub frames: Vec<Vec<u64>>,
@@ -74,37 +80,72 @@ impl Placing {
             live,
             blocks,
             labels: HashMap::new(),
+            live_blocks: HashMap::default(),
+            unsettled: HashMap::default(),
             sites: HashMap::default(),
             frames: Vec::new(),
             overfull: 0,
         }
     }
 
-    /// A block of `size` bytes that takes `taken`, asked for under `frames`.
-    pub fn allocate(&mut self, size: u64, taken: u64, frames: &[u64]) -> Label {
-        let TierIndex(tier) = self.choose(size, taken);
-        let label = self.label(frames, tier);
+    /// A block of `size` bytes at `address`, asked for by a site; its label, unless it is known to have ended already.
+    pub fn allocate(&mut self, address: u64, size: u64, site: u32) -> Option<Label> {
+        let TierIndex(tier) = self.choose(size);
+        let label = self.label(site, tier);
         let blocks = &mut self.blocks[usize::from(label)];
         blocks.allocations += 1;
-        blocks.bytes += taken;
-        blocks.live += taken;
+        blocks.bytes += size;
+        blocks.live += size;
         blocks.peak = blocks.peak.max(blocks.live);
-        self.live[usize::from(tier)] += taken;
-        label
-    }
-
-    /// `taken` bytes of a label's are free again.
-    pub fn free(&mut self, label: Label, taken: u64) {
-        if label == 0 {
-            return;
+        self.live[usize::from(tier)] += size;
+        if let Some((before, old)) = self.live_blocks.insert(address, (size, label)) {
+            self.end(before, old);
+            *self.unsettled.entry(address).or_default() -= 1;
+        } else if self.settle(address, 1) {
+            self.live_blocks.remove(&address);
+            self.end(size, label);
+            return None;
         }
-        let blocks = &mut self.blocks[usize::from(label)];
-        blocks.live = blocks.live.saturating_sub(taken);
-        let live = &mut self.live[usize::from(blocks.tier)];
-        *live = live.saturating_sub(taken);
+        Some(label)
     }
 
-    fn choose(&mut self, size: u64, taken: u64) -> TierIndex {
+    /// The block at `address` is free; its size, if one was known to be there.
+    pub fn free(&mut self, address: u64) -> Option<u64> {
+        if self.settle(address, -1) {
+            return None;
+        }
+        let Some((size, label)) = self.live_blocks.remove(&address) else {
+            *self.unsettled.entry(address).or_default() += 1;
+            return None;
+        };
+        self.end(size, label);
+        Some(size)
+    }
+
+    /// Whether this address has something unsettled with this sign; that is one less then.
+    fn settle(&mut self, address: u64, sign: i32) -> bool {
+        if self.unsettled.is_empty() {
+            return false;
+        }
+        let Some(balance) = self.unsettled.get_mut(&address).filter(|balance| balance.signum() == sign) else {
+            return false;
+        };
+        *balance -= sign;
+        if *balance == 0 {
+            self.unsettled.remove(&address);
+        }
+        true
+    }
+
+    /// `size` bytes of a label's have ended.
+    fn end(&mut self, size: u64, label: Label) {
+        let blocks = &mut self.blocks[usize::from(label)];
+        blocks.live = blocks.live.saturating_sub(size);
+        let live = &mut self.live[usize::from(blocks.tier)];
+        *live = live.saturating_sub(size);
+    }
+
+    fn choose(&mut self, size: u64) -> TierIndex {
         let (plan, tiers) = match &self.rules {
             Rules::All(tier) => return *tier,
             Rules::Plan(plan, tiers) => (plan, tiers),
@@ -114,7 +155,7 @@ impl Placing {
             let at = usize::from(tier.0);
             *load = TierLoad { committed: self.live[at], capacity: self.capacities[at], available: true };
         }
-        let choice = plan.choose(&Request::new(size, taken), &loads);
+        let choice = plan.choose(&Request::new(size, size), &loads);
         let chosen = choice.preferred().and_then(|tier| tiers.get(usize::from(tier.0)));
         chosen.copied().unwrap_or_else(|| {
             self.overfull += 1;
@@ -122,21 +163,29 @@ impl Placing {
         })
     }
 
-    fn label(&mut self, frames: &[u64], tier: u16) -> Label {
+    /// The number of the site with these return addresses.
+    pub fn site(&mut self, frames: &[u64]) -> u32 {
         let mut hasher = PageHasher::default();
         frames.hash(&mut hasher);
         let next = u32::try_from(self.frames.len()).unwrap_or(u32::MAX);
-        let site = *self.sites.entry(hasher.finish()).or_insert_with(|| {
+        *self.sites.entry(hasher.finish()).or_insert_with(|| {
             self.frames.push(frames.to_vec());
             next
-        });
+        })
+    }
+
+    fn label(&mut self, site: u32, tier: u16) -> Label {
+        let others = 1 + tier;
+        if site as usize >= self.frames.len() || site >= SITE_MAX {
+            return others;
+        }
         let Self { blocks, labels, .. } = self;
         *labels.entry((site, tier)).or_insert_with(|| match Label::try_from(blocks.len()) {
             Ok(label) => {
                 blocks.push(Blocks { site: Some(site), tier, ..Blocks::default() });
                 label
             }
-            Err(_) => 1 + tier,
+            Err(_) => others,
         })
     }
 

@@ -73,11 +73,6 @@ impl Space {
         { offsets }.map(|at| self.label(frame, at)).find(|label| *label != 0).unwrap_or(0)
     }
 
-    /// Whose block the byte at `address` lies in, without giving its OS page a frame.
-    pub fn label_at(&self, address: u64) -> Label {
-        self.frames.get(&(address / OS_PAGE)).map_or(0, |frame| self.label(*frame, address % OS_PAGE))
-    }
-
     /// From now on, `len` bytes from `address` belong to `label`.
     pub fn set_label(&mut self, address: u64, len: u64, label: Label) {
         let end = address.saturating_add(len);

@@ -45,12 +45,13 @@ fn independent_misses_overlap_and_pointers_do_not() {
 #[test]
 fn blocks_take_the_time_of_their_tier() {
     let mut engine = engine(Rules::All(TierIndex(1)));
-    engine.allocate(0x10_0000, 128, 128, &[1, 2]);
+    let site = engine.site(&[1, 2]);
+    engine.allocate(0x10_0000, 128, site);
     assert_eq!(ns(&mut engine, &[access(0x10_0000, 8, false)], &[]), 1 + 300);
     let blocks = &engine.placing.blocks[3];
     assert_eq!((blocks.tier, blocks.allocations, blocks.live, blocks.load_misses), (1, 1, 128, 1));
     assert_eq!(engine.placing.frames[0], [1, 2]);
-    engine.free(0x10_0000, 128);
+    engine.free(0x10_0000);
     assert_eq!(engine.placing.blocks[3].live, 0);
 }
 
@@ -59,9 +60,9 @@ fn every_access_is_counted_once_wherever_it_is_found() {
     let mut engine = engine(Rules::All(TierIndex(0)));
     let mut records = vec![access(0x1000, 8, false), access(0x1008, 4, true), access(0x1000, 1, false)];
     records.push(access(0x103c, 8, true)); // Two lines.
-    records.extend(range(0x2000, 256, false));
+    records.push(range(0x2000, false));
     records.push(access(0x2010, 16, false));
-    ns(&mut engine, &records, &[]);
+    ns(&mut engine, &records, &[0, 0, 0, 0, 256]);
     let counts = engine.threads[0].as_ref().unwrap().counts;
     assert_eq!((counts.loads, counts.stores, counts.bytes_loaded, counts.bytes_stored), (3, 2, 25, 12));
     assert_eq!((counts.ranges_loaded, counts.range_bytes_loaded, counts.ranges_stored), (1, 256, 0));

@@ -4,6 +4,8 @@
 mod completions;
 mod emulate;
 mod fault;
+mod health;
+mod instrument;
 mod list;
 mod man;
 mod model;
@@ -37,7 +39,9 @@ pub enum Verb {
     Profile(profile::ProfileVerb),
     Policy(policy::PolicyVerb),
     Model(model::ModelVerb),
+    Instrument(instrument::Instrument),
     Fault(fault::FaultVerb),
+    Health(health::Health),
     Emulate(emulate::Emulate),
     Qemu(qemu::QemuVerb),
     Completions(completions::Completions),
@@ -62,7 +66,9 @@ impl Verb {
             Self::Profile(verb) => verb.execute(output),
             Self::Policy(verb) => verb.execute(output),
             Self::Model(verb) => verb.execute(output),
+            Self::Instrument(verb) => verb.execute(output),
             Self::Fault(verb) => verb.execute(output),
+            Self::Health(verb) => verb.execute(output),
             Self::Emulate(verb) => verb.execute(output),
             Self::Qemu(verb) => verb.execute(output),
             Self::Completions(verb) => verb.execute(output),

@@ -272,6 +272,10 @@ impl Provider for Faulty {
         self.inner.quarantine(extent, offset)
     }
 
+    fn quarantine_place(&self, offset: u64) -> Result<(), Error> {
+        self.inner.quarantine_place(offset)
+    }
+
     fn quarantined(&self) -> Bytes {
         self.inner.quarantined()
     }

@@ -30,7 +30,6 @@ impl Default for TierTag {
 
 /// What a tick of a trace's times is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum Clock {
     /// Only the order counts.
     #[default]
@@ -57,7 +56,6 @@ impl Clock {
 
 /// How much of what happened stands in a trace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum Completeness {
     /// Nothing of it.
     #[default]
@@ -122,7 +120,6 @@ pub struct Site {
 
 /// What events refer to. A definition may stand after its first use; the last one of a number counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Definition {
     /// An allocation site.
     Site(Site),
@@ -275,7 +272,6 @@ pub struct Interval {
 
 /// What was done with a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum KeyAction {
     /// Its value was asked for.
     #[default]
@@ -305,7 +301,6 @@ pub struct KeyOperation {
 
 /// Something that happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Event {
     /// See [`Access`].
     Access(Access),

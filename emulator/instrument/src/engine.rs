@@ -1,0 +1,173 @@
+//! The one engine of the process.
+
+use std::ptr::NonNull;
+
+use tiermem_emulator::instrumented::report::{Process, Report};
+use tiermem_emulator::instrumented::{Config, Engine, ThreadIndex};
+use tiermem_emulator::model::System;
+use tiermem_sys::map;
+use tiermem_sys::sync::Lock;
+use tiermem_sys::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::buffer::{self, BYTES, FIRST, LOST, Quiet, Thread};
+use crate::stack::Frames;
+use crate::threads;
+
+/// What the process is measured with.
+pub struct Running {
+    pub engine: Engine<System>,
+    pub config: Config,
+    tiers: Vec<String>,
+    threads: Vec<NonNull<Thread>>,
+}
+
+// SAFETY: the pointers lead to boxes that end under the lock only, with their threads.
+unsafe impl Send for Running {}
+
+/// `None` where nothing is to be counted.
+pub static ENGINE: Lock<Option<Box<Running>>> = Lock::new(None);
+
+/// 1 once there is an engine.
+static ON: AtomicUsize = AtomicUsize::new(0);
+
+/// A buffer that nobody reads; 0 before there is one.
+static SINK: AtomicUsize = AtomicUsize::new(0);
+
+/// Begins to measure.
+pub fn start(config: Config, engine: Engine<System>, tiers: Vec<String>) {
+    *ENGINE.lock() = Some(Box::new(Running { engine, config, tiers, threads: Vec::new() }));
+    // Relaxed: other threads begin later.
+    ON.store(1, Ordering::Relaxed);
+}
+
+/// Whether anything is counted.
+pub fn is_on() -> bool {
+    // Relaxed: set before the program's first instruction.
+    ON.load(Ordering::Relaxed) != 0
+}
+
+/// Where records go that nobody will read, made when it is first needed.
+pub fn sink() -> Option<usize> {
+    // Relaxed: the buffer holds nothing that must be seen.
+    let mut at = SINK.load(Ordering::Relaxed);
+    if at == 0 {
+        at = map::anonymous(2 * BYTES).ok()?.as_ptr().expose_provenance() + FIRST;
+        SINK.store(at, Ordering::Relaxed);
+    }
+    Some(at)
+}
+
+/// The calling thread begins now, if it has not yet. It works in this library.
+pub fn begin_thread() {
+    let mut running = ENGINE.lock();
+    let index = running.as_mut().map(|running| {
+        let parent = running.threads.first().map(|first| {
+            // SAFETY: the thread has not ended, or it would not be in the list.
+            unsafe { first.as_ref() }
+        });
+        let parent = threads::parent().or(parent.and_then(|thread| thread.index));
+        running.engine.begin_thread(parent)
+    });
+    let Some(thread) = Thread::new(index) else {
+        tiermem_sys::process::say(b"libtiermem_instrument: no memory for a thread's buffer\n");
+        tiermem_sys::process::abort();
+    };
+    // SAFETY: just made.
+    unsafe { thread.as_ref() }.begin();
+    if let Some(running) = running.as_mut() {
+        running.threads.push(thread);
+    }
+    drop(running);
+    threads::arm_end();
+}
+
+/// Takes what the calling thread has gathered. It works in this library.
+pub fn take(thread: &mut Thread) {
+    let mut running = ENGINE.lock();
+    take_locked(&mut running, thread);
+    while let Some((buffer, end)) = thread.deferred.pop() {
+        if let (Some(running), Some(index)) = (running.as_mut(), thread.index) {
+            // SAFETY: a handler filled it up to there, and has ended.
+            let gathered = unsafe { buffer::gathered(end) };
+            running.engine.batch(index, gathered.records, gathered.values);
+        }
+        // SAFETY: as above.
+        unsafe { buffer.release() };
+    }
+}
+
+fn take_locked(running: &mut Option<Box<Running>>, thread: &Thread) {
+    if let (Some(running), Some(index)) = (running.as_mut(), thread.index) {
+        let gathered = thread.gathered();
+        running.engine.batch(index, gathered.records, gathered.values);
+    }
+    thread.empty();
+}
+
+/// Runs `what` on the engine, if there is one, after all that the calling thread did so far.
+pub fn with<R>(what: impl FnOnce(&mut Engine<System>, ThreadIndex) -> R) -> Option<R> {
+    let _quiet = Quiet::new();
+    if Thread::current().is_none() {
+        begin_thread();
+    }
+    let thread = Thread::current()?;
+    let mut running = ENGINE.lock();
+    // SAFETY: the calling thread's own.
+    let thread = unsafe { thread.as_ref() };
+    take_locked(&mut running, thread);
+    Some(what(&mut running.as_mut()?.engine, thread.index?))
+}
+
+/// The number of a site.
+pub fn site(frames: &Frames) -> u32 {
+    let known = frames.iter().position(|frame| *frame == 0).unwrap_or(frames.len());
+    ENGINE.lock().as_mut().map_or(0, |running| running.engine.site(&frames[..known]))
+}
+
+/// The calling thread ends: its buffer goes, its core is free.
+pub fn end_thread(thread: NonNull<Thread>) {
+    let mut running = ENGINE.lock();
+    // SAFETY: the calling thread's own.
+    take_locked(&mut running, unsafe { thread.as_ref() });
+    buffer::stop();
+    if let Some(running) = running.as_mut() {
+        running.threads.retain(|other| *other != thread);
+        // SAFETY: as above.
+        if let Some(index) = unsafe { thread.as_ref() }.index {
+            running.engine.end_thread(index);
+        }
+    }
+    drop(running);
+    // SAFETY: made by `Box::leak`, in no list any more, and its buffer is not in use.
+    let thread = unsafe { Box::from_raw(thread.as_ptr()) };
+    // SAFETY: `stop` has set the position to 0.
+    unsafe { thread.release() };
+}
+
+/// What happened so far, of all threads.
+pub fn report(mut process: Process) -> Option<(Report, Config)> {
+    let mut running = ENGINE.lock();
+    let all = running.as_ref()?.threads.clone();
+    for thread in all {
+        // SAFETY: in the list, so it has not ended. If it is not the calling thread, it may go on writing behind what is
+        // taken here, and what it does from now on is after the end.
+        take_locked(&mut running, unsafe { thread.as_ref() });
+    }
+    let running = running.as_mut()?;
+    // Relaxed: a count.
+    process.lost = LOST.load(Ordering::Relaxed);
+    let report = running.engine.report(&running.config, &running.tiers, process);
+    Some((report, running.config.clone()))
+}
+
+/// In a child of fork, whose only thread this is.
+pub fn forked(running: &mut Option<Box<Running>>) {
+    let Some(running) = running.as_mut() else { return };
+    let own = Thread::current();
+    running.threads.retain(|thread| Some(*thread) == own);
+    // SAFETY: the calling thread's own.
+    if let Some(index) = own.and_then(|thread| unsafe { thread.as_ref() }.index) {
+        running.engine.forked(index);
+    }
+    LOST.store(0, Ordering::Relaxed);
+}

@@ -1,0 +1,209 @@
+//! Beginning, end, fork and exec.
+
+use std::ffi::{c_char, c_int};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use tiermem_emulator::instrumented::report::{ModuleReport, Process};
+use tiermem_emulator::instrumented::{Config, config};
+use tiermem_sys::process;
+
+use crate::buffer::{self, Quiet};
+use crate::engine::{self, ENGINE};
+use crate::real::Real;
+use crate::signals;
+
+/// Runs when the loader has loaded this library, before the program's own initialisers.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static BEGIN: extern "C" fn() = begin;
+
+/// Runs at exit, after the program's own finalisers.
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static END: extern "C" fn() = end;
+
+extern "C" fn begin() {
+    let _quiet = Quiet::new();
+    if let Some(path) = process::early_variable(config::VARIABLE.as_bytes()) {
+        let started = Config::read(Path::new(std::ffi::OsStr::from_bytes(path)))
+            .and_then(|config| config.engine().map(|(engine, tiers)| (config, engine, tiers)));
+        match started {
+            Ok((config, engine, tiers)) => {
+                let announced = announce(&config);
+                engine::start(config, engine, tiers);
+                if let Err(error) = announced {
+                    refuse(&error.to_string());
+                }
+            }
+            Err(error) => refuse(&error.to_string()),
+        }
+        if tiermem_sys::thread::at_fork(before_fork, after_fork, in_child).is_err() {
+            refuse("no memory to prepare for fork");
+        }
+        signals::report_fatal();
+    }
+    engine::begin_thread();
+}
+
+/// A program that was to be measured does not run unmeasured.
+fn refuse(why: &str) -> ! {
+    process::say(b"libtiermem_instrument: ");
+    process::say(why.as_bytes());
+    process::say(b"\n");
+    process::exit_now(125);
+}
+
+/// The file of this process's report, and that which tells of it until then.
+fn files(config: &Config) -> (PathBuf, PathBuf) {
+    let name = format!("{}-{:016x}", process::id(), process::image());
+    (config.reports.join(format!("{name}.json")), config.reports.join(format!("{name}.begun")))
+}
+
+/// Leaves a note that a report is to come, so that one that does not is missed.
+fn announce(config: &Config) -> std::io::Result<()> {
+    let text = command().join(" ");
+    std::fs::write(files(config).1, text)
+}
+
+fn command() -> Vec<String> {
+    let text = std::fs::read("/proc/self/cmdline").unwrap_or_default();
+    let words = text.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned());
+    let mut words: Vec<String> = words.collect();
+    words.pop();
+    words
+}
+
+fn modules() -> Vec<ModuleReport> {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    maps.lines().filter_map(module).collect()
+}
+
+/// A line of proc_pid_maps(5), if it is code from a file.
+fn module(line: &str) -> Option<ModuleReport> {
+    let mut fields = line.splitn(6, ' ').map(str::trim);
+    let (start, end) = fields.next()?.split_once('-')?;
+    let is_code = fields.next()?.contains('x');
+    let offset = fields.next()?;
+    let path = fields.nth(2)?.trim();
+    let hex = |text| u64::from_str_radix(text, 16).ok();
+    (is_code && path.starts_with('/')).then_some(())?;
+    Some(ModuleReport { start: hex(start)?, end: hex(end)?, file_offset: hex(offset)?, path: path.to_owned() })
+}
+
+/// Writes the report, once more if there is one already.
+pub fn write_report(ended: &str) {
+    let _quiet = Quiet::new();
+    let about =
+        Process { command: command(), pid: process::id(), ended: ended.to_owned(), lost: 0, modules: modules() };
+    let Some((report, config)) = engine::report(about) else { return };
+    let (file, note) = files(&config);
+    let written = serde_json::to_vec(&report).map_err(std::io::Error::other).and_then(|text| {
+        std::fs::write(&note, text)?;
+        std::fs::rename(&note, &file)
+    });
+    if let Err(error) = written {
+        process::say(format!("libtiermem_instrument: {}: {error}\n", file.display()).as_bytes());
+    }
+}
+
+extern "C" fn end() {
+    write_report("exit");
+}
+
+extern "C" fn before_fork() {
+    if buffer::position() != 0 {
+        engine::with(|_, _| ());
+    }
+    ENGINE.acquire();
+}
+
+extern "C" fn after_fork() {
+    // SAFETY: taken in `before_fork`.
+    unsafe { ENGINE.release() };
+}
+
+extern "C" fn in_child() {
+    let _quiet = Quiet::new();
+    signals::forked();
+    {
+        let mut running = ENGINE.lock();
+        engine::forked(&mut running);
+        if let Some(running) = running.as_ref()
+            && let Err(error) = announce(&running.config)
+        {
+            refuse(&error.to_string());
+        }
+    }
+    // SAFETY: taken in `before_fork`, by the thread that this one was copied from.
+    unsafe { ENGINE.release() };
+}
+
+static EXIT: Real<unsafe extern "C" fn(c_int) -> !> = Real::new(c"_exit");
+
+/// # Safety
+/// As _exit(2).
+#[unsafe(no_mangle)]
+unsafe extern "C" fn _exit(status: c_int) -> ! {
+    write_report("_exit");
+    // SAFETY: passed on to the caller.
+    unsafe { EXIT.get()(status) }
+}
+
+/// # Safety
+/// As _exit(2).
+#[unsafe(no_mangle)]
+unsafe extern "C" fn _Exit(status: c_int) -> ! {
+    // SAFETY: passed on to the caller.
+    unsafe { _exit(status) }
+}
+
+type Strings = *const *const c_char;
+
+static EXECVE: Real<unsafe extern "C" fn(*const c_char, Strings, Strings) -> c_int> = Real::new(c"execve");
+static EXECVPE: Real<unsafe extern "C" fn(*const c_char, Strings, Strings) -> c_int> = Real::new(c"execvpe");
+static EXECV: Real<unsafe extern "C" fn(*const c_char, Strings) -> c_int> = Real::new(c"execv");
+static EXECVP: Real<unsafe extern "C" fn(*const c_char, Strings) -> c_int> = Real::new(c"execvp");
+
+/// Before another program takes this process's place. Not in a child of vfork, where all is its parent's.
+fn before_exec() {
+    if signals::is_own_process() {
+        write_report("exec");
+    }
+}
+
+/// # Safety
+/// As execve(2).
+#[unsafe(no_mangle)]
+unsafe extern "C" fn execve(path: *const c_char, words: Strings, environment: Strings) -> c_int {
+    before_exec();
+    // SAFETY: passed on to the caller.
+    unsafe { EXECVE.get()(path, words, environment) }
+}
+
+/// # Safety
+/// As execvpe(3).
+#[unsafe(no_mangle)]
+unsafe extern "C" fn execvpe(file: *const c_char, words: Strings, environment: Strings) -> c_int {
+    before_exec();
+    // SAFETY: passed on to the caller.
+    unsafe { EXECVPE.get()(file, words, environment) }
+}
+
+/// # Safety
+/// As execv(3).
+#[unsafe(no_mangle)]
+unsafe extern "C" fn execv(path: *const c_char, words: Strings) -> c_int {
+    before_exec();
+    // SAFETY: passed on to the caller.
+    unsafe { EXECV.get()(path, words) }
+}
+
+/// # Safety
+/// As execvp(3).
+#[unsafe(no_mangle)]
+unsafe extern "C" fn execvp(file: *const c_char, words: Strings) -> c_int {
+    before_exec();
+    // SAFETY: passed on to the caller.
+    unsafe { EXECVP.get()(file, words) }
+}

@@ -1,0 +1,311 @@
+//! A batch of accesses, through the caches into memory.
+//!
+//! Nearly all accesses go to the line that was used last in its set of the first level. Those change nothing but counts
+//! and the clock, and take a few instructions each: [`tally`] adds up a whole batch, and what does not go to such a line
+//! is found by one comparison with [`Recent`].
+
+use super::clock::Waits;
+use super::engine::{Engine, Thread, ThreadIndex};
+use super::placing::Blocks;
+use super::record::{self, EVENT, LOAD_OF_WORD, RANGE, Record, STORE};
+use super::space::{Label, OS_PAGE};
+use crate::cache::{LINE, Lookup, Traffic};
+use crate::model::{Direction, Request, Serve, TierIndex};
+use crate::time::Time;
+
+/// Most records of a batch, so that sums of their upper halves cannot overflow.
+pub const BATCH_MAX: usize = 511;
+
+/// Lines that a thread remembers as the most recent of their sets.
+pub const RECENT: usize = 64;
+
+/// OS pages whose frames a thread remembers.
+const REMEMBERED: usize = 256;
+
+/// Remembered frames, by the low bits of the OS page's number.
+#[derive(Debug)]
+pub struct Frames(Box<[(u64, u32); REMEMBERED]>);
+
+impl Frames {
+    pub fn new() -> Self {
+        Self(Box::new([(u64::MAX, 0); REMEMBERED]))
+    }
+
+    pub fn forget(&mut self) {
+        self.0.fill((u64::MAX, 0));
+    }
+}
+
+/// By the low six bits of a line's number: the line that was used last in the set of the first level that these bits
+/// stand for. Finding it is the same as finding the line most recent in its set, so that such accesses need no more.
+///
+/// ```text
+/// record >> 6    | store | range | event | 0 …  | size  | line            |
+/// entry          | a store may go there  | 0 …          | line            |   all ones where nothing is known
+/// bit              57      56      55             46..42  41..0
+/// ```
+#[derive(Debug)]
+pub struct Recent(Box<[u64; RECENT]>);
+
+const STORE_HERE: u64 = STORE / LINE;
+/// Everything of a record but its size.
+const KEY: u64 = !(0x1f << (record::ADDRESS_BITS - 6));
+
+impl Recent {
+    pub fn new() -> Self {
+        Self(Box::new([u64::MAX; RECENT]))
+    }
+
+    pub fn forget(&mut self) {
+        self.0.fill(u64::MAX);
+    }
+
+    /// Whether an access needs no more than to be counted. Ranges and events always need more.
+    #[inline]
+    fn has(&self, packed: Record) -> bool {
+        let key = (packed / LINE) & KEY;
+        let entry = self.0[key as usize % RECENT];
+        key | entry & STORE_HERE == entry
+    }
+
+    fn remember(&mut self, address: u64, store: bool) {
+        let line = address / LINE;
+        self.0[line as usize % RECENT] = line | if store { STORE_HERE } else { 0 };
+    }
+}
+
+/// Sums over the records of a batch, ranges and events included.
+#[derive(Clone, Copy, Default)]
+struct Tally {
+    /// Of the upper sixteen bits.
+    all: u64,
+    /// Of the upper sixteen bits of stores.
+    stores: u64,
+    /// Whether an access lies in two lines.
+    crossing: bool,
+}
+
+/// Written so that the compiler makes vector code of it.
+#[inline]
+fn tally(records: &[Record]) -> Tally {
+    let mut sums = [0_u64; 3];
+    for &packed in records {
+        let upper = packed >> record::ADDRESS_BITS;
+        sums[0] += upper;
+        sums[1] += upper & 0_u64.wrapping_sub(packed >> 63);
+        sums[2] |= (packed % LINE) + (upper & 0x1f) + (LINE - 1);
+    }
+    // Each sum is at most 63 + 16 + 63, and has bit 7 if first byte and size are over 64 together.
+    Tally { all: sums[0], stores: sums[1], crossing: sums[2] & 0x80 != 0 }
+}
+
+/// Counts waiting where it belongs.
+pub struct Waiting<'a> {
+    pub blocks: &'a mut [Blocks],
+    pub total_ps: &'a mut u64,
+}
+
+impl Waits for Waiting<'_> {
+    fn waited(&mut self, label: Label, ps: u64) {
+        self.blocks[usize::from(label)].waited_ps += ps;
+        *self.total_ps += ps;
+    }
+}
+
+impl<S: Serve> Engine<S> {
+    /// What a thread did, in order; `values[i]` belongs to `records[i]`.
+    ///
+    /// # Panics
+    /// If `values` is shorter than `records`.
+    pub fn batch(&mut self, index: ThreadIndex, records: &[Record], values: &[u64]) {
+        let values = &values[..records.len()];
+        let Some(mut thread) = self.threads.get_mut(index.0 as usize).and_then(Option::take) else { return };
+        if self.last != Some(index) {
+            // Others may have taken lines meanwhile.
+            thread.recent.forget();
+            self.last = Some(index);
+        }
+        for (records, values) in records.chunks(BATCH_MAX).zip(values.chunks(BATCH_MAX)) {
+            let mut sums = tally(records);
+            if sums.crossing {
+                self.walk::<true>(&mut thread, records, values, &mut sums);
+            } else {
+                self.walk::<false>(&mut thread, records, values, &mut sums);
+            }
+            thread.count(&sums, records.len());
+        }
+        self.threads[index.0 as usize] = Some(thread);
+        self.note_skew();
+    }
+
+    /// Takes what is no plain access out of `sums`.
+    fn walk<const CROSSING: bool>(
+        &mut self,
+        thread: &mut Thread,
+        records: &[Record],
+        values: &[u64],
+        sums: &mut Tally,
+    ) {
+        let mut issued = 0;
+        for (at, &packed) in records.iter().enumerate() {
+            let crosses = CROSSING && packed % LINE + record::size(packed) > LINE;
+            if thread.recent.has(packed) && !crosses {
+                continue;
+            }
+            if packed & (RANGE | EVENT) != 0 {
+                thread.clock.issue((at - issued) as u64);
+                issued = at + 1;
+                let upper = packed >> record::ADDRESS_BITS;
+                sums.all -= upper;
+                sums.stores -= if packed & STORE != 0 { upper } else { 0 };
+                thread.others += 1;
+                self.range_or_event(thread, packed, values[at]);
+                continue;
+            }
+            thread.clock.issue((at + 1 - issued) as u64);
+            issued = at + 1;
+            thread.counts.hits[0] = thread.counts.hits[0].wrapping_sub(1);
+            let value = if packed >> record::ADDRESS_BITS == LOAD_OF_WORD { values[at] } else { 0 };
+            let address = record::address(packed);
+            self.access(thread, address, packed & STORE != 0, value);
+            if crosses {
+                self.access(thread, (address / LINE + 1) * LINE, packed & STORE != 0, value);
+            }
+        }
+        thread.clock.issue((records.len() - issued) as u64);
+    }
+
+    fn range_or_event(&mut self, thread: &mut Thread, packed: Record, value: u64) {
+        let address = record::address(packed);
+        let store = packed & STORE != 0;
+        if packed & RANGE != 0 {
+            self.range(thread, address, value, store);
+        } else if store {
+            let (size, site) = record::block(value);
+            self.allocate(address, size, site);
+        } else {
+            self.free(address);
+        }
+    }
+
+    fn range(&mut self, thread: &mut Thread, address: u64, len: u64, store: bool) {
+        let counts = &mut thread.counts;
+        let (ranges, bytes) = if store {
+            (&mut counts.ranges_stored, &mut counts.range_bytes_stored)
+        } else {
+            (&mut counts.ranges_loaded, &mut counts.range_bytes_loaded)
+        };
+        *ranges += 1;
+        *bytes += len;
+        if len == 0 {
+            return;
+        }
+        for line in address / LINE..=(address + len - 1) / LINE {
+            thread.clock.issue(1);
+            self.access(thread, line * LINE, store, 0);
+        }
+    }
+
+    /// One access to one line.
+    fn access(&mut self, thread: &mut Thread, address: u64, store: bool, value: u64) {
+        let os_page = address / OS_PAGE;
+        let remembered = &mut thread.frames.0[os_page as usize % REMEMBERED];
+        if remembered.0 != os_page {
+            *remembered = (os_page, self.space.frame(os_page));
+        }
+        let frame = remembered.1;
+        let offset = address % OS_PAGE;
+        let at = u64::from(frame) * OS_PAGE + offset;
+        let Self { caches, traffic, .. } = self;
+        let lookup = caches.access(thread.core, at, store, &mut |t| traffic.push(t));
+        if self.recent_is_exact {
+            thread.recent.remember(address, store);
+        }
+        if lookup == Lookup::Hit(1) {
+            thread.counts.hits[0] += 1;
+            return;
+        }
+        self.beyond(thread, address, (frame, offset), lookup, (store, value));
+    }
+
+    /// The rest of an access that the first level did not have.
+    fn beyond(
+        &mut self,
+        thread: &mut Thread,
+        address: u64,
+        (frame, offset): (u32, u64),
+        lookup: Lookup,
+        (store, value): (bool, u64),
+    ) {
+        let label = self.space.label(frame, offset);
+        let at = u64::from(frame) * OS_PAGE + offset;
+        let Thread { clock, counts, .. } = thread;
+        clock.begin(address, &mut Waiting { blocks: &mut self.placing.blocks, total_ps: &mut counts.waited_ps });
+        let now = clock.now_ps();
+        let done = match lookup {
+            Lookup::Hit(level) => {
+                counts.hits[usize::from(level) - 1] += 1;
+                now + self.latencies_ps[usize::from(level) - 1]
+            }
+            Lookup::Prefetched(level) => {
+                counts.hits[usize::from(level) - 1] += 1;
+                let arrival = self.arrivals.remove(&(at / LINE)).unwrap_or(0);
+                arrival.max(now + self.latencies_ps[usize::from(level) - 1])
+            }
+            Lookup::Miss => {
+                counts.misses += 1;
+                let blocks = &mut self.placing.blocks[usize::from(label)];
+                *if store { &mut blocks.store_misses } else { &mut blocks.load_misses } += 1;
+                let tier = TierIndex(blocks.tier);
+                self.serve(now, tier, Direction::Read, at)
+            }
+        };
+        clock.fly(done, !store, value, label);
+        if !self.traffic.is_empty() {
+            self.carry_traffic(now);
+        }
+    }
+
+    fn serve(&mut self, now: u64, tier: TierIndex, direction: Direction, at: u64) -> u64 {
+        let offset = at / LINE * LINE;
+        let request = Request { host: self.host, tier, direction, offset, len: 64 };
+        self.serve.serve(Time(now), request).0
+    }
+
+    /// What the caches sent to memory beside.
+    fn carry_traffic(&mut self, now: u64) {
+        let mut traffic = std::mem::take(&mut self.traffic);
+        for sent in traffic.drain(..) {
+            let (Traffic::WriteBack(line) | Traffic::Prefetch(line)) = sent;
+            let frame = u32::try_from(line / OS_PAGE).unwrap_or(u32::MAX);
+            let label = self.space.label_of_line(frame, line % OS_PAGE);
+            let blocks = &mut self.placing.blocks[usize::from(label)];
+            let tier = TierIndex(blocks.tier);
+            if matches!(sent, Traffic::WriteBack(_)) {
+                blocks.written_back += 1;
+                self.serve(now, tier, Direction::Write, line);
+            } else {
+                blocks.prefetched += 1;
+                let arrival = self.serve(now, tier, Direction::Read, line);
+                self.arrivals.insert(line / LINE, arrival);
+            }
+        }
+        self.traffic = traffic;
+    }
+}
+
+impl Thread {
+    /// Counts the plain accesses of a batch of `len` records.
+    fn count(&mut self, sums: &Tally, len: usize) {
+        const ONE_STORE: u64 = STORE >> record::ADDRESS_BITS;
+        let accesses = len as u64 - std::mem::take(&mut self.others);
+        let stores = sums.all / ONE_STORE;
+        let bytes_stored = sums.stores % ONE_STORE;
+        self.counts.loads += accesses - stores;
+        self.counts.stores += stores;
+        self.counts.bytes_loaded += sums.all % ONE_STORE - bytes_stored;
+        self.counts.bytes_stored += bytes_stored;
+        // Each found its line most recent in the first level, except those that were taken off by `walk`.
+        self.counts.hits[0] = self.counts.hits[0].wrapping_add(accesses);
+    }
+}

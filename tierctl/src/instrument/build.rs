@@ -1,0 +1,154 @@
+//! How compilers are told to put a call in front of each access.
+//!
+//! LLVM's address sanitizer in its kernel variant, with nothing of it left but the calls: no shadow memory, no red zones, no
+//! check left out because an earlier one covers it. Its callbacks keep all registers (see `tiermem_instrument::checks`). The
+//! pass runs after all others, so that what is counted is what the optimiser has left over.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::folder::Folder;
+use super::library;
+use crate::exit::{Exit, Failure};
+
+/// Options of LLVM that all versions have.
+const SANITIZER: [&str; 10] = [
+    // A call for each access, however many there are.
+    "-asan-instrumentation-with-call-threshold=0",
+    "-asan-max-ins-per-bb=1000000000",
+    // Calls that keep registers.
+    "-asan-optimize-callbacks",
+    // An access that is not aligned is one access all the same.
+    "-asan-mapping-scale=0",
+    "-asan-stack=0",
+    "-asan-globals=0",
+    // No access is left out: because another one is near, because it is on the stack, because it must be in bounds.
+    "-asan-opt=0",
+    "-asan-skip-promotable-allocas=0",
+    "-asan-use-stack-safety=0",
+    "-asan-instrument-dynamic-allocas=0",
+];
+
+/// Options of the LLVM in rustc.
+const RUST_SANITIZER: [&str; 4] = [
+    "-asan-constructor-kind=none",
+    "-force-attribute=sanitize_address",
+    // Comparisons of a known length would become loads behind the sanitizer's back.
+    "-force-attribute=memcmp:nobuiltin",
+    "-force-attribute=bcmp:nobuiltin",
+];
+
+/// Between the flags of `CARGO_ENCODED_RUSTFLAGS`.
+const SEPARATOR: &str = "\x1f";
+
+/// The profiles that cargo has; those of the program's own cannot be told apart from here.
+const PROFILES: [&str; 4] = ["DEV", "RELEASE", "TEST", "BENCH"];
+
+/// gcc's own sanitizer leaves checks out that it finds redundant.
+///
+/// # Errors
+/// If `program` is gcc.
+pub fn refuse_gcc(program: &OsStr) -> Result<(), Failure> {
+    let name = Path::new(program).file_name().unwrap_or(program).to_string_lossy();
+    let is_gcc = ["gcc", "g++", "cc", "c++"]
+        .iter()
+        .any(|gcc| name.strip_prefix(gcc).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')));
+    if !is_gcc {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Exit::Unsupported,
+        format!("{name}: gcc leaves checks out that it finds redundant, so counts would be too low; use clang"),
+    ))
+}
+
+/// The command, with what its compilers are told in its environment.
+///
+/// # Errors
+/// If wrappers cannot be written, or the triple of this machine is not known.
+pub fn command(program: &Path, words: &[OsString], library: &Path, folder: &Folder) -> Result<Command, Failure> {
+    let place = library.parent().unwrap_or(Path::new("/")).to_path_buf();
+    let mut path = folder.write_wrapper("clang", &wrapper("clang", &place)?)?.into_os_string();
+    folder.write_wrapper("clang++", &wrapper("clang++", &place)?)?;
+    let is_clang = |name: &OsStr| name == "clang" || name == "clang++";
+    let program = match words.first() {
+        Some(name) if is_clang(name) => Path::new(&path).join(name),
+        _ => program.to_path_buf(),
+    };
+    if let Some(before) = env::var_os("PATH") {
+        path.push(":");
+        path.push(before);
+    }
+    let mut command = Command::new(program);
+    if let Some(name) = words.first() {
+        command.arg0(name);
+    }
+    command.args(words.iter().skip(1)).env("PATH", path);
+    command.env("CARGO_ENCODED_RUSTFLAGS", rust_flags(&place)).env_remove("RUSTFLAGS");
+    let names_target = words.iter().any(|word| word.to_string_lossy().starts_with("--target"));
+    if env::var_os("CARGO_BUILD_TARGET").is_none() && !names_target {
+        command.env("CARGO_BUILD_TARGET", TRIPLE);
+    }
+    for profile in PROFILES {
+        command.env(format!("CARGO_PROFILE_{profile}_LTO"), "off");
+    }
+    Ok(command)
+}
+
+/// The only one that the run time is for.
+const TRIPLE: &str = "x86_64-unknown-linux-gnu";
+
+fn rust_flags(place: &Path) -> OsString {
+    let before = env::var_os("CARGO_ENCODED_RUSTFLAGS").or_else(|| {
+        let plain = env::var_os("RUSTFLAGS")?;
+        Some(plain.to_string_lossy().split_whitespace().collect::<Vec<_>>().join(SEPARATOR).into())
+    });
+    let mut flags: Vec<OsString> = before.into_iter().filter(|flags| !flags.is_empty()).collect();
+    flags.extend(
+        [
+            // With several units, functions of one are not inlined into another without LTO.
+            "-Ccodegen-units=1",
+            // The optimiser of LTO would run behind the sanitizer.
+            "-Cembed-bitcode=no",
+            "-Cno-redzone=yes",
+            "-Cforce-frame-pointers=yes",
+            "-Cpasses=forceattrs,asan<kernel>",
+        ]
+        .map(OsString::from),
+    );
+    flags.extend(SANITIZER.iter().chain(&RUST_SANITIZER).map(|option| format!("-Cllvm-args={option}").into()));
+    let mut linked = OsString::from("-Lnative=");
+    linked.push(place);
+    let mut found = OsString::from("-Clink-arg=-Wl,-rpath,");
+    found.push(place);
+    flags.extend([linked, "-ldylib=tiermem_instrument".into(), found]);
+    flags.join(OsStr::new(SEPARATOR))
+}
+
+/// A shell script that calls the real compiler of that name with our flags.
+fn wrapper(name: &str, place: &PathBuf) -> Result<String, Failure> {
+    let Some(real) = find_in_path(name) else {
+        return Ok(format!("#!/bin/sh\necho '{name}: not installed' >&2\nexit 127\n"));
+    };
+    let options: Vec<String> = SANITIZER.iter().map(|option| format!("-mllvm {option}")).collect();
+    let quoted = |path: &Path| {
+        path.to_str().filter(|text| !text.contains('\'')).map(|text| format!("'{text}'")).ok_or_else(|| {
+            Failure::new(Exit::Unsupported, format!("{}: a path that a shell script cannot hold", path.display()))
+        })
+    };
+    let (real, place) = (quoted(&real)?, quoted(place)?);
+    let runtime = library::NAME;
+    Ok(format!(
+        "#!/bin/sh\nexec {real} -fsanitize=kernel-address -mno-red-zone -fno-omit-frame-pointer -fno-builtin-memcmp \
+         -fno-builtin-bcmp {} -Qunused-arguments {place}/{runtime} -Wl,-rpath,{place} \"$@\"\n",
+        options.join(" ")
+    ))
+}
+
+fn find_in_path(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
+}
