@@ -24,7 +24,7 @@ pub(crate) fn target_directory() -> PathBuf {
 fn built() -> PathBuf {
     let target = target_directory();
     let library = target.join("release/libtiermem.so");
-    build_unless_fresh(&library, &["sys", "tiers", "placement", "allocator"], |cargo| {
+    build_unless_fresh(&library, &["sys", "tiers", "placement", "trace", "allocator", "Cargo.lock"], |cargo| {
         cargo.args(["build", "--release", "--package", "tiermem-preload", "--target-dir"]).arg(&target);
     });
     library
@@ -37,7 +37,7 @@ pub fn tierctl() -> PathBuf {
     }
     let target = target_directory();
     let program = target.join("release/tierctl");
-    let rooms = ["sys", "tiers", "complaint", "placement", "allocator", "emulator", "qemu", "tierctl"];
+    let rooms = ["sys", "tiers", "complaint", "placement", "trace", "allocator", "emulator", "qemu", "tierctl"];
     build_unless_fresh(&program, &rooms, |cargo| {
         cargo.args(["build", "--release", "--package", "tierctl", "--target-dir"]).arg(&target);
     });
@@ -49,20 +49,27 @@ pub fn static_program(name: &str) -> PathBuf {
     const PLATFORM: &str = "x86_64-unknown-linux-gnu";
     let target = target_directory().join("static");
     let program = target.join(PLATFORM).join("release").join(name);
-    build_unless_fresh(&program, &["sys", "tiers", "placement", "allocator", "emulator", "tests/src"], |cargo| {
-        // A target is named so that the flags are not those of build scripts.
-        cargo.args([
-            "build",
-            "--release",
-            "--package",
-            "tiermem-tests",
-            "--bins",
-            "--target",
-            PLATFORM,
-            "--target-dir",
-        ]);
-        cargo.arg(&target).env("RUSTFLAGS", "-C target-feature=+crt-static").env("CARGO_PROFILE_RELEASE_LTO", "off");
-    });
+    build_unless_fresh(
+        &program,
+        &["sys", "tiers", "placement", "trace", "allocator", "emulator", "tests/src"],
+        |cargo| {
+            // A target is named so that the flags are not those of build scripts.
+            cargo.args([
+                "build",
+                "--release",
+                "--package",
+                "tiermem-tests",
+                "--bins",
+                "--target",
+                PLATFORM,
+                "--target-dir",
+            ]);
+            cargo
+                .arg(&target)
+                .env("RUSTFLAGS", "-C target-feature=+crt-static")
+                .env("CARGO_PROFILE_RELEASE_LTO", "off");
+        },
+    );
     program
 }
 

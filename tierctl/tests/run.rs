@@ -251,3 +251,35 @@ fn a_folder_that_cannot_be_a_report_is_refused_before_the_program_starts() {
     assert_eq!(code(&output), Some(125));
     assert!(!mark.exists());
 }
+
+#[test]
+fn a_trace_that_cannot_be_written_is_refused_before_anything_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let notes = folder.path().join("notes.txt");
+    fs::write(&notes, "keep me").unwrap();
+    let missing = folder.path().join("no/such/folder/run.tmt");
+    for (file, expected, why) in [
+        (notes.as_path(), 2, "no trace"),
+        (folder.path(), 2, "not a regular file"),
+        (Path::new("/dev/null"), 2, "not a regular file"),
+        (missing.as_path(), 3, "cannot write the trace"),
+    ] {
+        let output = run(&["--trace", file.to_str().unwrap(), "--", "sh", "-c", "echo it ran"]);
+        assert_eq!(code(&output), Some(expected), "{}", stderr(&output));
+        assert!(output.stdout.is_empty() && stderr(&output).contains(why), "{}", stderr(&output));
+    }
+    assert_eq!(fs::read_to_string(&notes).unwrap(), "keep me");
+}
+
+/// The library of these tests records nothing, and that is said.
+#[test]
+fn a_trace_that_is_not_made_is_missed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.tmt");
+    let command = ["--trace", file.to_str().unwrap(), "--", "sh", "-c", "echo $TIERMEM_TRACE"];
+    let output = run(&command);
+    assert_eq!(code(&output), Some(0));
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), file.to_str().unwrap());
+    assert!(stderr(&output).contains("nothing was recorded"), "{}", stderr(&output));
+    assert!(!file.exists());
+}

@@ -74,6 +74,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn lines_are_understood() {
+        let parsed = |line: &str| {
+            let (start, end, offset, path) = parse_mapping(line.as_bytes())?;
+            Some((start, end, offset, String::from_utf8_lossy(path).into_owned()))
+        };
+        let line = "7f00-7f10 r-xp 00002000 00:00 12                 /a b (deleted)";
+        assert_eq!(parsed(line), Some((0x7f00, 0x7f10, 0x2000, "/a b".to_owned())));
+        assert_eq!(parsed("7f00-7f10 r--p 00000000 00:00 12 /a"), None);
+        assert_eq!(parsed("7f00-7f10 r-xp 00000000 00:00 0 [vdso]"), None);
+        assert_eq!(parsed(""), None);
+    }
+
+    #[test]
     fn code_is_found_once() {
         let mut known = Known::new();
         let here = code_is_found_once as *const () as usize;

@@ -11,7 +11,7 @@ use tiermem_sys::sync::atomic::{AtomicU32, Ordering};
 use tiermem_sys::thread::Uncancelled;
 use tiermem_sys::{Errno, clock, process, thread};
 use tiermem_trace::definition::{Part, clock_code, completeness, frame, kind, provenance};
-use tiermem_trace::{Clock, StreamId};
+use tiermem_trace::{Clock, MAGIC, StreamId};
 
 use super::modules::Known;
 use super::words::{Text, push_command};
@@ -127,6 +127,12 @@ impl Output {
             let fd = file::open(path.as_c_str().ok_or(Errno::ENAMETOOLONG)?, Existing::OrCreate, false)?;
             if file::status(fd.as_fd())?.file_type != FileType::Regular {
                 return Err(Errno::ESPIPE);
+            }
+            let mut start = MAGIC;
+            let len = file::read_at(fd.as_fd(), &mut start, 0)?;
+            if len > 0 && (len, start) != (MAGIC.len(), MAGIC) {
+                // Something else, which would be lost.
+                return Err(Errno::EEXIST);
             }
             return file::set_size(fd.as_fd(), 0);
         }

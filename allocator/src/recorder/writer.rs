@@ -152,6 +152,7 @@ impl Target {
         process::say(b" cannot be written: ");
         process::say(match errno {
             Errno::ESPIPE => b"it is not a regular file",
+            Errno::EEXIST => b"there is a file that is no trace",
             _ => errno.desc().as_bytes(),
         });
         process::say(b"; recording ends here\n");

@@ -28,7 +28,10 @@ pub fn modules() -> Vec<Module> {
 /// `start-end perms offset dev inode path`. Does not allocate.
 pub fn parse_mapping(line: &[u8]) -> Option<(usize, usize, usize, &[u8])> {
     let path = line.get(line.iter().position(|&byte| byte == b'/')?..)?;
-    let text = std::str::from_utf8(&line[..line.len() - path.len()]).ok()?;
+    let shown = path.len();
+    // Of a file that was replaced since, as updates do.
+    let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
+    let text = std::str::from_utf8(&line[..line.len() - shown]).ok()?;
     let mut fields = text.split_ascii_whitespace();
     let (start, end) = fields.next()?.split_once('-')?;
     if !fields.next()?.contains('x') {

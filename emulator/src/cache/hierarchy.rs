@@ -99,6 +99,20 @@ impl Hierarchy {
         self.cores[core.index()].counts
     }
 
+    /// Says that an access to `address` is about to come, so that the host brings near what that will look at. Changes nothing.
+    ///
+    /// # Panics
+    /// If there is no such core.
+    #[inline]
+    pub fn expect(&self, core: CoreIndex, address: u64) {
+        let line = address & !(LINE - 1);
+        let own = &self.cores[core.index()];
+        if own.levels[0].is_most_recent(line) {
+            return;
+        }
+        own.levels[1..].iter().chain(&self.shared).for_each(|level| level.expect(line));
+    }
+
     /// A load or store that lies in the line of `address`; one that crosses lines is one access to each. Misses go to
     /// memory before the call returns, and `memory` hears what else does.
     ///

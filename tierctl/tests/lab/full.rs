@@ -72,7 +72,10 @@ fn signals_leave_nothing() {
     assert_eq!(output.code(), Some(125));
     own.leaves_nothing();
     // Others' guests may come and go meanwhile; what was this test's is gone.
-    until(|| scratch_folders().iter().all(|folder| before.contains(folder) || folder.join("lock").exists()), String::new);
+    until(
+        || scratch_folders().iter().all(|folder| before.contains(folder) || folder.join("lock").exists()),
+        String::new,
+    );
 }
 
 /// Programs that ignore signals are killed with their clients; the guest serves on, and ends with whom it was for.
