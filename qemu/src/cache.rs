@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use tiermem_sys::sync::atomic::{AtomicU32, Ordering};
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::kernel::Kernel;
@@ -175,7 +176,11 @@ impl Cache {
 
 /// Writes a file so that others see the old one or the new one.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let unfinished = path.with_added_extension(format!("{}.new", std::process::id()));
+    // Guests that start together make the same file at the same time.
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    // Relaxed: only that no two are the same.
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let unfinished = path.with_added_extension(format!("{}-{number}.new", std::process::id()));
     let written = fs::write(&unfinished, bytes).and_then(|()| fs::rename(&unfinished, path));
     if written.is_err() {
         let _ = fs::remove_file(&unfinished);

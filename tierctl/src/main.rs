@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod chart;
 mod curves;
 mod events;
 mod exit;
@@ -19,6 +20,7 @@ mod record;
 mod replay;
 mod report;
 mod run;
+mod sample;
 mod segments;
 mod summary;
 mod symbols;

@@ -19,7 +19,7 @@ use std::ptr::{NonNull, with_exposed_provenance_mut};
 
 use tiermem_emulator::instrumented::{Record, ThreadIndex, record};
 use tiermem_sys::map;
-use tiermem_sys::sync::atomic::{AtomicU64, Ordering};
+use tiermem_sys::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use tiermem_sys::thread::KeepErrno;
 
 use crate::stack::SiteCache;
@@ -38,39 +38,55 @@ global_asm!(
     ".globl tiermem_instrument_position",
     ".hidden tiermem_instrument_position",
     ".type tiermem_instrument_position, @object",
-    ".size tiermem_instrument_position, 8",
-    "tiermem_instrument_position: .zero 8",
-    ".globl tiermem_instrument_quiet",
-    ".hidden tiermem_instrument_quiet",
-    ".type tiermem_instrument_quiet, @object",
-    ".size tiermem_instrument_quiet, 8",
-    "tiermem_instrument_quiet: .zero 8",
+    ".size tiermem_instrument_position, 16",
+    "tiermem_instrument_position: .zero 16", // The position, and whether the thread is quiet.
     ".popsection",
 );
 
-/// Address of a thread-local word of the calling thread.
-macro_rules! thread_local_word {
-    ($symbol:literal) => {{
-        let at: usize;
-        // SAFETY: reads a word of the global offset table and the thread's own address.
-        unsafe {
-            asm!(
-                concat!("mov {at}, qword ptr [rip + ", $symbol, "@GOTTPOFF]"),
-                "add {at}, qword ptr fs:[0]",
-                at = out(reg) at,
-                options(pure, readonly, nostack),
-            );
-        }
-        with_exposed_provenance_mut::<usize>(at)
-    }};
+/// Where the position lies, seen from the thread's own address: in this library, or in the program, whose checks need one
+/// instruction less then.
+pub static OFFSET: AtomicUsize = AtomicUsize::new(0);
+
+/// Called by the program before anything else of it or of this library runs: its position lies there.
+#[unsafe(no_mangle)]
+extern "C" fn tiermem_instrument_register(offset: usize) {
+    // Relaxed: before there is another thread.
+    OFFSET.store(offset, Ordering::Relaxed);
+}
+
+fn thread_pointer() -> usize {
+    let at: usize;
+    // SAFETY: reads the thread's own address.
+    unsafe { asm!("mov {at}, qword ptr fs:[0]", at = out(reg) at, options(pure, readonly, nostack)) };
+    at
+}
+
+fn own_offset() -> usize {
+    let at: usize;
+    // SAFETY: reads a word of the global offset table.
+    unsafe {
+        asm!(
+            "mov {at}, qword ptr [rip + tiermem_instrument_position@GOTTPOFF]",
+            at = out(reg) at,
+            options(pure, readonly, nostack),
+        );
+    }
+    at
 }
 
 fn position_word() -> *mut usize {
-    thread_local_word!("tiermem_instrument_position")
+    // Relaxed: see `tiermem_instrument_register`.
+    let mut offset = OFFSET.load(Ordering::Relaxed);
+    if offset == 0 {
+        offset = own_offset();
+        OFFSET.store(offset, Ordering::Relaxed);
+    }
+    with_exposed_provenance_mut(thread_pointer().wrapping_add(offset))
 }
 
 fn quiet_word() -> *mut usize {
-    thread_local_word!("tiermem_instrument_quiet")
+    const AFTER_POSITION: usize = 8;
+    with_exposed_provenance_mut(thread_pointer().wrapping_add(own_offset()).wrapping_add(AFTER_POSITION))
 }
 
 /// Where the calling thread's next record goes; a multiple of [`BYTES`] if there is no room.

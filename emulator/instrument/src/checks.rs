@@ -13,7 +13,7 @@ use std::arch::naked_asm;
 
 use tiermem_emulator::instrumented::record;
 
-use crate::buffer::{self, BYTES, drain};
+use crate::buffer::{self, BYTES, OFFSET, drain};
 
 // What the code below has as numbers.
 const _: () = assert!(BYTES == 4096 && buffer::FIRST == 8);
@@ -25,6 +25,7 @@ const _: () = assert!(record::ADDRESS_BITS == 48 && record::STORE == 1 << 63);
 /// use any of them. Mask 0xe7: x87, SSE, AVX, and the three parts of AVX-512. Its layout needs 2,696 bytes at most
 /// (Intel SDM volume 1, 13.4), of which the header's 64 are to be zero before.
 #[unsafe(naked)]
+#[unsafe(export_name = "tiermem_instrument_refill")]
 unsafe extern "C" fn refill() {
     naked_asm!(
         "push rbp",
@@ -79,7 +80,7 @@ macro_rules! check {
             unsafe extern "C" fn check() {
                 naked_asm!(
                     "2:",
-                    "mov r10, qword ptr [rip + tiermem_instrument_position@GOTTPOFF]",
+                    "mov r10, qword ptr [rip + {offset}]",
                     "mov r10, qword ptr fs:[r10]",
                     "test r10d, 4095",
                     "jz 3f",
@@ -87,13 +88,14 @@ macro_rules! check {
                     "movabs r11, {tag}",
                     concat!("or r11, ", $register),
                     "mov qword ptr [r10], r11",
-                    "mov r11, qword ptr [rip + tiermem_instrument_position@GOTTPOFF]",
+                    "mov r11, qword ptr [rip + {offset}]",
                     "add r10, 8",
                     "mov qword ptr fs:[r11], r10",
                     "ret",
                     "3: call {refill}",
                     "jmp 2b",
                     tag = const $tag.cast_signed(),
+                    offset = sym OFFSET,
                     refill = sym refill,
                 )
             }

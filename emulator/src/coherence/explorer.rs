@@ -162,14 +162,13 @@ impl Explorer {
     fn once(&self, decider: Box<dyn Decide>, scenario: &dyn Fn(&mut Scenario), seed: Option<Seed>) -> Report {
         let mut lab = Lab { explorer: self, scenario, stacks: Stacks::default() };
         let machine = lab.run(decider, Log::wanted());
-        let strategy = Strategy::Systematic { deviations: 0 };
-        let pass = Pass { strategy, schedules: 1, complete: false };
         let failure = machine.finding().map(|finding| {
             let schedule = Schedule::of(&machine.choices.trace);
             let deviations = schedule.len();
-            Failure { finding, schedule, seed, strategy, schedules: 1, deviations, timeline: machine.into_timeline() }
+            let timeline = machine.into_timeline();
+            Failure { finding, schedule, seed, strategy: None, schedules: 1, deviations, timeline }
         });
-        Report { passes: vec![pass], failure }
+        Report { passes: Vec::new(), failure }
     }
 }
 
@@ -301,7 +300,7 @@ impl Lab<'_> {
             finding,
             schedule,
             seed: found.seed,
-            strategy,
+            strategy: Some(strategy),
             schedules,
             deviations,
             timeline: machine.into_timeline(),

@@ -254,8 +254,8 @@ impl Host<'_> {
         self.fence_with(true);
     }
 
-    /// Waits until all flushes are written back, and keeps later stores behind; later loads may come earlier and see
-    /// what the flushes were to drop (SFENCE).
+    /// Keeps later stores behind all flushes before it; later loads may come earlier, and see what the flushes were to
+    /// drop (SFENCE).
     pub fn store_fence(&self) {
         self.fence_with(false);
     }
@@ -263,16 +263,21 @@ impl Host<'_> {
     fn fence_with(&self, full: bool) {
         let looks = |machine: &Machine| {
             let host = &machine.hosts[self.id];
-            !host.buffer.is_empty() || !host.pending.is_empty()
+            full && !(host.buffer.is_empty() && host.pending.is_empty() && host.dirty.is_empty())
         };
         self.operation(looks, |machine| {
             let word = if full { "fence" } else { "store fence" };
             machine.log.event(machine.steps, self.id, || word.to_owned());
             if full {
                 machine.drain_all(self.id);
+                machine.arrived(self.id, StoreId(u32::MAX));
             }
             machine.hosts[self.id].fences += 1;
-            machine.fence_flushes(self.id, full);
+            if full {
+                machine.fence_flushes(self.id);
+            } else {
+                machine.store_fence_flushes(self.id);
+            }
         });
     }
 

@@ -10,13 +10,15 @@ mod cache;
 mod coherent;
 mod crash;
 mod evict;
+mod flush;
 mod line;
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
-pub(super) use cache::{Flush, PoisonHit};
+pub(super) use cache::PoisonHit;
 pub(super) use coherent::Buffered;
+pub(super) use flush::Flush;
 pub(super) use line::{Dirty, Line, Poison, Private, Version};
 
 use super::choice::{Choices, Kind, NOBODY};

@@ -20,7 +20,10 @@ pub const BATCH_MAX: usize = 511;
 pub const RECENT: usize = 64;
 
 /// OS pages whose frames a thread remembers.
-const REMEMBERED: usize = 256;
+const REMEMBERED: usize = 1024;
+
+/// So many records are looked at before their turn.
+const LOOK_AHEAD: usize = 12;
 
 /// Remembered frames, by the low bits of the OS page's number.
 #[derive(Debug)]
@@ -147,6 +150,7 @@ impl<S: Serve> Engine<S> {
         sums: &mut Tally,
     ) {
         let mut issued = 0;
+        let mut seen = 0;
         for (at, &packed) in records.iter().enumerate() {
             let crosses = CROSSING && packed % LINE + record::size(packed) > LINE;
             if thread.recent.has(packed) && !crosses {
@@ -162,6 +166,7 @@ impl<S: Serve> Engine<S> {
                 self.range_or_event(thread, packed, values[at]);
                 continue;
             }
+            seen = self.look_ahead(thread, records, (at + 1).max(seen), at + 1 + LOOK_AHEAD);
             thread.clock.issue((at + 1 - issued) as u64);
             issued = at + 1;
             thread.counts.hits[0] = thread.counts.hits[0].wrapping_sub(1);
@@ -173,6 +178,21 @@ impl<S: Serve> Engine<S> {
             }
         }
         thread.clock.issue((records.len() - issued) as u64);
+    }
+
+    /// Where one access goes far, others do: has the real caches bring what the next ones will need of the model, which is
+    /// larger than they are. Returns how far it looked.
+    fn look_ahead(&self, thread: &Thread, records: &[Record], from: usize, to: usize) -> usize {
+        let to = to.min(records.len());
+        for &packed in records.get(from..to).unwrap_or_default() {
+            if packed & (RANGE | EVENT) == 0 && !thread.recent.has(packed) {
+                let address = record::address(packed);
+                if let Some(frame) = self.space.known_frame(address / OS_PAGE) {
+                    self.caches.expect(thread.core, u64::from(frame) * OS_PAGE + address % OS_PAGE);
+                }
+            }
+        }
+        to.max(from)
     }
 
     fn range_or_event(&mut self, thread: &mut Thread, packed: Record, value: u64) {
@@ -202,7 +222,11 @@ impl<S: Serve> Engine<S> {
         }
         for line in address / LINE..=(address + len - 1) / LINE {
             thread.clock.issue(1);
-            self.access(thread, line * LINE, store, 0);
+            if thread.recent.has(record::access(line * LINE, 0, store)) {
+                thread.counts.hits[0] += 1;
+            } else {
+                self.access(thread, line * LINE, store, 0);
+            }
         }
     }
 

@@ -199,9 +199,8 @@ impl<S: Serve> Engine<S> {
 
     /// The block at `address` is free.
     pub fn free(&mut self, address: u64) {
-        if let Some(size) = self.placing.free(address) {
-            self.space.set_label(address, size.max(1), 0);
-        }
+        // Its lines stay in the caches and its memory where it is, until another block takes its place.
+        self.placing.free(address);
     }
 
     /// Nothing is mapped any more from `address` on, `len` bytes.

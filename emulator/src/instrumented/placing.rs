@@ -109,17 +109,15 @@ impl Placing {
         Some(label)
     }
 
-    /// The block at `address` is free; its size, if one was known to be there.
-    pub fn free(&mut self, address: u64) -> Option<u64> {
+    /// The block at `address` is free.
+    pub fn free(&mut self, address: u64) {
         if self.settle(address, -1) {
-            return None;
+            return;
         }
-        let Some((size, label)) = self.live_blocks.remove(&address) else {
-            *self.unsettled.entry(address).or_default() += 1;
-            return None;
-        };
-        self.end(size, label);
-        Some(size)
+        match self.live_blocks.remove(&address) {
+            Some((size, label)) => self.end(size, label),
+            None => *self.unsettled.entry(address).or_default() += 1,
+        }
     }
 
     /// Whether this address has something unsettled with this sign; that is one less then.

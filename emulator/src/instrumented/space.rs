@@ -9,6 +9,9 @@ pub const OS_PAGE: u64 = 4096;
 const GRANULE: u64 = 16;
 const GRANULES: usize = (OS_PAGE / GRANULE) as usize;
 
+/// OS pages whose frames stand together: 2 MiB of addresses.
+const REGION: usize = 512;
+
 /// What a block is: an index into the engine's labels. 0 is what nobody allocated: stacks, static data, code.
 pub type Label = u16;
 
@@ -43,7 +46,8 @@ impl Hasher for PageHasher {
 /// caches see does not depend on where the system happened to map things.
 #[derive(Debug, Default)]
 pub struct Space {
-    frames: HashMap<u64, u32, BuildHasherDefault<PageHasher>>,
+    /// By number over [`REGION`]: what each of so many OS pages has, plus one; 0 where there is none.
+    frames: HashMap<u64, Box<[u32; REGION]>, BuildHasherDefault<PageHasher>>,
     /// By frame.
     owners: Vec<Owners>,
 }
@@ -52,11 +56,20 @@ impl Space {
     /// The frame of the OS page with this number.
     pub fn frame(&mut self, number: u64) -> u32 {
         let Self { frames, owners } = self;
-        *frames.entry(number).or_insert_with(|| {
+        let region = frames.entry(number / REGION as u64).or_insert_with(|| Box::new([0; REGION]));
+        let frame = &mut region[number as usize % REGION];
+        if *frame == 0 {
             owners.push(Owners::One(0));
             // 2^32 OS pages are 16 TiB.
-            u32::try_from(owners.len() - 1).unwrap_or(u32::MAX)
-        })
+            *frame = u32::try_from(owners.len()).unwrap_or(u32::MAX);
+        }
+        *frame - 1
+    }
+
+    /// The frame of the OS page with this number, if it has one.
+    pub fn known_frame(&self, number: u64) -> Option<u32> {
+        let region = self.frames.get(&(number / REGION as u64))?;
+        region[number as usize % REGION].checked_sub(1)
     }
 
     /// Whose block the byte at `offset` of a frame lies in.
@@ -98,11 +111,11 @@ impl Space {
     pub fn forget(&mut self, address: u64, len: u64) {
         let first = address.div_ceil(OS_PAGE);
         let end = address.saturating_add(len) / OS_PAGE;
-        if end.saturating_sub(first) > self.frames.len() as u64 {
-            self.frames.retain(|number, _| !(first..end).contains(number));
-        } else {
-            for number in first..end {
-                self.frames.remove(&number);
+        for (region, frames) in &mut self.frames {
+            let start = region * REGION as u64;
+            let inside = |number: u64| (number.clamp(start, start + REGION as u64) - start) as usize;
+            if first < end {
+                frames[inside(first)..inside(end)].fill(0);
             }
         }
     }

@@ -15,7 +15,7 @@ const PAGE_SHIFT: u32 = 12;
 const PAGE: u64 = 1 << PAGE_SHIFT;
 const GRANULE_SHIFT: u32 = 4;
 const GRANULES: usize = 1 << (PAGE_SHIFT - GRANULE_SHIFT);
-/// Pages of a leaf, which are looked up together: 128 MiB.
+/// Pages that are looked up together: 128 MiB.
 const LEAF_SHIFT: u32 = 15;
 const LEAF: usize = 1 << LEAF_SHIFT;
 /// Recently used leaves.
@@ -47,7 +47,7 @@ pub struct Space {
     /// The index of each page, by leaf. The first one stands for all leaves without a page that is known.
     leaves: Vec<Box<[u32; LEAF]>>,
     by_leaf: HashMap<u64, u32>,
-    /// Chunk number and index, by the lower bits of the number.
+    /// Leaf number and index, by the lower bits of the number.
     memo: [(u64, u32); MEMO],
     /// Blocks by address: size and region.
     blocks: HashMap<u64, (u64, RegionIndex)>,

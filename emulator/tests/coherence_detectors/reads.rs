@@ -62,7 +62,7 @@ fn a_torn_object() {
             for version in 1..=2 {
                 h.store_u64(SEQUENCE, 2 * version - 1);
                 h.store_fence();
-                h.store(X, &[u8::try_from(version).unwrap(); 128]);
+                h.store(X, &[u8::try_from(version).unwrap_or(0); 128]);
                 h.clean(X..X + 128);
                 h.fence();
                 h.publish(X..X + 128);

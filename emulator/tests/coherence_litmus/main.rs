@@ -13,6 +13,7 @@ mod crash;
 mod message_passing;
 mod order;
 mod reference;
+mod shapes;
 
 type Outcomes = Rc<RefCell<BTreeSet<Vec<u64>>>>;
 type Program = fn(&Host<'_>) -> Vec<u64>;

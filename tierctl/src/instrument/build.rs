@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::folder::Folder;
-use super::library;
+use super::{checks, library};
 use crate::exit::{Exit, Failure};
 
 /// Options of LLVM that all versions have.
@@ -71,8 +71,10 @@ pub fn refuse_gcc(program: &OsStr) -> Result<(), Failure> {
 /// If wrappers cannot be written, or the triple of this machine is not known.
 pub fn command(program: &Path, words: &[OsString], library: &Path, folder: &Folder) -> Result<Command, Failure> {
     let place = library.parent().unwrap_or(Path::new("/")).to_path_buf();
-    let mut path = folder.write_wrapper("clang", &wrapper("clang", &place)?)?.into_os_string();
-    folder.write_wrapper("clang++", &wrapper("clang++", &place)?)?;
+    let object = checks::object(folder)?;
+    let mut path = folder.write_wrapper("clang", &wrapper("clang", &place, &object)?)?.into_os_string();
+    folder.write_wrapper("clang++", &wrapper("clang++", &place, &object)?)?;
+    let linker = folder.write_wrapper(LINKER, &checks::with_object("cc", &object))?.join(LINKER);
     let is_clang = |name: &OsStr| name == "clang" || name == "clang++";
     let program = match words.first() {
         Some(name) if is_clang(name) => Path::new(&path).join(name),
@@ -87,7 +89,7 @@ pub fn command(program: &Path, words: &[OsString], library: &Path, folder: &Fold
         command.arg0(name);
     }
     command.args(words.iter().skip(1)).env("PATH", path);
-    command.env("CARGO_ENCODED_RUSTFLAGS", rust_flags(&place)).env_remove("RUSTFLAGS");
+    command.env("CARGO_ENCODED_RUSTFLAGS", rust_flags(&place, &linker)).env_remove("RUSTFLAGS");
     let names_target = words.iter().any(|word| word.to_string_lossy().starts_with("--target"));
     if env::var_os("CARGO_BUILD_TARGET").is_none() && !names_target {
         command.env("CARGO_BUILD_TARGET", TRIPLE);
@@ -98,10 +100,13 @@ pub fn command(program: &Path, words: &[OsString], library: &Path, folder: &Fold
     Ok(command)
 }
 
+/// The wrapper of the C compiler that links Rust programs; not in the `PATH` under a compiler's name.
+const LINKER: &str = "tiermem-link";
+
 /// The only one that the run time is for.
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 
-fn rust_flags(place: &Path) -> OsString {
+fn rust_flags(place: &Path, linker: &Path) -> OsString {
     let before = env::var_os("CARGO_ENCODED_RUSTFLAGS").or_else(|| {
         let plain = env::var_os("RUSTFLAGS")?;
         Some(plain.to_string_lossy().split_whitespace().collect::<Vec<_>>().join(SEPARATOR).into())
@@ -124,12 +129,14 @@ fn rust_flags(place: &Path) -> OsString {
     linked.push(place);
     let mut found = OsString::from("-Clink-arg=-Wl,-rpath,");
     found.push(place);
-    flags.extend([linked, "-ldylib=tiermem_instrument".into(), found]);
+    let mut linker_flag = OsString::from("-Clinker=");
+    linker_flag.push(linker);
+    flags.extend([linker_flag, "-Clinker-flavor=gcc".into(), linked, "-ldylib=tiermem_instrument".into(), found]);
     flags.join(OsStr::new(SEPARATOR))
 }
 
 /// A shell script that calls the real compiler of that name with our flags.
-fn wrapper(name: &str, place: &PathBuf) -> Result<String, Failure> {
+fn wrapper(name: &str, place: &Path, object: &Path) -> Result<String, Failure> {
     let Some(real) = find_in_path(name) else {
         return Ok(format!("#!/bin/sh\necho '{name}: not installed' >&2\nexit 127\n"));
     };
@@ -141,11 +148,12 @@ fn wrapper(name: &str, place: &PathBuf) -> Result<String, Failure> {
     };
     let (real, place) = (quoted(&real)?, quoted(place)?);
     let runtime = library::NAME;
-    Ok(format!(
-        "#!/bin/sh\nexec {real} -fsanitize=kernel-address -mno-red-zone -fno-omit-frame-pointer -fno-builtin-memcmp \
-         -fno-builtin-bcmp {} -Qunused-arguments {place}/{runtime} -Wl,-rpath,{place} \"$@\"\n",
+    let command = format!(
+        "{real} -fsanitize=kernel-address -mno-red-zone -fno-omit-frame-pointer -fno-builtin-memcmp -fno-builtin-bcmp {} \
+         -Qunused-arguments {place}/{runtime} -Wl,-rpath,{place}",
         options.join(" ")
-    ))
+    );
+    Ok(checks::with_object(&command, object))
 }
 
 fn find_in_path(name: &str) -> Option<PathBuf> {

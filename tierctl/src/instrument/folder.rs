@@ -41,8 +41,16 @@ impl Folder {
     /// # Errors
     /// If that fails.
     pub fn write_config(&self, config: &Config) -> Result<PathBuf, Failure> {
-        let path = self.path.join("config.json");
-        let text = serde_json::to_vec(config).map_err(|e| Failure::new(Exit::Failed, e.to_string()))?;
+        let text = serde_json::to_string(config).map_err(|e| Failure::new(Exit::Failed, e.to_string()))?;
+        self.write("config.json", &text)
+    }
+
+    /// Writes a file; its path.
+    ///
+    /// # Errors
+    /// If that fails.
+    pub fn write(&self, name: &str, text: &str) -> Result<PathBuf, Failure> {
+        let path = self.path.join(name);
         fs::write(&path, text).map_err(|error| Failure::from_io(path.display(), &error))?;
         Ok(path)
     }

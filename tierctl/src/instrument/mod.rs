@@ -1,6 +1,7 @@
 //! Building instrumented programs, and what they reported.
 
 pub mod build;
+mod checks;
 pub mod collect;
 pub mod document;
 pub mod folder;

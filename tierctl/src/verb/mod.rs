@@ -16,6 +16,7 @@ mod ps;
 mod qemu;
 mod replay;
 mod run;
+mod sample;
 mod stat;
 mod trace;
 
@@ -30,6 +31,7 @@ pub enum Verb {
     List(list::List),
     Probe(probe::Probe),
     Run(run::Run),
+    Sample(sample::Sample),
     Ps(ps::Ps),
     Stat(stat::Stat),
     Trace(trace::TraceVerb),
@@ -56,6 +58,7 @@ impl Verb {
             Self::List(verb) => verb.execute(output),
             Self::Probe(verb) => verb.execute(output),
             Self::Run(verb) => verb.execute(output),
+            Self::Sample(verb) => verb.execute(output),
             Self::Ps(verb) => verb.execute(output),
             Self::Stat(verb) => verb.execute(output),
             Self::Trace(verb) => verb.execute(output),

@@ -60,9 +60,10 @@ impl Steps for Step {
         use Detector::{
             DoubleAllocation, PlaintextAfterErase, PublishBeforeFlush, StaleRead, TornPublish, WriteBackOverNewer,
         };
-        use FindingKind::{Detected, Panic};
+        use FindingKind::{Detected, Panic, Stuck};
         match self {
-            Self::ClaimAtomically | Self::WaitForTurn => &[Detected(DoubleAllocation)],
+            Self::ClaimAtomically => &[Detected(DoubleAllocation)],
+            Self::WaitForTurn => &[Detected(DoubleAllocation), Stuck],
             Self::CleanPayload | Self::CleanEveryLine | Self::FenceAfterClean | Self::PassTurnLast => {
                 &[Detected(PublishBeforeFlush)]
             }

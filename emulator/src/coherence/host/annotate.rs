@@ -87,6 +87,8 @@ impl Host<'_> {
         #[expect(clippy::cast_possible_truncation, reason = "pools are in memory")]
         let range = self.range(range.start, range.end.saturating_sub(range.start) as usize);
         self.local(|machine| {
+            // Nobody hears of it before a later store, and a store fence has put that one behind its flushes.
+            machine.finish_due(self.id, u32::MAX);
             machine.log.event(machine.steps, self.id, || format!("{words} {}", machine.labels.place(&range)));
             act(machine, &range);
         });

@@ -1,32 +1,11 @@
-//! Private caches without coherence: loads, stores, write-backs, flushes, fences.
+//! Private caches without coherence: loads and stores.
 
 use super::super::choice::Kind;
-use super::super::history::{Place, Write, mix};
+use super::super::history::{Write, mix};
 use super::super::medium::MediumError;
 use super::line::Poison;
 use super::{Dirty, Machine};
 use crate::cache::LINE;
-
-/// What is asked of a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) enum Flush {
-    /// Write back, keep (CLWB, DC CVAC).
-    WriteBack,
-    /// Write back, drop (CLFLUSHOPT, DC CIVAC).
-    WriteBackAndDrop,
-    /// Drop (DC IVAC); dirty data may be written back or not.
-    Drop,
-}
-
-/// A flush that the next fence waits for.
-#[derive(Clone, Copy, Debug)]
-pub(in super::super) struct PendingFlush {
-    kind: Flush,
-    /// How many of the dirty line's stores were made before it: these are written back by the next fence.
-    pub(super) marked: usize,
-    /// Newest version when it was asked for: the copy is that old at most after the next fence.
-    floor: u32,
-}
 
 /// A line whose contents are gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +25,7 @@ impl Machine {
             return Ok(());
         }
         self.lose_hold(host, line);
+        self.rebase(host, line);
         if let Some(dirty) = &self.hosts[host].private[line].dirty {
             into.copy_from_slice(&dirty.content.data[span.clone()]);
             self.loaded.extend_from_slice(&dirty.content.from[span]);
@@ -74,7 +54,7 @@ impl Machine {
         }
         if age > 0 {
             self.log.event(self.steps, host, || {
-                format!("  {}: still an old copy ({age} write-backs behind the pool)", self.labels.line(line))
+                format!("  {}: still an old copy ({age} behind the pool)", self.labels.line(line))
             });
         }
         let seen = self.lines[line].version(version).hash;
@@ -124,7 +104,7 @@ impl Machine {
             // A store over the whole line needs nothing of what was there.
             let version = if write.mask() == u64::MAX { self.lines[line].latest() } else { self.fetch(host, line)? };
             let base = self.lines[line].version(version).content.clone();
-            let dirty = Dirty { content: base.clone(), base, base_version: version, writes: Vec::new() };
+            let dirty = Dirty { content: base.clone(), base, base_version: version, open: true, writes: Vec::new() };
             self.hosts[host].private[line].dirty = Some(Box::new(dirty));
             #[expect(clippy::cast_possible_truncation, reason = "the pool is in memory")]
             self.hosts[host].dirty.push(line as u32);
@@ -136,72 +116,6 @@ impl Machine {
             dirty.writes.push(write);
         }
         Ok(())
-    }
-
-    /// Asks for a line to be flushed; the next fence waits for it.
-    pub(in super::super) fn flush_line(&mut self, host: usize, line: usize, kind: Flush) {
-        let latest = self.lines[line].latest();
-        let hash = self.lines[line].hash;
-        self.saw(host, hash);
-        let state = &mut self.hosts[host];
-        let private = &mut state.private[line];
-        let marked = private.dirty.as_ref().map_or(0, |dirty| dirty.writes.len());
-        match &mut private.pending {
-            Some(pending) => {
-                pending.marked = marked;
-                if kind != Flush::WriteBack {
-                    pending.floor = latest;
-                    pending.kind = if pending.kind == Flush::WriteBack { kind } else { pending.kind };
-                }
-            }
-            None => {
-                let floor = if kind == Flush::WriteBack { private.floor } else { latest };
-                private.pending = Some(PendingFlush { kind, marked, floor });
-                #[expect(clippy::cast_possible_truncation, reason = "the pool is in memory")]
-                state.pending.push(line as u32);
-            }
-        }
-    }
-
-    /// Waits until all flushes are done. A full fence also keeps later loads behind them; a store fence does not.
-    pub(in super::super) fn fence_flushes(&mut self, host: usize, full: bool) {
-        let pending = std::mem::take(&mut self.hosts[host].pending);
-        for &line in &pending {
-            let line = line as usize;
-            let Some(flush) = self.hosts[host].private[line].pending else { continue };
-            if self.lines[line].coherent {
-                self.persist(host, line);
-            } else if flush.marked > 0 {
-                let kept = flush.kind != Flush::Drop || self.choose(host, Kind::Invalidate, &[0, 1]) == 1;
-                self.saw(host, u64::from(kept));
-                if kept {
-                    self.evict(host, line, flush.marked);
-                } else {
-                    self.discard(host, line);
-                }
-            }
-            if full {
-                let private = &mut self.hosts[host].private[line];
-                private.pending = None;
-                private.floor = private.floor.max(flush.floor);
-            } else if let Some(pending) = &mut self.hosts[host].private[line].pending {
-                pending.marked = 0;
-            }
-        }
-        if !full {
-            self.hosts[host].pending = pending;
-        }
-    }
-
-    /// Drops a dirty line.
-    fn discard(&mut self, host: usize, line: usize) {
-        if let Some(dirty) = self.hosts[host].private[line].dirty.take() {
-            for write in &dirty.writes {
-                self.stores.get_mut(write.id).place = Place::Discarded;
-            }
-            self.log.event(self.steps, host, || format!("  {}: dropped, with its stores", self.labels.line(line)));
-        }
-        self.hosts[host].dirty.retain(|&other| other as usize != line);
     }
 
     fn medium_failed(&mut self, line: usize, error: &MediumError) {

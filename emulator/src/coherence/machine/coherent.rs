@@ -1,7 +1,7 @@
 //! Lines that the hardware keeps coherent (back-invalidation), behind each host's store buffer.
 
 use super::super::choice::Kind;
-use super::super::history::{Place, Write, mask, mix};
+use super::super::history::{Place, StoreId, Write, mask, mix};
 use super::cache::PoisonHit;
 use super::evict::{Candidates, amounts};
 use super::{Architecture, HostState, Machine, Version};
@@ -136,6 +136,10 @@ impl Machine {
 
     /// Makes a store visible; those of others to the line may have come before it.
     fn make_visible(&mut self, host: usize, entry: Buffered) {
+        self.finish_due(host, entry.write.fences);
+        if self.rules.architecture == Architecture::X86 {
+            self.arrived(host, entry.write.id);
+        }
         self.coherent_observe(host, entry.line);
         self.put(host, entry);
     }
@@ -164,8 +168,10 @@ impl Machine {
     /// What comes before an atomic operation: the host's own stores become visible, and on x86 its flushes are done.
     pub(in super::super) fn before_atomic(&mut self, host: usize) {
         self.drain_all(host);
+        self.finish_due(host, u32::MAX);
+        self.arrived(host, StoreId(u32::MAX));
         if self.rules.architecture == Architecture::X86 {
-            self.fence_flushes(host, true);
+            self.fence_flushes(host);
         }
     }
 

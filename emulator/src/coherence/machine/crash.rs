@@ -4,12 +4,24 @@ use super::super::choice::Kind;
 use super::super::finding::Detector;
 use super::super::history::{Place, mask, mix};
 use super::evict::amounts;
-use super::{Machine, State, Version};
+use super::{Dirty, Machine, State, Version};
 use crate::cache::LINE;
 
 /// What of a dirty line is in the pool after a loss of power: none of it, all of it, or one half (a line is written in
 /// units of eight bytes; two halves stand for all the ways to divide it).
 const TORN: [u8; 4] = [0, 1, 2, 3];
+
+/// Which of a dying host's stores may still get to the pool: those with fewer fences before them. What a store fence had
+/// put before the others is lost.
+#[derive(Clone, Copy, Debug)]
+struct Cut(u32);
+
+impl Cut {
+    /// How many stores of a dirty line there are before it.
+    fn of(self, dirty: Option<&Dirty>) -> usize {
+        dirty.map_or(0, |dirty| dirty.writes.iter().take_while(|write| write.fences < self.0).count())
+    }
+}
 
 impl Machine {
     /// A host dies with all that was only in its cache or store buffer.
@@ -17,17 +29,17 @@ impl Machine {
         self.crashes_left = self.crashes_left.saturating_sub(1);
         self.log.event(self.steps, host, || "CRASHES".to_owned());
         self.lose_buffer(host);
+        let mut cut = Cut(u32::MAX);
         for line in std::mem::take(&mut self.hosts[host].dirty) {
             let line = line as usize;
-            let stores = self.hosts[host].private[line].dirty.as_ref().map_or(0, |dirty| dirty.writes.len());
+            let stores = cut.of(self.hosts[host].private[line].dirty.as_deref());
             let options = amounts(stores).none_first();
             let survives = self.choose(host, Kind::Survives, options.as_slice());
             self.saw(host, u64::from(survives));
             if survives > 0 {
-                self.hosts[host].dirty.push(u32::try_from(line).unwrap_or(0));
-                self.evict(host, line, usize::from(survives));
+                self.evict_dying(host, line, usize::from(survives));
             }
-            self.lose_dirty(host, line);
+            self.lose_dirty(host, line, &mut cut);
         }
         self.hosts[host].dirty.clear();
         self.lose_coherent(Some(host));
@@ -45,14 +57,27 @@ impl Machine {
             }
             self.log.event(self.steps, host, || "LOSES POWER".to_owned());
             self.lose_buffer(host);
+            let mut cut = Cut(u32::MAX);
             for line in std::mem::take(&mut self.hosts[host].dirty) {
                 let line = line as usize;
-                let survives = self.choose(host, Kind::Survives, &TORN);
+                let dirty = self.hosts[host].private[line].dirty.as_deref();
+                let (stores, all) = (cut.of(dirty), dirty.map_or(0, |dirty| dirty.writes.len()));
+                // A line with only some of its stores is not torn as well.
+                let ways = if stores == 0 {
+                    1
+                } else if stores < all {
+                    2
+                } else {
+                    TORN.len()
+                };
+                let survives = self.choose(host, Kind::Survives, &TORN[..ways]);
                 self.saw(host, u64::from(survives));
-                if survives > 0 {
-                    self.write_torn(host, line, survives);
+                match survives {
+                    0 => {}
+                    1 => self.evict_dying(host, line, stores),
+                    half => self.write_torn(host, line, half),
                 }
-                self.lose_dirty(host, line);
+                self.lose_dirty(host, line, &mut cut);
             }
         }
         self.lose_coherent(None);
@@ -74,6 +99,12 @@ impl Machine {
         self.progressed();
     }
 
+    fn evict_dying(&mut self, host: usize, line: usize, stores: usize) {
+        self.hosts[host].dirty.push(u32::try_from(line).unwrap_or(0));
+        self.evict(host, line, stores);
+    }
+
+    /// What of the store buffer is lost. It does not bind what else may be: what has left it may be lost with the cache.
     fn lose_buffer(&mut self, host: usize) {
         let waiting = self.hosts[host].buffer.len();
         if waiting > 0 {
@@ -89,12 +120,11 @@ impl Machine {
         }
     }
 
-    /// Writes back one half of a dirty line, or all of it.
+    /// Writes back one half of a dirty line.
     fn write_torn(&mut self, host: usize, line: usize, how: u8) {
-        if how == 1 {
-            self.hosts[host].dirty.push(u32::try_from(line).unwrap_or(0));
-            self.write_back(host, line, usize::MAX);
-            return;
+        let dirty = self.hosts[host].private[line].dirty.as_deref();
+        if let Some(fences) = dirty.and_then(|dirty| dirty.writes.last()).map(|write| write.fences) {
+            self.finish_due(host, fences);
         }
         let Some(dirty) = self.hosts[host].private[line].dirty.take() else { return };
         let half = if how == 2 { 0..LINE as usize / 2 } else { LINE as usize / 2..LINE as usize };
@@ -113,7 +143,11 @@ impl Machine {
         self.push_version(line, version, mix(u64::from(how), meant));
     }
 
-    fn lose_dirty(&mut self, host: usize, line: usize) {
+    fn lose_dirty(&mut self, host: usize, line: usize, cut: &mut Cut) {
+        let due = self.hosts[host].private[line].pending.and_then(|pending| pending.due);
+        if let Some((fences, 1..)) = due {
+            cut.0 = cut.0.min(fences);
+        }
         if let Some(dirty) = self.hosts[host].private[line].dirty.take() {
             for write in &dirty.writes {
                 self.stores.get_mut(write.id).place = Place::Lost;

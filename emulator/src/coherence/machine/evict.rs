@@ -28,11 +28,14 @@ impl Machine {
 
     /// Writes a dirty line with its first `count` stores back to the pool.
     pub(in super::super) fn write_back(&mut self, host: usize, line: usize, count: usize) {
+        self.rebase(host, line);
         let Some(mut dirty) = self.hosts[host].private[line].dirty.take() else { return };
         let count = count.min(dirty.writes.len());
         if let Some(last) = dirty.writes[..count].last() {
             self.drain_before(host, last);
+            self.finish_due(host, last.fences);
         }
+        dirty.open = false;
         let mut content = dirty.base.clone();
         let mut meant = 0;
         for write in &dirty.writes[..count] {
@@ -58,6 +61,9 @@ impl Machine {
         private.floor = private.floor.max(latest);
         if let Some(pending) = &mut private.pending {
             pending.marked = pending.marked.saturating_sub(count);
+            if let Some((_, due)) = &mut pending.due {
+                *due = due.saturating_sub(count);
+            }
         }
         if dirty.writes.is_empty() {
             self.hosts[host].dirty.retain(|&other| other as usize != line);
@@ -125,6 +131,45 @@ impl Machine {
         self.saw(host, u64::from(evicted));
         if evicted {
             self.evict(host, line, stores);
+        }
+    }
+
+    /// Stores wait in the processor until their line is there: until something shows that they have arrived, the line
+    /// under them may be a newer one than when they were made.
+    pub(super) fn rebase(&mut self, host: usize, line: usize) {
+        let latest = self.lines[line].latest();
+        let Some(dirty) = &self.hosts[host].private[line].dirty else { return };
+        let ages = u8::try_from(latest - dirty.base_version).unwrap_or(u8::MAX).min(7);
+        if !dirty.open || ages == 0 {
+            return;
+        }
+        // The usual is the line as it was.
+        let options: [u8; 8] = std::array::from_fn(|index| ages.saturating_sub(u8::try_from(index).unwrap_or(0)));
+        let taken = self.choose(host, Kind::Version, &options[..=usize::from(ages)]);
+        let version = latest - u32::from(taken);
+        self.saw(host, u64::from(version));
+        if taken == ages {
+            return;
+        }
+        let base = self.lines[line].version(version).content.clone();
+        if let Some(dirty) = &mut self.hosts[host].private[line].dirty {
+            dirty.content = base.clone();
+            dirty.writes.iter().for_each(|write| dirty.content.apply(write));
+            (dirty.base, dirty.base_version) = (base, version);
+        }
+    }
+
+    /// The stores that a host has made up to this one are in its cache, all of them.
+    pub(in super::super) fn arrived(&mut self, host: usize, last: StoreId) {
+        for index in 0..self.hosts[host].dirty.len() {
+            let line = self.hosts[host].dirty[index] as usize;
+            let first = |dirty: &Dirty| dirty.open && dirty.writes.first().is_some_and(|write| write.id <= last);
+            if self.hosts[host].private[line].dirty.as_deref().is_some_and(first) {
+                self.rebase(host, line);
+                if let Some(dirty) = &mut self.hosts[host].private[line].dirty {
+                    dirty.open = false;
+                }
+            }
         }
     }
 

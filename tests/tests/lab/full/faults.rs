@@ -14,12 +14,12 @@ fn what_a_device_reports_is_set_aside() {
         grep -q '\"origin\": \"poison-list\"' /tmp/list
         grep -q '\"set_aside\": true' /tmp/list
         $G set-aside $T 2097216 1
-        tierctl health --follow --set-aside --json > /tmp/follow &
+        tierctl health --follow --set-aside --json > /tmp/follow & F=$!
         until grep -q poison-list /tmp/follow; do sleep 0.1; done
         tierctl qemu guest media-event cxl0 16M
         until grep -q media-event /tmp/follow; do sleep 0.1; done
-        kill %1
-        wait || true
+        kill $F
+        wait $F || true
         test -z \"$(ls /sys/kernel/tracing/instances)\"
         $G set-aside $T 2097216 2
         $G set-aside $T 16777216 2",

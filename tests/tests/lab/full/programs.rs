@@ -22,9 +22,9 @@ fn redis_on_cxl_memory() {
         0,
         &format!(
             "ip link set lo up
-            tierctl run --preload $L --tier cxl0=cxl-node:1 --limit dram=24M --quiet -- {} --save '' --port 6379 > /tmp/log &
-            until printf 'PING\\r\\n' | nc 127.0.0.1 6379 2>/dev/null | grep -q PONG; do sleep 0.2; done
-            printf 'DEBUG POPULATE 40000 key 1000\\r\\nDBSIZE\\r\\n' | nc -w 120 127.0.0.1 6379 | grep :40000
+            tierctl run --preload $L --tier cxl0=cxl-node:1 --limit dram=24M --quiet -- {} --save '' --port 6379 --enable-debug-command yes > /tmp/log &
+            until printf 'PING\\r\\nQUIT\\r\\n' | nc 127.0.0.1 6379 2>/dev/null | grep -q PONG; do sleep 0.2; done
+            printf 'DEBUG POPULATE 40000 key 1000\\r\\nDBSIZE\\r\\nQUIT\\r\\n' | nc -w 120 127.0.0.1 6379 | grep :40000
             P=$(pidof redis-server)
             echo pages $(grep -o 'N1=[0-9]*' /proc/$P/numa_maps | cut -d= -f2 | paste -s -d+ - | bc)
             tierctl stat $P --json
@@ -44,14 +44,19 @@ fn redis_on_cxl_memory() {
 /// An interpreter with its own ideas of memory computes the same.
 #[test]
 fn python_on_cxl_memory() {
-    let Some(python) = find("python3").and_then(|path| path.canonicalize().ok()) else { return };
-    let home = "import encodings, os; print(os.path.dirname(encodings.__file__))";
-    let output = Command::new(&python).args(["-I", "-S", "-c", home]).output().expect("python starts");
-    let encodings = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    let Some(python) = find("python3") else { return };
+    // What is on the path may be a script that finds the right one.
+    let places = "import encodings, os, sys; print(sys.executable, encodings.__path__[0], os.__file__)";
+    let output = Command::new(&python).args(["-I", "-S", "-c", places]).output().expect("python starts");
+    let places = String::from_utf8_lossy(&output.stdout).into_owned();
+    let [python, library @ ..] = &places.split_whitespace().map(PathBuf::from).collect::<Vec<_>>()[..] else {
+        panic!("python does not say where it is: {places}")
+    };
     let Some(guests) = with_preload("one-expander") else { return };
     let program = "d = [bytes([i % 251]) * 1000 for i in range(40000)]; print(sum(map(sum, d)) + len({i: str(i) for i in range(100000)}))";
-    let bare = Command::new(&python).args(["-I", "-S", "-c", program]).output().expect("python starts");
-    let said = guests.option("--copy", &python).option("--copy", &encodings).holds(
+    let bare = Command::new(python).args(["-I", "-S", "-c", program]).output().expect("python starts");
+    let guests = library.iter().fold(guests.option("--copy", python), |guests, path| guests.option("--copy", path));
+    let said = guests.holds(
         0,
         &format!(
             "tierctl run --preload $L --tier cxl0=cxl-node:1 --limit dram=16M --summary -- {} -I -S -c '{program}'",
