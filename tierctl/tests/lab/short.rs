@@ -107,10 +107,10 @@ fn a_shell_on_a_terminal() {
     set_size(pair.screen.as_fd(), (40, 120)).unwrap();
     // The size follows within a moment.
     screen.types("until stty size | grep -q '40 120'; do sleep .1; done; echo re''sized\n", "resized");
-    // Keys that are typed before the program runs are the shell's.
-    screen.types("echo rea''dy; cat\n", "ready");
+    // Keys that are typed before the program runs are the shell's: so the program itself must have spoken.
+    screen.types("sh -c 'echo rea\"\"dy; exec cat'\n", "ready");
     screen.types("\u{3}", ":/# ");
-    screen.types("tierctl list | head -3; echo $TIERMEM_LAB_TI''ERS\n", "cxl0=cxl-node:1");
+    screen.types("tierctl list | head -3; echo $TIERMEM_LAB_TIERS\n", "cxl0=cxl-node:1");
     screen.types("exit 5\n", "");
     assert_eq!(shell.wait().unwrap().code(), Some(5), "{}", screen.seen);
     own.leaves_nothing();
