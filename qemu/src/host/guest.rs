@@ -142,8 +142,7 @@ impl Guest {
         timing: Timing<'_>,
         output: &mut dyn FnMut(Output, &[u8]),
     ) -> Result<Ended> {
-        let ended = self.channel().run(request, input, (timing.program, timing.stop), output)?;
-        ended.ok_or_else(|| self.gone())
+        self.run_over(&self.channel(), request, input, timing, output)
     }
 
     /// Runs a program over a channel of its own, so that it can be spoken to meanwhile.

@@ -288,7 +288,7 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, "x").unwrap();
         };
-        ["Cargo.toml", "tests/data", ".git/HEAD", "target/CACHEDIR.TAG", "target/debug/x"].map(put);
+        ["Cargo.toml", "tests/data", ".git/HEAD", "target/CACHEDIR.TAG", "target/debug/x"].into_iter().for_each(put);
         // A link that leads in a circle.
         symlink(folder.path(), folder.path().join("tests/self")).unwrap();
         let mut luggage = Luggage::new(None);

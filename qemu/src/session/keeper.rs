@@ -30,12 +30,12 @@ pub struct Keeper<'a> {
     place: Place,
     /// What the guest's files are.
     known: Mutex<BTreeSet<Stamp>>,
-    use_: Mutex<Use>,
+    usage: Mutex<Usage>,
 }
 
 /// Who uses the guest.
 #[derive(Debug)]
-struct Use {
+struct Usage {
     clients: usize,
     owners: BTreeSet<Owner>,
     idle: Option<Duration>,
@@ -50,14 +50,14 @@ impl<'a> Keeper<'a> {
     pub fn announce(guest: &'a Guest, folder: &Path, note: Note, first: &Client, stop: &'a AtomicBool) -> Result<Self> {
         let socket = place::socket(folder);
         let listener = UnixListener::bind(&socket).at(&socket)?;
-        let use_ = Use {
+        let usage = Usage {
             clients: 0,
             owners: first.owner.into_iter().collect(),
             idle: first.idle_s.map(Duration::from_secs),
             last: Instant::now(),
         };
         let place = Place::announce(folder, note)?;
-        Ok(Self { guest, stop, listener, place, known: Mutex::default(), use_: Mutex::new(use_) })
+        Ok(Self { guest, stop, listener, place, known: Mutex::default(), usage: Mutex::new(usage) })
     }
 
     /// Serves clients until nobody needs the guest any more, `stop` is set, or the guest is gone.
@@ -85,8 +85,8 @@ impl<'a> Keeper<'a> {
         if self.guest.is_gone() { Err(self.guest.gone()) } else { Ok(()) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Use> {
-        self.use_.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Usage> {
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_over(&self) -> bool {
@@ -167,7 +167,7 @@ impl<'a> Keeper<'a> {
     }
 }
 
-impl Use {
+impl Usage {
     fn join(&mut self, client: &Client) {
         self.owners.extend(client.owner);
         self.idle = self.idle.max(client.idle_s.map(Duration::from_secs));
@@ -197,7 +197,7 @@ pub fn report(mut to: impl Write, kind: Kind, text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::{IDLE, Use};
+    use super::{IDLE, Usage};
     use crate::session::{Client, Owner};
     use std::time::{Duration, Instant};
 
@@ -206,7 +206,7 @@ mod tests {
         let alive = Owner::of(std::process::id()).unwrap();
         let dead = Owner { started: alive.started + 1, ..alive };
         let last = Instant::now();
-        let mut now = Use { clients: 0, owners: [dead, alive].into(), idle: None, last };
+        let mut now = Usage { clients: 0, owners: [dead, alive].into(), idle: None, last };
         assert!(!now.is_over());
         now.owners = [dead].into();
         assert!(now.is_over());
@@ -219,7 +219,7 @@ mod tests {
             eprintln!("SKIP a_guest_is_kept_for_the_living_and_no_longer: this machine has just started");
             return;
         };
-        now = Use { clients: 0, owners: [alive].into(), idle: None, last: long_ago };
+        now = Usage { clients: 0, owners: [alive].into(), idle: None, last: long_ago };
         assert!(now.is_over());
     }
 }

@@ -67,7 +67,7 @@ impl Keep {
         let limit = Duration::from_secs(self.boot_timeout);
         let timing = Timing { boot: limit, bring_up: limit, program: None, stop };
         let folders = (scratch.path(), log.path());
-        let guest = self::boot(&lab, machine, folders, timing, &notice)?;
+        let guest = lab.boot(machine, &Packing::default(), folders, timing, &mut |what| notice(what))?;
         let note = Note {
             key: self.key.clone(),
             topology: topology.name.clone(),
@@ -85,14 +85,4 @@ impl Keep {
         guest.collect(&log.path().join("out"), limit, &in_order)?;
         guest.finish(limit, &in_order)
     }
-}
-
-fn boot(
-    lab: &tiermem_qemu::host::Lab,
-    machine: &tiermem_qemu::machine::Machine,
-    folders: (&std::path::Path, &std::path::Path),
-    timing: Timing<'_>,
-    notice: &dyn Fn(&str),
-) -> Result<tiermem_qemu::host::Guest, Error> {
-    lab.boot(machine, &Packing::default(), folders, timing, &mut |what| notice(what))
 }
