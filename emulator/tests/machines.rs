@@ -105,7 +105,7 @@ struct Mounted(tempfile::TempDir);
 
 impl Mounted {
     fn new(mib: u32, test: &str) -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().expect("a temporary directory can be made");
         let size = format!("size={mib}M");
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path()).status();
         if mounted.is_ok_and(|status| status.success()) {

@@ -234,15 +234,17 @@ fn real_programs() {
 #[test]
 fn files_that_cannot_be_written() {
     let folder = scratch();
-    for file in
-        [folder.path().join("no/such/folder/trace.tmt"), PathBuf::from("/dev/null"), folder.path().to_path_buf()]
-    {
+    let other = folder.path().join("letter.txt");
+    std::fs::write(&other, "keep me").unwrap();
+    let nowhere = folder.path().join("no/such/folder/trace.tmt");
+    for file in [nowhere, PathBuf::from("/dev/null"), folder.path().to_path_buf(), other.clone()] {
         let finished = record(Run::new("/bin/ls").preloading(preload()).arg("/"), &file).finish().succeeded();
         let errors = &finished.stderr;
         assert_eq!(errors.lines().count(), 1, "{errors}");
         assert!(errors.contains("cannot be written") && errors.contains(&*file.to_string_lossy()), "{errors}");
     }
-    assert_eq!(std::fs::read_to_string(&other).unwrap(), "keep me");
+    assert_eq!(std::fs::read_to_string(&other).unwrap(), "keep me", "a file that is no trace was written over");
+    std::fs::remove_file(&other).unwrap();
     // A full file system, by the limit on the size of files.
     let file = folder.path().join("trace.tmt");
     let Some(program) = c_program("recorded") else { return };
