@@ -74,7 +74,7 @@ pub fn allocate_aligned_by(caller: usize, size: usize, align: usize) -> *mut u8 
     allocate_from(tls::current(), size, align)
 }
 
-/// As [`allocate_aligned`], for a thread whose view is [closed](harden): nobody else hears of it.
+/// As [`allocate_aligned`], for a thread whose view is closed: nobody else hears of it.
 pub fn allocate_open(size: usize, align: usize) -> *mut u8 {
     allocate_from(tls::heap_or_empty().open(), size, align)
 }

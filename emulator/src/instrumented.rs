@@ -12,6 +12,7 @@
 //! | `placing` | which tier a block goes to |
 //! | `engine` | all of it together |
 //! | `batch` | its hot path |
+//! | `recorder` | how it gets into a trace |
 //! | [`config`] | what the run time is told through the environment |
 //! | [`report`] | what it says at the end |
 
@@ -21,6 +22,7 @@ pub mod config;
 mod engine;
 mod placing;
 pub mod record;
+mod recorder;
 pub mod report;
 mod space;
 #[cfg(test)]
@@ -31,3 +33,4 @@ pub use config::Config;
 pub use engine::{Engine, ThreadIndex};
 pub use placing::Rules;
 pub use record::Record;
+pub use recorder::Recorder;

@@ -9,8 +9,10 @@ mod faults;
 mod machine;
 mod provider;
 pub mod registry;
+mod scale;
 mod users;
 
-pub use machine::{CreateError, FORMAT, Machine, Options, Scale, State, TierRecord};
+pub use machine::{CreateError, FORMAT, Machine, Options, State, TierRecord};
 pub use provider::EmulatedTier;
+pub use scale::Scale;
 pub use users::User;

@@ -18,6 +18,7 @@ pub const TEST: &[&str] = &[
     "pkg-config",
     "procps",
     "binutils",
+    "clang",
     "gcc",
     "g++",
     "make",

@@ -1,11 +1,11 @@
 //! The recorder: every allocation, resize and free of the process, in a [trace](tiermem_trace).
 //!
 //! Chosen by the environment when the process makes its first heap. Like hardening, it costs nothing where it is off: a recorded
-//! process has its fast paths [closed](crate::harden), and the slow paths come here.
+//! process has its fast paths closed, and the slow paths come here.
 //!
-//! - Each thread writes events into a buffer of its own ([`lane`]), which goes to the file as one checksummed block when it is full
-//!   or a second old ([`output`]).
-//! - Times are those of one clock and all different ([`now`]): a block is entered after it was got and before it is given up, so
+//! - Each thread writes events into a buffer of its own (`lane`), which goes to the file as one checksummed block when it is full
+//!   or a second old (`output`).
+//! - Times are those of one clock and all different (`now`): a block is entered after it was got and before it is given up, so
 //!   that in the order of times no address is in use twice, whichever threads used it.
 //! - A child of fork records into a file of its own, and so does every program that the first one starts.
 //!
@@ -27,7 +27,7 @@ use crate::harden::is_recorded;
 use crate::heap::{self, Heap, tls};
 use crate::{arena, tiers};
 
-pub use lane::Lane;
+pub(crate) use lane::Lane;
 use lane::SPARE;
 use output::OUTPUT;
 

@@ -3,7 +3,7 @@
 use std::ptr::NonNull;
 
 use tiermem_emulator::instrumented::report::{Process, Report};
-use tiermem_emulator::instrumented::{Config, Engine, ThreadIndex};
+use tiermem_emulator::instrumented::{Config, Engine, Record, Recorder, ThreadIndex};
 use tiermem_emulator::model::System;
 use tiermem_sys::map;
 use tiermem_sys::sync::Lock;
@@ -19,6 +19,49 @@ pub struct Running {
     pub config: Config,
     tiers: Vec<String>,
     threads: Vec<NonNull<Thread>>,
+    recorder: Option<Recorder>,
+}
+
+impl Running {
+    /// A process that has not begun.
+    pub fn new(config: Config, engine: Engine<System>, tiers: Vec<String>) -> Self {
+        Self { engine, config, tiers, threads: Vec::new(), recorder: None }
+    }
+
+    /// What a thread did.
+    fn batch(&mut self, index: ThreadIndex, records: &[Record], values: &[u64]) {
+        self.engine.batch(index, records, values);
+        if let Some(recorder) = &mut self.recorder {
+            let engine = &self.engine;
+            if let Err(error) = recorder.batch(index, records, values, |site| engine.frames(site).to_vec()) {
+                self.recorder = None;
+                say(&format!("the trace ends here: {error}"));
+            }
+        }
+    }
+
+    /// Begins the trace, if one is asked for. Only one process has the file of that name.
+    pub fn record(&mut self, command: &[String]) -> std::io::Result<()> {
+        let Some(path) = &self.config.trace else { return Ok(()) };
+        let pid = tiermem_sys::process::id();
+        // Made by the first one; the name of the others' tells them apart.
+        let mine =
+            match std::fs::OpenOptions::new().write(true).create_new(true).open(self.config.reports.join("trace")) {
+                Ok(_) => path.clone(),
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                    let mut name = path.clone().into_os_string();
+                    name.push(format!(".{pid}"));
+                    name.into()
+                }
+                Err(error) => return Err(error),
+            };
+        self.recorder = Some(Recorder::create(&mine, command, pid)?);
+        Ok(())
+    }
+}
+
+fn say(text: &str) {
+    tiermem_sys::process::say(format!("libtiermem_instrument: {text}\n").as_bytes());
 }
 
 // SAFETY: the pointers lead to boxes that end under the lock only, with their threads.
@@ -34,10 +77,12 @@ static ON: AtomicUsize = AtomicUsize::new(0);
 static SINK: AtomicUsize = AtomicUsize::new(0);
 
 /// Begins to measure.
-pub fn start(config: Config, engine: Engine<System>, tiers: Vec<String>) {
-    *ENGINE.lock() = Some(Box::new(Running { engine, config, tiers, threads: Vec::new() }));
+pub fn start(mut running: Running, command: &[String]) -> std::io::Result<()> {
+    running.record(command)?;
+    *ENGINE.lock() = Some(Box::new(running));
     // Relaxed: other threads begin later.
     ON.store(1, Ordering::Relaxed);
+    Ok(())
 }
 
 /// Whether anything is counted.
@@ -89,7 +134,7 @@ pub fn take(thread: &mut Thread) {
         if let (Some(running), Some(index)) = (running.as_mut(), thread.index) {
             // SAFETY: a handler filled it up to there, and has ended.
             let gathered = unsafe { buffer::gathered(end) };
-            running.engine.batch(index, gathered.records, gathered.values);
+            running.batch(index, gathered.records, gathered.values);
         }
         // SAFETY: as above.
         unsafe { buffer.release() };
@@ -99,7 +144,7 @@ pub fn take(thread: &mut Thread) {
 fn take_locked(running: &mut Option<Box<Running>>, thread: &Thread) {
     if let (Some(running), Some(index)) = (running.as_mut(), thread.index) {
         let gathered = thread.gathered();
-        running.engine.batch(index, gathered.records, gathered.values);
+        running.batch(index, gathered.records, gathered.values);
     }
     thread.empty();
 }
@@ -154,6 +199,11 @@ pub fn report(mut process: Process) -> Option<(Report, Config)> {
         take_locked(&mut running, unsafe { thread.as_ref() });
     }
     let running = running.as_mut()?;
+    if let Some(recorder) = running.recorder.take()
+        && let Err(error) = recorder.finish(&process.modules)
+    {
+        say(&format!("the trace has no end: {error}"));
+    }
     // Relaxed: a count.
     process.lost = LOST.load(Ordering::Relaxed);
     let report = running.engine.report(&running.config, &running.tiers, process);
@@ -164,6 +214,8 @@ pub fn report(mut process: Process) -> Option<(Report, Config)> {
 pub fn forked(running: &mut Option<Box<Running>>) {
     let Some(running) = running.as_mut() else { return };
     let own = Thread::current();
+    // What was gathered for the trace is the parent's to write.
+    running.recorder = None;
     running.threads.retain(|thread| Some(*thread) == own);
     // SAFETY: the calling thread's own.
     if let Some(index) = own.and_then(|thread| unsafe { thread.as_ref() }.index) {

@@ -9,7 +9,7 @@ use tiermem_emulator::instrumented::{Config, config};
 use tiermem_sys::process;
 
 use crate::buffer::{self, Quiet};
-use crate::engine::{self, ENGINE};
+use crate::engine::{self, ENGINE, Running};
 use crate::real::Real;
 use crate::signals;
 
@@ -30,9 +30,8 @@ extern "C" fn begin() {
             .and_then(|config| config.engine().map(|(engine, tiers)| (config, engine, tiers)));
         match started {
             Ok((config, engine, tiers)) => {
-                let announced = announce(&config);
-                engine::start(config, engine, tiers);
-                if let Err(error) = announced {
+                let running = Running::new(config, engine, tiers);
+                if let Err(error) = announce(&running.config).and_then(|()| engine::start(running, &command())) {
                     refuse(&error.to_string());
                 }
             }
@@ -129,8 +128,8 @@ extern "C" fn in_child() {
     {
         let mut running = ENGINE.lock();
         engine::forked(&mut running);
-        if let Some(running) = running.as_ref()
-            && let Err(error) = announce(&running.config)
+        if let Some(running) = running.as_mut()
+            && let Err(error) = announce(&running.config).and_then(|()| running.record(&command()))
         {
             refuse(&error.to_string());
         }

@@ -191,6 +191,11 @@ impl<S: Serve> Engine<S> {
         self.placing.site(frames)
     }
 
+    /// The return addresses of a site.
+    pub fn frames(&self, site: u32) -> &[u64] {
+        self.placing.frames.get(site as usize).map_or(&[], Vec::as_slice)
+    }
+
     /// A block of `size` bytes at `address`, asked for by a site.
     pub fn allocate(&mut self, address: u64, size: u64, site: u32) {
         let Some(label) = self.placing.allocate(address, size, site) else { return };

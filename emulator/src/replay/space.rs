@@ -16,9 +16,9 @@ const PAGE: u64 = 1 << PAGE_SHIFT;
 const GRANULE_SHIFT: u32 = 4;
 const GRANULES: usize = 1 << (PAGE_SHIFT - GRANULE_SHIFT);
 /// Pages that are looked up together: 128 MiB.
-const CHUNK_SHIFT: u32 = 15;
-const CHUNK: usize = 1 << CHUNK_SHIFT;
-/// Recently used chunks.
+const LEAF_SHIFT: u32 = 15;
+const LEAF: usize = 1 << LEAF_SHIFT;
+/// Recently used leaves.
 const MEMO: usize = 64;
 
 /// Memory that is accounted for together.
@@ -44,10 +44,10 @@ pub struct Space {
     by_region: HashMap<Region, RegionIndex>,
     /// The first one stands for all pages that are not known.
     pages: Vec<Page>,
-    /// The index of each page, by chunk. The first one stands for all chunks without a page that is known.
-    chunks: Vec<Box<[u32; CHUNK]>>,
-    by_chunk: HashMap<u64, u32>,
-    /// Chunk number and index, by the lower bits of the number.
+    /// The index of each page, by leaf. The first one stands for all leaves without a page that is known.
+    leaves: Vec<Box<[u32; LEAF]>>,
+    by_leaf: HashMap<u64, u32>,
+    /// Leaf number and index, by the lower bits of the number.
     memo: [(u64, u32); MEMO],
     /// Blocks by address: size and region.
     blocks: HashMap<u64, (u64, RegionIndex)>,
@@ -61,8 +61,8 @@ impl Space {
             regions: Vec::new(),
             by_region: HashMap::new(),
             pages: Vec::new(),
-            chunks: vec![Box::new([0; CHUNK])],
-            by_chunk: HashMap::new(),
+            leaves: vec![Box::new([0; LEAF])],
+            by_leaf: HashMap::new(),
             memo: [(u64::MAX, 0); MEMO],
             blocks: HashMap::new(),
         };
@@ -103,17 +103,17 @@ impl Space {
 
     #[inline]
     fn page(&mut self, number: u64) -> u32 {
-        match self.chunk(number >> CHUNK_SHIFT) {
+        match self.leaf(number >> LEAF_SHIFT) {
             0 => 0,
-            chunk => self.chunks[chunk as usize][number as usize % CHUNK],
+            leaf => self.leaves[leaf as usize][number as usize % LEAF],
         }
     }
 
     #[inline]
-    fn chunk(&mut self, number: u64) -> u32 {
+    fn leaf(&mut self, number: u64) -> u32 {
         let memo = &mut self.memo[number as usize % MEMO];
         if memo.0 != number {
-            *memo = (number, self.by_chunk.get(&number).copied().unwrap_or(0));
+            *memo = (number, self.by_leaf.get(&number).copied().unwrap_or(0));
         }
         memo.1
     }
@@ -124,21 +124,21 @@ impl Space {
             index = self.pages.len() as u32;
             let Page::Whole(elsewhere) = self.pages[0] else { unreachable!("the first page is whole") };
             self.pages.push(Page::Whole(elsewhere));
-            let chunk = self.chunk_mut(number >> CHUNK_SHIFT);
-            chunk[number as usize % CHUNK] = index;
+            let leaf = self.leaf_mut(number >> LEAF_SHIFT);
+            leaf[number as usize % LEAF] = index;
         }
         &mut self.pages[index as usize]
     }
 
-    fn chunk_mut(&mut self, number: u64) -> &mut [u32; CHUNK] {
-        let mut index = self.chunk(number);
+    fn leaf_mut(&mut self, number: u64) -> &mut [u32; LEAF] {
+        let mut index = self.leaf(number);
         if index == 0 {
-            index = self.chunks.len() as u32;
-            self.chunks.push(Box::new([0; CHUNK]));
-            self.by_chunk.insert(number, index);
+            index = self.leaves.len() as u32;
+            self.leaves.push(Box::new([0; LEAF]));
+            self.by_leaf.insert(number, index);
             self.memo[number as usize % MEMO] = (number, index);
         }
-        &mut self.chunks[index as usize]
+        &mut self.leaves[index as usize]
     }
 
     /// Gives a range to a region.
@@ -206,11 +206,11 @@ impl Space {
         let (mut at, mut parts) = (address, Vec::<(u64, RegionIndex)>::new());
         while at < end {
             let page = self.page(at >> PAGE_SHIFT);
-            let is_unknown = self.chunk(at >> (PAGE_SHIFT + CHUNK_SHIFT)) == 0;
+            let is_unknown = self.leaf(at >> (PAGE_SHIFT + LEAF_SHIFT)) == 0;
             let (region, next) = match &self.pages[page as usize] {
-                // Where nothing is known, a chunk at a time: ranges may be as large as the address space.
+                // Where nothing is known, a leaf at a time: ranges may be as large as the address space.
                 Page::Whole(region) if is_unknown => {
-                    (*region, ((at >> (PAGE_SHIFT + CHUNK_SHIFT)) + 1) << (PAGE_SHIFT + CHUNK_SHIFT))
+                    (*region, ((at >> (PAGE_SHIFT + LEAF_SHIFT)) + 1) << (PAGE_SHIFT + LEAF_SHIFT))
                 }
                 Page::Whole(region) => (*region, ((at >> PAGE_SHIFT) + 1) << PAGE_SHIFT),
                 Page::Parts(parts) => {
@@ -284,9 +284,9 @@ mod tests {
         Place(u64, u64, u8),
     }
 
-    /// Places on both sides of the border between two chunks, and far away from both.
+    /// Places on both sides of the border between two leaves, and far away from both.
     fn address() -> impl Strategy<Value = u64> {
-        let border = PAGE << CHUNK_SHIFT;
+        let border = PAGE << LEAF_SHIFT;
         prop_oneof![0..64u64, 1u64 << 40..(1 << 40) + 8].prop_map(move |n| border - 32 * 1024 + n * 1024)
     }
 
@@ -327,7 +327,7 @@ mod tests {
                     prop_assert_eq!(space.describe(found), plain.at(address));
                 }
             }
-            let border = PAGE << CHUNK_SHIFT;
+            let border = PAGE << LEAF_SHIFT;
             let mut at = border - PAGE * 20;
             for (bytes, region) in space.parts(at, PAGE * 60) {
                 prop_assert_eq!(space.describe(region), plain.at(at));

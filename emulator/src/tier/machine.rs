@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tiermem_tiers::provider::{self, OpenError};
 use tiermem_tiers::spec::IoChoice;
-use tiermem_tiers::{Attribute, Attributes, Bytes, GRANULE, Source, TierId, TierKind, TierName, TierSpec};
+use tiermem_tiers::{Attribute, Attributes, Bytes, Source, TierId, TierKind, TierName, TierSpec};
 use tiermem_topology::{DeviceKind, TierView, Topology};
 
 use super::faults::FAULTS;
+use super::scale::Scale;
 use super::users::{self, User};
 
 /// Name and version of a machine's record.
@@ -132,32 +133,6 @@ impl TierRecord {
             read_bandwidth: view.figures.read_bandwidth,
             write_bandwidth: view.figures.write_bandwidth,
         })
-    }
-}
-
-/// By how much capacities are multiplied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Scale {
-    times: u32,
-    over: u32,
-}
-
-impl Scale {
-    /// As the topology says.
-    pub const WHOLE: Self = Self { times: 1, over: 1 };
-
-    /// Parses `1/64` or `2`.
-    pub fn parse(text: &str) -> Option<Self> {
-        let (times, over) = text.split_once('/').unwrap_or((text, "1"));
-        let number = |text: &str| text.trim().parse::<u32>().ok().filter(|&number| number > 0);
-        Some(Self { times: number(times)?, over: number(over)? })
-    }
-
-    /// Whole granules, at least one.
-    fn of(self, capacity: Bytes) -> Bytes {
-        let scaled = u128::from(capacity.0) * u128::from(self.times) / u128::from(self.over);
-        let granules = (scaled / u128::from(GRANULE.0)).clamp(1, 1 << 32);
-        Bytes(u64::try_from(granules).unwrap_or(1) * GRANULE.0)
     }
 }
 

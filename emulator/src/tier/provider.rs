@@ -6,7 +6,7 @@ use tiermem_tiers::{Access, Addressable, Bytes, Error, Extent, Health, Provenanc
 use super::TierRecord;
 
 /// A tier of an emulated machine, opened: a provider like those of hardware, with the figures of its profile, marked as
-/// [`Emulated`](Source::Emulated). Functional: no time passes.
+/// [`Emulated`](tiermem_tiers::Source::Emulated). Functional: no time passes.
 pub struct EmulatedTier {
     inner: Box<dyn Provider>,
     record: TierRecord,

@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::folder::Folder;
+use super::tools::Tools;
 use super::{checks, library};
 use crate::exit::{Exit, Failure};
 
@@ -69,12 +69,14 @@ pub fn refuse_gcc(program: &OsStr) -> Result<(), Failure> {
 ///
 /// # Errors
 /// If wrappers cannot be written, or the triple of this machine is not known.
-pub fn command(program: &Path, words: &[OsString], library: &Path, folder: &Folder) -> Result<Command, Failure> {
+pub fn command(program: &Path, words: &[OsString], library: &Path) -> Result<Command, Failure> {
     let place = library.parent().unwrap_or(Path::new("/")).to_path_buf();
-    let object = checks::object(folder)?;
-    let mut path = folder.write_wrapper("clang", &wrapper("clang", &place, &object)?)?.into_os_string();
-    folder.write_wrapper("clang++", &wrapper("clang++", &place, &object)?)?;
-    let linker = folder.write_wrapper(LINKER, &checks::with_object("cc", &object))?.join(LINKER);
+    let tools = Tools::open()?;
+    let object = checks::object(&tools)?;
+    tools.script("bin/clang", &wrapper("clang", &place, &object)?)?;
+    tools.script("bin/clang++", &wrapper("clang++", &place, &object)?)?;
+    let linker = tools.script("link", &checks::with_object("cc", &object))?;
+    let mut path = tools.bin().into_os_string();
     let is_clang = |name: &OsStr| name == "clang" || name == "clang++";
     let program = match words.first() {
         Some(name) if is_clang(name) => Path::new(&path).join(name),
@@ -99,9 +101,6 @@ pub fn command(program: &Path, words: &[OsString], library: &Path, folder: &Fold
     }
     Ok(command)
 }
-
-/// The wrapper of the C compiler that links Rust programs; not in the `PATH` under a compiler's name.
-const LINKER: &str = "tiermem-link";
 
 /// The only one that the run time is for.
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
@@ -158,5 +157,8 @@ fn wrapper(name: &str, place: &Path, object: &Path) -> Result<String, Failure> {
 
 fn find_in_path(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
-    env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
+    // Not the wrapper of a `tierctl instrument` around this one.
+    let is_wrapper = |folder: &PathBuf| folder.ends_with("tiermem/instrument/bin");
+    let folders = env::split_paths(&path).filter(|folder| !is_wrapper(folder));
+    folders.map(|folder| folder.join(name)).find(|file| file.is_file())
 }

@@ -11,7 +11,7 @@ use std::process::Command;
 
 use tiermem_emulator::instrumented::record;
 
-use super::folder::Folder;
+use super::tools::Tools;
 use crate::exit::{Exit, Failure};
 
 const REGISTERS: [&str; 13] = ["rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "r8", "r9", "r12", "r13", "r14", "r15"];
@@ -77,15 +77,19 @@ fn check(text: &mut String, register: &str, size: u8, store: bool) {
 ///
 /// # Errors
 /// If there is none.
-pub fn object(folder: &Folder) -> Result<PathBuf, Failure> {
-    let source = folder.write("checks.s", &assembly())?;
-    let object = source.with_extension("o");
-    let run = Command::new("cc").arg("-c").arg(&source).arg("-o").arg(&object).output();
-    let output = run.map_err(|error| Failure::from_io("cc, which links programs", &error))?;
-    if output.status.success() {
-        return Ok(object);
-    }
-    Err(Failure::new(Exit::Failed, format!("cc cannot assemble: {}", String::from_utf8_lossy(&output.stderr))))
+pub fn object(tools: &Tools) -> Result<PathBuf, Failure> {
+    let text = assembly();
+    tools.keep("checks.o", &text, |object| {
+        let source = object.with_extension("s");
+        std::fs::write(&source, &text).map_err(|error| Failure::from_io(source.display(), &error))?;
+        let run = Command::new("cc").arg("-c").arg(&source).arg("-o").arg(object).output();
+        drop(std::fs::remove_file(&source));
+        let output = run.map_err(|error| Failure::from_io("cc, which links programs", &error))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(Failure::new(Exit::Failed, format!("cc cannot assemble: {}", String::from_utf8_lossy(&output.stderr))))
+    })
 }
 
 /// A shell script that runs `command` on its arguments, with `object` unless it makes no executable.

@@ -25,6 +25,9 @@ pub fn gather(folder: &Path) -> Result<Collected, Failure> {
     let entries = fs::read_dir(folder).map_err(|error| Failure::from_io(folder.display(), &error))?;
     for entry in entries.filter_map(Result::ok) {
         let path = entry.path();
+        if path.extension().is_none() {
+            continue;
+        }
         let text = fs::read(&path).map_err(|error| Failure::from_io(path.display(), &error))?;
         if path.extension().is_some_and(|end| end == "json") {
             let report: Report = serde_json::from_slice(&text).map_err(|error| other_version(&error.to_string()))?;

@@ -1,7 +1,7 @@
-//! The folder of one `tierctl instrument`: what programs are told, what they report, and the compilers' wrappers.
+//! The folder of one `tierctl instrument`: what programs are told, and what they report.
 
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use tiermem_emulator::instrumented::config::Config;
@@ -41,32 +41,10 @@ impl Folder {
     /// # Errors
     /// If that fails.
     pub fn write_config(&self, config: &Config) -> Result<PathBuf, Failure> {
-        let text = serde_json::to_string(config).map_err(|e| Failure::new(Exit::Failed, e.to_string()))?;
-        self.write("config.json", &text)
-    }
-
-    /// Writes a file; its path.
-    ///
-    /// # Errors
-    /// If that fails.
-    pub fn write(&self, name: &str, text: &str) -> Result<PathBuf, Failure> {
-        let path = self.path.join(name);
+        let path = self.path.join("config.json");
+        let text = serde_json::to_vec(config).map_err(|e| Failure::new(Exit::Failed, e.to_string()))?;
         fs::write(&path, text).map_err(|error| Failure::from_io(path.display(), &error))?;
         Ok(path)
-    }
-
-    /// Writes a program of the shell's into a subfolder, whose path comes back.
-    ///
-    /// # Errors
-    /// If that fails.
-    pub fn write_wrapper(&self, name: &str, script: &str) -> Result<PathBuf, Failure> {
-        let folder = self.path.join("bin");
-        let path = folder.join(name);
-        let written = fs::create_dir_all(&folder)
-            .and_then(|()| fs::write(&path, script))
-            .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o700)));
-        written.map_err(|error| Failure::from_io(path.display(), &error))?;
-        Ok(folder)
     }
 }
 

@@ -6,3 +6,4 @@ pub mod collect;
 pub mod document;
 pub mod folder;
 pub mod library;
+mod tools;

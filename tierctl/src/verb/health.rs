@@ -9,7 +9,7 @@ use tiermem_sys::signal::Signals;
 use tiermem_sys::signal::number::{SIGHUP, SIGINT, SIGTERM};
 use tiermem_sys::{Errno, kernel_log, map};
 use tiermem_tiers::provider::open;
-use tiermem_tiers::{Bytes, GRANULE, TierId, TierKind};
+use tiermem_tiers::{GRANULE, TierId, TierKind};
 
 use crate::exit::{Exit, Failure};
 use crate::output::{Align, Output, Table};
@@ -135,17 +135,17 @@ fn set_aside(memory: &BadMemory) -> Result<(), String> {
             let spec = spec.parse().map_err(|error| format!("{spec}: {error}"))?;
             let tier = open(&spec, TierId(0)).map_err(|error| error.to_string())?;
             let first = place.offset / GRANULE.0 * GRANULE.0;
-            let granules = (first..place.offset + memory.bytes.max(1)).step_by(Bytes::mib(2).0 as usize);
-            granules.map(|offset| tier.quarantine_place(offset)).collect::<Result<(), _>>().map_err(|e| e.to_string())
+            let mut granules = (first..place.offset + memory.bytes.max(1)).step_by(GRANULE.0 as usize);
+            granules.try_for_each(|offset| tier.quarantine_place(offset)).map_err(|error| error.to_string())
         }
         _ => {
             const FILE: &str = "/sys/devices/system/memory/soft_offline_page";
             let address = memory.address.ok_or("it has no address")?;
             let os_page = map::os_page_size() as u64;
             let first = address / os_page * os_page;
-            let pages = (first..address + memory.bytes.max(1)).step_by(map::os_page_size());
+            let mut pages = (first..address + memory.bytes.max(1)).step_by(map::os_page_size());
             let offline = |page: u64| std::fs::write(FILE, format!("{page:#x}"));
-            pages.map(offline).collect::<std::io::Result<()>>().map_err(|error| format!("{FILE}: {error}"))
+            pages.try_for_each(offline).map_err(|error| format!("{FILE}: {error}"))
         }
     }
 }

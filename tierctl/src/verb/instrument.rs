@@ -111,7 +111,7 @@ impl Instrument {
         let written = folder.write_config(&config)?;
 
         let stand_in = StandIn::prepare()?;
-        let mut command = build::command(&found, &self.command, &library, &folder)?;
+        let mut command = build::command(&found, &self.command, &library)?;
         command.env(VARIABLE, written);
         let ending = stand_in.run(&mut command, || std::time::Duration::from_secs(1))?;
 
