@@ -102,7 +102,7 @@ mod tests {
             assert!(file.sections().all(|section| !section.name().unwrap_or_default().starts_with(".debug_info")));
             file.symbols().filter(|symbol| symbol.name().is_ok_and(|name| name.contains("end_of_loaded"))).count()
         };
-        assert_eq!((names(&named), names(&bare)), (1, 0));
+        assert!(names(&named) > 0 && names(&bare) == 0);
     }
 
     #[test]
