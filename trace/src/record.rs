@@ -36,7 +36,7 @@ pub enum Clock {
     Order,
     /// Nanoseconds of the recorded machine's clock.
     RealNs,
-    /// Picoseconds of virtual time ([`time`](crate::time)).
+    /// Picoseconds of virtual time.
     VirtualPs,
     /// Instructions that the stream has executed.
     Instructions,
@@ -103,9 +103,7 @@ pub enum Frame {
     },
     /// A function, by name.
     Symbol(String),
-    /// An address of the recorded process. [`Definition::Module`] makes a [`Frame::Code`] of it; [`Catalog`] does that.
-    ///
-    /// [`Catalog`]: super::Catalog
+    /// An address of the recorded process. With [`Definition::Module`] a reader makes a [`Frame::Code`] of it.
     Address(u64),
 }
 
