@@ -3,6 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use tiermem_emulator::trace::MAGIC;
 
@@ -12,6 +13,8 @@ use crate::exit::{Exit, Failure};
 #[derive(Debug)]
 pub struct Recording {
     path: PathBuf,
+    /// When its file was emptied: what other processes recorded before is another run's.
+    emptied: SystemTime,
 }
 
 impl Recording {
@@ -33,7 +36,8 @@ impl Recording {
             return Err(Failure::new(Exit::Usage, what));
         }
         file.set_len(0).map_err(cannot)?;
-        Ok(Self { path: std::path::absolute(path).map_err(cannot)? })
+        let emptied = file.metadata().and_then(|file| file.modified()).map_err(cannot)?;
+        Ok(Self { path: std::path::absolute(path).map_err(cannot)?, emptied })
     }
 
     /// Where it is, absolute.
@@ -49,7 +53,34 @@ impl Recording {
             drop(fs::remove_file(&self.path));
             return Err(format!("nothing was recorded into {shown}: the program did not load the preload"));
         }
-        Ok(format!("the trace is {shown}; `tierctl trace show {shown}` tells what is in it"))
+        let mut told = format!("the trace is {shown}; `tierctl trace show {shown}` tells what is in it");
+        let others = self.others();
+        if let Some((largest, _)) = others.iter().max_by_key(|(_, bytes)| bytes) {
+            let (files, largest) = (others.len(), largest.display());
+            told.push_str(&format!(
+                "\ntierctl: programs that it started or became have {files} more, the largest {largest}"
+            ));
+        }
+        Ok(told)
+    }
+
+    /// What children and later programs of the same process recorded in this run, `FILE.PID[.N]`, with sizes.
+    fn others(&self) -> Vec<(PathBuf, u64)> {
+        let (Some(folder), Some(name)) = (self.path.parent(), self.path.file_name().and_then(|name| name.to_str()))
+        else {
+            return Vec::new();
+        };
+        let is_other = |file: &str| {
+            let numbers = file.strip_prefix(name).and_then(|rest| rest.strip_prefix('.'));
+            numbers.is_some_and(|rest| rest.split('.').all(|part| part.parse::<u32>().is_ok()))
+        };
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        entries
+            .filter(|entry| entry.file_name().to_str().is_some_and(is_other))
+            .filter_map(|entry| Some((entry.path(), entry.metadata().ok()?)))
+            .filter(|(_, file)| file.modified().is_ok_and(|written| written >= self.emptied))
+            .map(|(path, file)| (path, file.len()))
+            .collect()
     }
 }
 
@@ -74,5 +105,19 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().len(), 0);
         assert!(recording.finish().unwrap_err().contains("nothing was recorded"));
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_other_programs_recorded_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join(name);
+        fs::write(file("trace.tmt.6"), "of an earlier run").unwrap();
+        let old = SystemTime::UNIX_EPOCH;
+        fs::File::options().write(true).open(file("trace.tmt.6")).unwrap().set_modified(old).unwrap();
+        let recording = Recording::prepare(&file("trace.tmt")).unwrap();
+        let more = [("trace.tmt", "1"), ("trace.tmt.7", "12"), ("trace.tmt.7.2", "123"), ("trace.tmt.txt", "12345")];
+        more.iter().for_each(|(name, text)| fs::write(file(name), text).unwrap());
+        let told = recording.finish().unwrap();
+        assert!(told.contains("2 more, the largest ") && told.ends_with("trace.tmt.7.2"), "{told}");
     }
 }
