@@ -6,7 +6,7 @@ use tiermem_sys::thread::KeepErrno;
 
 use crate::geometry::UNIT_SIZE;
 use crate::harden::Claim;
-use crate::heap::{self, Demand, Heap, tls};
+use crate::heap::{self, Demand, Heap, View, tls};
 use crate::pool::Fit;
 use crate::size_class::{ALIGNMENT_MIN, CLASS_MAX, SMALL_MAX, SizeClass};
 use crate::span::{Block, Span, State, TILE};
@@ -39,10 +39,10 @@ pub fn allocate_fast(size: usize) -> Option<NonNull<u8>> {
 /// What [`allocate`] does when its fast path cannot. `caller` is the program's return address, or [`UNKNOWN`].
 #[inline(never)]
 pub extern "C" fn allocate_slow(size: usize, caller: usize) -> *mut u8 {
-    if harden::has_tails() {
+    if harden::sees_requests() {
         return harden::allocate(size, caller);
     }
-    match SizeClass::of(size).and_then(allocate_class) {
+    match SizeClass::of(size).and_then(|class| allocate_class(tls::current(), class)) {
         Some(block) => block.as_ptr(),
         None => allocate_any(size, ALIGNMENT_MIN),
     }
@@ -51,11 +51,10 @@ pub extern "C" fn allocate_slow(size: usize, caller: usize) -> *mut u8 {
 /// Serves a class from its current span: from what the span may still give out, or else from what it has got back
 /// meanwhile or never given out.
 #[inline]
-fn allocate_class(class: SizeClass) -> Option<NonNull<u8>> {
+fn allocate_class(view: &View, class: SizeClass) -> Option<NonNull<u8>> {
     if place::is_ruled(class) {
         return None;
     }
-    let view = tls::current();
     view.pop(class).or_else(|| view.pop_after_refill(class)).map(NonNull::cast)
 }
 
@@ -69,12 +68,22 @@ pub fn allocate_aligned_by(caller: usize, size: usize, align: usize) -> *mut u8 
     if align <= ALIGNMENT_MIN {
         return allocate_fast(size).map_or_else(|| allocate_slow(size, caller), NonNull::as_ptr);
     }
-    if harden::has_tails() {
+    if harden::sees_requests() {
         return harden::allocate_aligned(size, align, caller);
     }
+    allocate_from(tls::current(), size, align)
+}
+
+/// As [`allocate_aligned`], for a thread whose view is closed: nobody else hears of it.
+pub fn allocate_open(size: usize, align: usize) -> *mut u8 {
+    allocate_from(tls::heap_or_empty().open(), size, align)
+}
+
+#[inline]
+fn allocate_from(view: &View, size: usize, align: usize) -> *mut u8 {
     // Spans start at multiples of a unit, and so do not align blocks any better.
     if align <= UNIT_SIZE
-        && let Some(block) = SizeClass::of_aligned(size, align).and_then(allocate_class)
+        && let Some(block) = SizeClass::of_aligned(size, align).and_then(|class| allocate_class(view, class))
     {
         return block.as_ptr();
     }
@@ -216,6 +225,25 @@ pub unsafe extern "C" fn free_slow(at: *mut u8, record: &'static Span, caller: u
     if harden::sees_frees() {
         return harden::free_any(at, caller, Claim::NONE);
     }
+    // SAFETY: passed on to the caller.
+    unsafe { free_unseen(at, record) };
+}
+
+/// Frees a block without anybody looking at it.
+///
+/// # Safety
+/// As for [`free`].
+pub unsafe fn free_plain(at: *mut u8) {
+    match arena::record_of(at.addr()) {
+        // SAFETY: passed on to the caller.
+        Some(record) => unsafe { free_unseen(at, record) },
+        None => foreign(at),
+    }
+}
+
+/// As [`free_plain`]; `record` is that of the block's unit.
+#[inline(always)]
+unsafe fn free_unseen(at: *mut u8, record: &'static Span) {
     let block = at.cast::<Block>();
     // A record that names a heap is a span's first one.
     match record.owner() {

@@ -10,7 +10,7 @@ use tiermem_sys::{process, thread};
 use tiermem_tiers::{Addressable, Extent, ForkPlan};
 
 use crate::control::{self, EventKind};
-use crate::{arena, heap, meta, purge, startup, tiers};
+use crate::{arena, heap, meta, purge, recorder, startup, tiers};
 
 /// Has the functions below run around every fork. Called again, does nothing.
 ///
@@ -54,7 +54,7 @@ pub fn is_under_way() -> bool {
 
 extern "C" fn prepare() {
     // The order in which the allocator takes locks: segment's place, purger, registry, statistics, pools by number,
-    // address space, records.
+    // address space, records, trace.
     startup::lock_for_fork();
     purge::lock_for_fork();
     heap::lock_for_fork();
@@ -64,6 +64,7 @@ extern "C" fn prepare() {
     }
     arena::SPACE.acquire();
     meta::lock_for_fork();
+    recorder::lock_for_fork();
     let mut converted = 0;
     let mut left = false;
     for_each_extent(|provider, extent, copied_in_child| {
@@ -124,6 +125,8 @@ fn copy_in_child() {
 /// Lets every lock go, in the reverse order.
 fn release_all() {
     // SAFETY: `prepare` took it.
+    unsafe { recorder::unlock_after_fork() };
+    // SAFETY: `prepare` took it.
     unsafe { meta::unlock_after_fork() };
     // SAFETY: `prepare` took it.
     unsafe { arena::SPACE.release() };
@@ -175,6 +178,7 @@ extern "C" fn child() {
     }
     control::restart_in_child();
     release_all();
+    recorder::restart_in_child();
     heap::restart_in_child();
     purge::restart_in_child();
     startup::expect_child();

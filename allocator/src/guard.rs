@@ -7,6 +7,7 @@ use tiermem_sys::sync::atomic::Ordering;
 use tiermem_tiers::{Addressable, Error, ErrorKind, Extent};
 
 use crate::geometry::EXTENT_SIZE;
+use crate::heap::tls;
 use crate::{arena, tiers};
 
 /// Copies bytes out of blocks, like a load that survives bad memory.
@@ -97,10 +98,14 @@ impl Piece {
     }
 }
 
-/// The tier has set its part aside by itself; the pool is told.
+/// The tier has set its part aside by itself; the pool is told, and this thread's heap.
 #[cold]
 fn heed(extent: &Extent) {
-    tiers::pool(extent.tier().0).heed();
+    let tier = extent.tier().0;
+    tiers::pool(tier).heed();
+    if let Some(heap) = tls::attached() {
+        heap.leave_all_bad(tier);
+    }
 }
 
 /// For memory that no tier knows.

@@ -61,6 +61,8 @@ pub mod profile;
 #[cfg(not(loom))]
 pub mod purge;
 #[cfg(not(loom))]
+pub mod recorder;
+#[cfg(not(loom))]
 mod resize;
 #[cfg(not(loom))]
 pub mod sites;
@@ -93,7 +95,7 @@ pub use startup::start;
 #[cfg(not(loom))]
 pub use tiermem_sys::map::os_page_size;
 #[cfg(not(loom))]
-pub use tiermem_sys::process::{say, write_stream};
+pub use tiermem_sys::process::{exit_by_kernel, say, write_stream};
 #[cfg(not(loom))]
 pub use tiermem_tiers::{Error, ErrorKind, TierId, TierKind, TierName};
 

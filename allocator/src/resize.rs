@@ -25,10 +25,29 @@ pub unsafe fn reallocate(at: *mut u8, size: usize, align: usize) -> *mut u8 {
 /// # Safety
 /// As there.
 pub unsafe fn reallocate_by(caller: usize, at: *mut u8, size: usize, align: usize) -> *mut u8 {
-    if harden::has_tails() {
+    if harden::sees_requests() {
         // SAFETY: passed on to the caller.
         return unsafe { harden::reallocate(at, size, align, caller) };
     }
+    // SAFETY: the old block is the caller's to free.
+    let moved = |_| unsafe { api::free(at) };
+    // SAFETY: passed on to the caller.
+    unsafe { reallocate_with(at, size, align, api::allocate_aligned, moved) }
+}
+
+/// As [`reallocate`], for blocks without tails. Where the block moves, `allocate` gets the new one, and `moved` gives the old one
+/// up after its contents have been copied.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+pub unsafe fn reallocate_with(
+    at: *mut u8,
+    size: usize,
+    align: usize,
+    allocate: impl FnOnce(usize, usize) -> *mut u8,
+    moved: impl FnOnce(*mut u8),
+) -> *mut u8 {
     let Some(span) = arena::span_of(at.addr()) else {
         api::foreign(at);
         return ptr::null_mut();
@@ -51,13 +70,12 @@ pub unsafe fn reallocate_by(caller: usize, at: *mut u8, size: usize, align: usiz
     let new = if size > held.max(CLASS_MAX) {
         api::allocate_fitting(size, align.max(ALIGNMENT_MIN), Fit::Roomy)
     } else {
-        api::allocate_aligned(size, align)
+        allocate(size, align)
     };
     if !new.is_null() {
         // SAFETY: both blocks hold that many bytes, and a new block overlaps no other.
         unsafe { ptr::copy_nonoverlapping(at, new, size.min(held)) };
-        // SAFETY: the caller gives the old block up.
-        unsafe { api::free(at) };
+        moved(new);
     }
     new
 }

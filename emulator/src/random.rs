@@ -31,3 +31,16 @@ impl Random {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_below_the_end_are_drawn() {
+        let mut random = Random::new(1);
+        let mut seen = [0; 5];
+        (0..500).for_each(|_| seen[random.below(5) as usize] += 1);
+        assert!(seen.iter().all(|&count| count > 50), "{seen:?}");
+    }
+}

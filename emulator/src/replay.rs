@@ -32,6 +32,7 @@ mod placing;
 mod report;
 mod space;
 mod table;
+mod tally;
 #[cfg(test)]
 mod tests;
 
@@ -48,6 +49,7 @@ use table::Table;
 
 pub use placing::{NamedFrame, PlaceError, Placement, Rule, SiteNames};
 pub use report::{Count, Report, SiteReport, ThreadReport, TierReport};
+pub use tally::{Amount, SiteTally, Tally, tally};
 
 /// Which accesses wait for the load before them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -120,9 +122,9 @@ const LEVELS_MAX: usize = 8;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ReplayError {
-    /// It does not hold every access.
+    /// It does not hold every access. (A [`tally`] of it can be made.)
     NotExact(Completeness),
-    /// It holds no accesses.
+    /// It holds no accesses, nor, for a [`tally`], allocations.
     Empty,
     /// The caches cannot be built.
     Caches(CacheConfigError),
@@ -143,7 +145,7 @@ impl fmt::Display for ReplayError {
                 "the trace holds samples or counts of accesses, from which no caches and no waiting can be computed: a \
                  replay needs every access, from `tierctl instrument` or lackey",
             ),
-            Self::Empty => f.write_str("the trace holds no accesses"),
+            Self::Empty => f.write_str("the trace holds no accesses, and no allocations"),
             Self::Caches(error) => write!(f, "caches: {error}"),
             Self::Config(what) => f.write_str(what),
             Self::Trace(error) => write!(f, "{error}"),
@@ -317,17 +319,7 @@ impl<'t, S: ReadAt, M: Serve> Replay<'t, S, M> {
     /// An event that changes where memory is.
     fn happen(&mut self, index: usize, event: &Event) {
         self.lanes[index].work_until(event.at(), self.machine.ps_per_tick);
-        let space = &mut self.machine.space;
-        match *event {
-            Event::Allocate(e) => space.allocate(e.address, e.size, e.site),
-            Event::Free(e) => space.free(e.address),
-            Event::Reallocate(e) => {
-                space.free(e.old);
-                space.allocate(e.address, e.size, e.site);
-            }
-            // Accesses come by another way. Where the recorded run had its memory does not matter here.
-            _ => {}
-        }
+        self.machine.space.happen(event);
     }
 
     fn report(mut self, trace: &Trace<S>, config: &Config) -> Report {

@@ -5,11 +5,14 @@
 //! providers as for hardware, with the figures of the profile. It is *functional*: bytes are kept and shared, and no
 //! time passes; virtual time is what [`crate::model`] adds.
 
+mod faults;
 mod machine;
 mod provider;
 pub mod registry;
+mod scale;
 mod users;
 
-pub use machine::{CreateError, FORMAT, Machine, Options, Scale, State, TierRecord};
+pub use machine::{CreateError, FORMAT, Machine, Options, State, TierRecord};
 pub use provider::EmulatedTier;
+pub use scale::Scale;
 pub use users::User;

@@ -5,7 +5,8 @@
 //! decoded: what is lost with a damaged block is that block. `docs/formats.md` has the format byte by byte,
 //! `docs/traces.md` what it is for.
 //!
-//! * [`Writer`] writes a trace, [`Encoder`] makes the blocks of one stream without allocating;
+//! * [`Writer`] writes a trace, [`Encoder`] makes the blocks of one stream without allocating (the format proper is the room
+//!   [`tiermem_trace`], so that a recorder inside `malloc` can write it);
 //! * [`Reader`] reads blocks in the order of the file, from anything that can be read;
 //! * [`Trace`] opens a file, finds its streams and reads them in the order of their times.
 //!
@@ -25,40 +26,29 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod block;
 mod catalog;
 mod cursor;
 mod decode;
-mod encode;
 mod error;
 mod file;
 pub mod import;
 mod merge;
 mod read;
-mod record;
-mod varint;
 mod write;
 
 #[cfg(test)]
 mod tests;
 
-pub use block::{BlockHeader, BlockKind, HEADER_LEN, PAYLOAD_MAX};
 pub use catalog::Catalog;
 pub use cursor::{BlockEvents, Cursor};
 pub use decode::Events;
-pub use encode::{Encoder, PAYLOAD_TARGET};
 pub use error::{Error, ErrorKind, Readable};
 pub use file::{Damage, ReadAt, Strictness, Trace};
 pub use merge::Merged;
 pub use read::{Block, Reader};
-pub use record::{
-    Access, Allocate, Clock, Completeness, Counts, Definition, Event, Frame, Free, Interval, KeyAction, KeyOperation,
-    Place, Provenance, Reallocate, Sample, Site, SiteId, StreamId, TierTag,
+pub use tiermem_trace::{
+    Access, Allocate, BlockHeader, BlockKind, Clock, Completeness, Counts, Definition, Encoder, Event, Frame, Free,
+    HEADER_LEN, Interval, KeyAction, KeyOperation, MAGIC, PAYLOAD_MAX, PAYLOAD_TARGET, Place, Provenance, Reallocate,
+    Sample, Site, SiteId, StreamId, TierTag, VERSION,
 };
 pub use write::Writer;
-
-/// The first eight bytes of every trace.
-pub const MAGIC: [u8; 8] = *b"TMTRACE\0";
-
-/// The version that is written here, and the only one that is read.
-pub const VERSION: u32 = 1;

@@ -29,6 +29,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! A provider that is [`Faulty`](crate::fault::Faulty) is told the time of whoever uses it: what its plan has for then
+//! happens, and while it is slow, the model is as slow.
+//!
 //! Threads of execution are values, not threads of the operating system: a program moves on those that it has, one at a
 //! time, in whatever order it likes, and [`workload::run`](crate::workload::run) is the order in which the one that is
 //! furthest behind goes first. So the same program takes the same time in every run. There are no caches: what is read
@@ -47,6 +50,8 @@ use crate::workload::{Core, Thread};
 pub struct World {
     system: System,
     core: Core,
+    /// By tier: by how much it is slower than its profile says.
+    slowdowns: Vec<f64>,
 }
 
 /// An extent of a provider that plays memory of a modelled tier. Its offset in the provider is its offset in the tier.
@@ -72,7 +77,9 @@ impl World {
     /// # Errors
     /// Where it cannot be modelled.
     pub fn new(topology: &Topology) -> Result<Self, ModelError> {
-        Ok(Self { system: System::new(topology)?, core: Core::default() })
+        let system = System::new(topology)?;
+        let slowdowns = vec![1.0; system.tiers().len()];
+        Ok(Self { system, core: Core::default(), slowdowns })
     }
 
     /// The same with cores that can do more, or less, at once.
@@ -130,7 +137,18 @@ impl World {
         thread.drain();
     }
 
+    /// Asks the provider whether it is slow by now.
+    fn heed(&mut self, thread: &Thread, memory: Memory<'_>) {
+        let factor = memory.provider.slowdown_at(thread.now().0 / 1000);
+        let known = self.slowdowns.get_mut(usize::from(memory.tier.0));
+        if let Some(known) = known.filter(|known| factor.to_bits() != known.to_bits()) {
+            *known = factor;
+            self.system.slow(memory.tier, factor);
+        }
+    }
+
     fn pass(&mut self, thread: &mut Thread, memory: Memory<'_>, direction: Direction, offset: u64, len: usize) {
+        self.heed(thread, memory);
         let (host, tier) = (thread.host(), memory.tier);
         // Where memory has no place (anonymous memory), its offset is a serial number: that is granule 0.
         let base = memory.extent.offset() / GRANULE.0 * GRANULE.0;

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use tiermem_emulator::tier::registry::Registry;
 use tiermem_emulator::tier::{CreateError, EmulatedTier, Options, Scale, State};
+use tiermem_tiers::provider::fault::Clock;
 use tiermem_tiers::{Bytes, ErrorKind, GRANULE, Health, Provenance, Provider, Source, TierId};
 use tiermem_topology::{SHIPPED, Topology};
 
@@ -96,6 +97,133 @@ fn too_large_is_refused_before_anything_is_made() {
     let scale = Scale::parse("1000000").unwrap();
     let refused = registry.create(&Topology::shipped("one-expander").unwrap(), &Options { scale, ..PLAIN });
     assert!(matches!(refused, Err(CreateError::NoSpace { .. })), "{refused:?}");
+    assert_eq!((left_in(&top), left_in(&top.join("emulated"))), (1, 0));
+}
+
+/// A file system of this many MiB that is gone afterwards; `None`, said aloud, where mounting is not allowed.
+struct Mounted(tempfile::TempDir);
+
+impl Mounted {
+    fn new(mib: u32, test: &str) -> Option<Self> {
+        let folder = tempfile::tempdir().expect("a temporary directory can be made");
+        let size = format!("size={mib}M");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path()).status();
+        if mounted.is_ok_and(|status| status.success()) {
+            return Some(Self(folder));
+        }
+        eprintln!("SKIP {test}: mounting a tmpfs needs root");
+        None
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg(self.0.path()).status();
+        assert!(unmounted.is_ok_and(|status| status.success()), "{} stays mounted", self.0.path().display());
+    }
+}
+
+/// Files take their space as it is used. What one machine was promised, another one must not be promised again.
+#[test]
+fn machines_together_are_promised_no_more_than_there_is() {
+    let Some(small) = Mounted::new(40, "machines_together_are_promised_no_more_than_there_is") else { return };
+    let home = tempfile::tempdir().unwrap();
+    let registry = Registry::at(home.path().join("user"));
+    let topology = Topology::shipped("one-expander").unwrap();
+    let scale = Scale::parse("1/16").unwrap(); // 512 MiB become 32.
+    let options = |name| Options { name: Some(name), host: None, dir: Some(small.0.path()), scale };
+    registry.create(&topology, &options("first")).unwrap();
+    let refused = registry.create(&topology, &options("second"));
+    let Err(CreateError::NoSpace { promised, .. }) = &refused else { panic!("{refused:?}") };
+    assert!(*promised > Bytes::mib(30), "{promised}");
+    assert!(refused.unwrap_err().to_string().contains("other emulated machines were promised"));
+    registry.destroy("first", false).unwrap();
+    registry.create(&topology, &options("second")).unwrap();
+    registry.destroy("second", false).unwrap();
+    assert_eq!(left_in(small.0.path()), 0);
+}
+
+/// Somebody else fills the file system after the machine was made: an error where space is reserved, no signal later.
+#[test]
+fn a_file_system_that_fills_up_is_an_error_and_no_signal() {
+    let Some(small) = Mounted::new(40, "a_file_system_that_fills_up_is_an_error_and_no_signal") else { return };
+    let home = tempfile::tempdir().unwrap();
+    let registry = Registry::at(home.path().join("user"));
+    let scale = Scale::parse("1/16").unwrap();
+    let options = Options { name: None, host: None, dir: Some(small.0.path()), scale };
+    let machine = registry.create(&Topology::shipped("one-expander").unwrap(), &options).unwrap();
+    let tier = EmulatedTier::open(&machine.tiers[0], TierId(0)).unwrap();
+    fs::write(small.0.path().join("somebody's"), vec![1; 30 << 20]).unwrap();
+    let mut held = Vec::new();
+    let full = loop {
+        match tier.reserve(GRANULE, Provenance::Tool) {
+            Ok(extent) => {
+                // All of it can be written, by a plain store as well.
+                let at = extent.address().unwrap();
+                assert_eq!(at.addr().get() % 4096, 0);
+                tier.write(&extent, 0, &vec![1; usize::try_from(GRANULE.0).unwrap()]).unwrap();
+                held.push(extent);
+            }
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(full.kind(), ErrorKind::Full { .. }), "{full}");
+    assert!((2..=5).contains(&held.len()), "{} extents in 10 MiB", held.len());
+    held.into_iter().for_each(|extent| tier.release(extent).unwrap());
+    drop(tier);
+    registry.destroy(&machine.name, false).unwrap();
+}
+
+/// The plan stays with the machine: whoever opens a tier meets it, a link that is down gives an error, and a heal ends it.
+#[test]
+fn a_machine_with_a_plan_is_broken_until_it_is_healed() {
+    let home = tempfile::tempdir().unwrap();
+    let top = home.path().join("user");
+    let registry = Registry::at(&top);
+    let machine = registry.create(&Topology::shipped("one-expander").unwrap(), &PLAIN).unwrap();
+    let plan = "version = 1\n[[fault]]\nkind = \"link-down\"\nat_operation = 3\nfor_operations = 2\n\
+                [[fault]]\nkind = \"poison\"\nat_operation = 6\nextent = 0\noffset = 8192\n";
+    machine.attach_faults(plan, "plan.toml").unwrap();
+    assert!(machine.has_faults());
+    let open = || machine.open(&machine.tiers[0], TierId(0), Clock::Virtual).unwrap();
+    for _ in 0..2 {
+        let tier = open();
+        let extent = tier.reserve(GRANULE, Provenance::Tool).unwrap();
+        tier.write(&extent, 0, b"kept").unwrap();
+        let mut byte = [0; 4];
+        assert_eq!(tier.read(&extent, 0, &mut byte).unwrap_err().kind(), ErrorKind::Gone);
+        assert_eq!(tier.write(&extent, 0, b"lost").unwrap_err().kind(), ErrorKind::Gone);
+        tier.read(&extent, 0, &mut byte).unwrap();
+        assert_eq!(&byte, b"kept");
+        let poisoned = tier.read(&extent, 8192, &mut byte).unwrap_err().kind();
+        assert!(matches!(poisoned, ErrorKind::Poisoned { offset: 8192, .. }), "{poisoned:?}");
+        tier.release(extent).unwrap();
+    }
+    let plain = EmulatedTier::open(&machine.tiers[0], TierId(1)).unwrap();
+    assert_eq!((plain.quarantined(), plain.health()), (Bytes(2 * GRANULE.0), Health::Degraded));
+    assert_eq!(machine.heal().unwrap(), [("cxl0".to_owned(), Bytes(2 * GRANULE.0))]);
+    assert_eq!((plain.quarantined(), plain.health(), machine.has_faults()), (Bytes::ZERO, Health::Good, false));
+    let tier = open();
+    let extent = tier.reserve(GRANULE, Provenance::Tool).unwrap();
+    for _ in 0..10 {
+        tier.write(&extent, 8192, b"good").unwrap();
+    }
+    tier.release(extent).unwrap();
+    for (text, word) in [
+        (
+            "version = 1\n[[fault]]\nkind = \"full\"\ntier = \"dram\"\nat_operation = 1\n",
+            "the tiers of one-expander are cxl0",
+        ),
+        ("version = 1\n[[fault]]\nkind = \"crash\"\nat_persist_point = 1\n", "persistent data"),
+        ("version = 1\n[[fault]]\nkind = \"fool\"\n", "plan.toml:3:8"),
+    ] {
+        let error = machine.attach_faults(text, "plan.toml").unwrap_err().to_string();
+        assert!(error.contains(word), "{error}");
+    }
+    // With a plan, nothing is left behind either.
+    machine.attach_faults(plan, "plan.toml").unwrap();
+    drop((tier, plain));
+    registry.destroy("one-expander", false).unwrap();
     assert_eq!((left_in(&top), left_in(&top.join("emulated"))), (1, 0));
 }
 

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+use tiermem_emulator::fault::Plan;
 use tiermem_emulator::time::{Mode, Time};
 use tiermem_emulator::virtual_time::{Memory, World};
 use tiermem_emulator::workload::{Thread, run};
@@ -89,4 +90,57 @@ fn threads_of_two_hosts_share_a_pool_and_always_in_the_same_way() {
     assert!(alone_rate > 20.0 && alone_rate < 26.5, "{alone_rate} GB/s");
     assert!(both_rate > 12.0 && both_rate < 13.3, "{both_rate} GB/s for each");
     assert_eq!(outcome(&["host0", "host1"]), both);
+}
+
+/// `slow` is the one fault that a provider cannot show by itself: the model has to.
+#[test]
+fn a_slow_fault_is_felt_for_as_long_as_it_lasts() {
+    let plan = "version = 1\n[[fault]]\nkind = \"slow\"\nfactor = 4\nat_time = \"1 ms\"\nfor_time = \"2 ms\"\n";
+    let plan = Plan::parse(plan, "plan.toml").unwrap();
+    for (topology, name) in [("one-expander", "cxl0"), ("two-interleaved", "cxl"), ("inference-server", "ssd0")] {
+        let topology = Topology::load(topology).unwrap();
+        let mut world = World::new(&topology).unwrap();
+        let tier = plan.wrap(open(&"far=dram,size=64M".parse().unwrap(), TierId(0)).unwrap()).unwrap();
+        let extent = tier.reserve(Bytes::mib(2), Provenance::Tool).unwrap();
+        let Some(index) = world.tier(name) else { panic!("no tier {name}") };
+        let memory = Memory { provider: &tier, extent: &extent, tier: index };
+        let mut thread = world.thread(&topology.hosts[0].name).unwrap();
+        let mut read = |at: f64| {
+            thread.wait_until(Time::from_ns(at).max(thread.now()));
+            let before = thread.now();
+            world.read(&mut thread, memory, 0, &mut [0; 8]).unwrap();
+            thread.now().since(before).as_ns()
+        };
+        let sound = read(0.0);
+        let slow = read(1.5e6);
+        let again = read(1e9);
+        let ratio = slow / sound;
+        assert!(ratio > 3.0 && ratio < 4.001, "{name}: {sound} {slow}");
+        assert!((again / sound - 1.0).abs() < 1e-6, "{name}: {sound} {again}");
+        tier.release(extent).unwrap();
+    }
+}
+
+#[test]
+fn the_whole_curve_of_a_slow_device_is_slower() {
+    let topology = Topology::load("one-expander").unwrap();
+    let copy = |factor: f64| -> f64 {
+        let plan = format!("version = 1\n[[fault]]\nkind = \"slow\"\nfactor = {factor}\nat_operation = 1\n");
+        let plan = Plan::parse(&plan, "plan.toml").unwrap();
+        let mut world = World::new(&topology).unwrap();
+        let tier = plan.wrap(open(&"far=dram,size=64M".parse().unwrap(), TierId(0)).unwrap()).unwrap();
+        let extent = tier.reserve(Bytes::mib(32), Provenance::Tool).unwrap();
+        let memory = Memory { provider: &tier, extent: &extent, tier: world.tier("cxl0").unwrap() };
+        let mut threads = vec![(world.thread("server").unwrap(), 0_u64); 16];
+        let mut buffer = vec![0; 4096];
+        run(&mut threads, |_, thread, done| {
+            world.read(thread, memory, *done % 4096 * 4096, &mut buffer).unwrap();
+            *done += 1;
+            *done < 200
+        });
+        tier.release(extent).unwrap();
+        threads.iter().map(|(thread, _)| thread.now().as_ns()).fold(0.0, f64::max)
+    };
+    let (sound, slow) = (copy(1.0), copy(3.0));
+    assert!((slow / sound / 3.0 - 1.0).abs() < 0.03, "bandwidth, too: {sound} {slow}");
 }

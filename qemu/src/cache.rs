@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use tiermem_sys::sync::atomic::{AtomicU32, Ordering};
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::kernel::Kernel;
@@ -12,6 +13,8 @@ use crate::kernel::Kernel;
 pub const VARIABLE: &str = "TIERMEM_LAB_CACHE";
 /// The list of what is here.
 const PARTS: &str = "parts.json";
+/// How many files are kept of those that can be made again.
+const IMAGES_KEPT: usize = 6;
 
 /// The folder. Several processes may use it at once; who changes it holds its lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,13 +150,25 @@ impl Cache {
         Ok(path)
     }
 
-    /// Removes the oldest entries of a folder until `keep` are left. What is in use by others may go: they have it open.
+    /// Notes that a file of `folder` is used, and removes those that were not used for longest. A cache that cannot be
+    /// written to is one all the same.
+    pub fn touch(&self, folder: &str, path: PathBuf) -> PathBuf {
+        let file = File::options().append(true).open(&path);
+        let _ = file.and_then(|file| file.set_modified(std::time::SystemTime::now()));
+        self.prune(folder, IMAGES_KEPT);
+        path
+    }
+
+    /// Removes the oldest entries of a folder until `keep` are left, except those that somebody has locked.
     pub fn prune(&self, folder: &str, keep: usize) {
         let entries = fs::read_dir(self.path(folder)).into_iter().flatten().flatten();
         let dated = entries.filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())));
         let mut dated: Vec<_> = dated.collect();
         dated.sort_by_key(|&(date, _)| std::cmp::Reverse(date));
         for (_, path) in dated.into_iter().skip(keep) {
+            if File::open(&path).is_ok_and(|entry| entry.try_lock().is_err()) {
+                continue;
+            }
             let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         }
     }
@@ -161,7 +176,11 @@ impl Cache {
 
 /// Writes a file so that others see the old one or the new one.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let unfinished = path.with_added_extension(format!("{}.new", std::process::id()));
+    // Guests that start together make the same file at the same time.
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    // Relaxed: only that no two are the same.
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let unfinished = path.with_added_extension(format!("{}-{number}.new", std::process::id()));
     let written = fs::write(&unfinished, bytes).and_then(|()| fs::rename(&unfinished, path));
     if written.is_err() {
         let _ = fs::remove_file(&unfinished);

@@ -4,11 +4,13 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 /// The result of the lab's functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// What kind of failure it is; the message says more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// Something that was named is not there.
@@ -40,7 +42,7 @@ pub enum ErrorKind {
 }
 
 /// A failure and what to do about it.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Error {
     kind: ErrorKind,
     message: String,

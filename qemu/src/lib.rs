@@ -16,6 +16,7 @@ pub mod image;
 pub mod kernel;
 pub mod machine;
 pub mod program;
+pub mod session;
 pub mod wire;
 
 pub use error::{Error, ErrorKind, Result};

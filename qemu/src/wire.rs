@@ -1,4 +1,5 @@
-//! What the host and the agent in the guest say to each other, over a virtio serial port.
+//! What the host and the agent in the guest say to each other, over a virtio serial port, and what a shared guest's keeper and
+//! its clients say to each other, over a socket.
 //!
 //! A frame is a head of nine bytes, little-endian, and its contents:
 //!
@@ -67,10 +68,20 @@ pub enum Kind {
     PowerOff = 17,
     /// Guest: the state of its kernel's devices as text, one attribute a line.
     Snapshot = 18,
+    /// Host: the program's terminal has another size ([`Terminal`]).
+    Resize = 19,
+    /// A client of a shared guest: who it is ([`Client`](crate::session::Client)).
+    Client = 20,
+    /// A client: a piece of the list of files that its program needs ([`Packing`](crate::program::Packing)).
+    Luggage = 21,
+    /// To a client: something that people should know.
+    Notice = 22,
+    /// To a client: why the lab failed ([`Error`]).
+    Failed = 23,
 }
 
 impl Kind {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 23] = [
         Self::Hello,
         Self::Ready,
         Self::Archive,
@@ -89,6 +100,11 @@ impl Kind {
         Self::Answer,
         Self::PowerOff,
         Self::Snapshot,
+        Self::Resize,
+        Self::Client,
+        Self::Luggage,
+        Self::Notice,
+        Self::Failed,
     ];
 }
 

@@ -38,6 +38,31 @@ pub fn in_its_own_session(command: &mut Command) -> &mut Command {
     unsafe { command.pre_exec(prepare) }
 }
 
+/// As [`in_its_own_session`], and the program inherits nothing but its standard streams, whatever this process was started
+/// with: nobody waits for the end of a pipe that it holds by accident.
+pub fn detached(command: &mut Command) -> &mut Command {
+    let prepare = || {
+        // SAFETY: close_range reads no memory, and with CLOEXEC closes nothing before the program is executed.
+        let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+        Errno::result(closed).map(drop).map_err(io::Error::from)
+    };
+    in_its_own_session(command);
+    // SAFETY: between fork and exec, `prepare` makes one system call and errors that own no memory.
+    unsafe { command.pre_exec(prepare) }
+}
+
+/// As [`in_its_own_session`], with the program's standard input, which must be a terminal, as the terminal that its keys
+/// send signals from.
+pub fn on_its_own_terminal(command: &mut Command) -> &mut Command {
+    let prepare = || {
+        // SAFETY: TIOCSCTTY reads no memory.
+        Errno::result(unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) }).map(drop).map_err(io::Error::from)
+    };
+    in_its_own_session(command);
+    // SAFETY: between fork and exec, `prepare` makes one system call and errors that own no memory.
+    unsafe { command.pre_exec(prepare) }
+}
+
 /// Sends `signal` to every process of the group that `leader` leads.
 ///
 /// # Errors
@@ -51,8 +76,11 @@ pub fn signal_group(leader: u32, signal: i32) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{dies_with_its_starter, signal_group};
+    use super::{detached, dies_with_its_starter, on_its_own_terminal, signal_group};
+    use crate::terminal::Pair;
     use crate::{Errno, process};
+    use std::io::{Read, Write};
+    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
     use std::process::Command;
     use std::time::{Duration, Instant};
 
@@ -95,6 +123,39 @@ mod tests {
         // Its parent is dead; whoever adopts orphans here reaps it, or it stays a zombie, which counts as gone.
         let zombie = || std::fs::read_to_string(format!("/proc/{sleeper}/stat")).is_ok_and(|s| s.contains(") Z "));
         assert!(zombie() || gone_within(sleeper, Duration::from_secs(20)) || zombie());
+    }
+
+    /// A pipe that could be inherited is not: its end is seen while the program still runs.
+    #[test]
+    fn a_detached_program_holds_no_pipe() {
+        let (mut from, to) = std::io::pipe().unwrap();
+        // SAFETY: dup gives a descriptor that is ours, and without close-on-exec: what a careless parent leaves behind.
+        let careless = unsafe { OwnedFd::from_raw_fd(libc::dup(to.as_raw_fd())) };
+        let mut child = detached(Command::new("sleep").arg("1000")).spawn().unwrap();
+        drop((to, careless));
+        assert_eq!(from.read(&mut [0]).unwrap(), 0);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// `^C` on the screen ends the program.
+    #[test]
+    fn keys_of_its_terminal_reach_the_program() {
+        let pair = Pair::open((24, 80)).unwrap();
+        let end = || pair.programs.try_clone().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo ready; exec sleep 1000"]).stdin(end()).stdout(end()).stderr(end());
+        let mut child = on_its_own_terminal(&mut command).spawn().unwrap();
+        let mut screen = std::fs::File::from(pair.screen);
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"ready\r\n") {
+            let mut byte = [0];
+            screen.read_exact(&mut byte).unwrap();
+            seen.extend(byte);
+        }
+        screen.write_all(b"\x03").unwrap();
+        let ended = std::os::unix::process::ExitStatusExt::signal(&child.wait().unwrap());
+        assert_eq!(ended, Some(libc::SIGINT));
     }
 
     #[test]

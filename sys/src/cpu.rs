@@ -35,6 +35,19 @@ pub fn pin(cpus: &[u32]) -> Result<()> {
     Errno::result(rc).map(drop)
 }
 
+/// Asks the processor to bring what is at `at` into its nearest cache, and does not wait for it. A hint, which never fails.
+#[inline(always)]
+pub fn prefetch<T>(at: &T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: prefetching reads nothing that a program could see, and the reference is valid besides.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(at).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
 /// The signature of the hypervisor that this machine runs under (`KVMKVMKVM`, `VMwareVMware` …); `None` on bare metal
 /// and on processors other than x86-64.
 pub fn hypervisor() -> Option<String> {
@@ -52,18 +65,6 @@ pub fn hypervisor() -> Option<String> {
     }
     #[cfg(not(target_arch = "x86_64"))]
     None
-}
-
-/// Asks for the line that holds `value` to be brought into the caches, without waiting for it.
-#[inline]
-pub fn prefetch<T>(value: &T) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a hint, which reads nothing; the processor has SSE, as all of 64 bits do.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(std::ptr::from_ref(value).cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = value;
 }
 
 #[cfg(test)]

@@ -120,6 +120,20 @@ pub fn read_small(path: &CStr, into: &mut [u8]) -> Result<usize> {
     read_at(fd.as_fd(), into, 0)
 }
 
+/// Calls `with` with the path of the working directory.
+///
+/// # Errors
+/// As getcwd(2).
+pub fn working_directory<R>(with: impl FnOnce(&[u8]) -> R) -> Result<R> {
+    let mut path = [0u8; libc::PATH_MAX as usize];
+    // SAFETY: `path` is writable for its whole length.
+    let found = unsafe { libc::getcwd(path.as_mut_ptr().cast(), path.len()) };
+    if found.is_null() {
+        return Err(Errno::last());
+    }
+    Ok(with(CStr::from_bytes_until_nul(&path).map_or(b"", CStr::to_bytes)))
+}
+
 /// Opens the same file anew, with an open file description (and so with locks) of its own.
 ///
 /// # Errors
@@ -216,12 +230,13 @@ fn fallocate(fd: BorrowedFd<'_>, mode: i32, offset: u64, len: u64) -> Result<()>
     }
 }
 
-/// Makes sure that a range of the file has space of its own, so that writing to it cannot fail for want of space.
+/// Makes sure that a range of the file has space of its own, so that writing to it cannot fail for want of space. The
+/// file keeps its length: one that somebody has cut is not made longer again.
 ///
 /// # Errors
 /// As fallocate(2): `ENOSPC`, `EDQUOT`; `EOPNOTSUPP` where the file system cannot promise space.
 pub fn reserve_space(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<()> {
-    fallocate(fd, 0, offset, len)
+    fallocate(fd, libc::FALLOC_FL_KEEP_SIZE, offset, len)
 }
 
 /// Gives the space of a range back; it reads as zeroes, and the file keeps its length.
@@ -370,6 +385,8 @@ mod tests {
         assert!(status(file.as_fd()).unwrap().allocated >= 1 << 20);
         punch_hole(file.as_fd(), 0, 1 << 20).unwrap();
         assert_eq!(status(file.as_fd()).unwrap().allocated, 0);
+        reserve_space(file.as_fd(), 1 << 20, 1 << 20).unwrap();
+        assert_eq!(status(file.as_fd()).unwrap().size, 1 << 20, "beyond the end it does not grow");
         let mut byte = [1];
         assert_eq!(read_at(file.as_fd(), &mut byte, 70_000).unwrap(), 1);
         assert_eq!(byte, [0]);

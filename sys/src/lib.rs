@@ -16,6 +16,7 @@ pub mod file;
 pub mod fs;
 pub mod gate;
 pub mod guarded;
+pub mod kernel_log;
 pub mod map;
 pub mod mempolicy;
 pub mod page_move;

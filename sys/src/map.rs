@@ -213,6 +213,9 @@ pub enum Advice {
     Collapse,
     /// Punch a hole into the mapped file.
     Remove,
+    /// Treat the OS pages as though the hardware had reported an uncorrectable error (needs `CAP_SYS_ADMIN` and
+    /// `CONFIG_MEMORY_FAILURE`): whoever maps them loses them. For tests.
+    Poison,
 }
 
 /// Advises the kernel about a range.
@@ -232,6 +235,7 @@ pub unsafe fn advise(at: NonNull<u8>, len: usize, advice: Advice) -> Result<()> 
         Advice::PopulateWrite => libc::MADV_POPULATE_WRITE,
         Advice::Collapse => libc::MADV_COLLAPSE,
         Advice::Remove => libc::MADV_REMOVE,
+        Advice::Poison => libc::MADV_HWPOISON,
     };
     // SAFETY: passed on to the caller.
     let rc = unsafe { libc::madvise(at.as_ptr().cast(), len, advice) };

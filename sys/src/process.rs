@@ -9,7 +9,7 @@ use crate::file;
 use crate::text::leading_number;
 use crate::{Errno, Result};
 
-pub use children::{Ended, exit_now, fork, kill_now, wait};
+pub use children::{Ended, exit_by_kernel, exit_now, fork, kill_now, wait};
 pub use others::{exists, maps_file, start_time};
 
 /// This process's id, from the kernel (never cached, so right after any kind of fork).

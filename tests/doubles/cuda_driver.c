@@ -2,7 +2,7 @@
  *
  * It is strict where the real driver is: cuInit must come first, memory calls need a context that is current on the
  * calling thread, ranges must lie within one allocation, and what is freed twice is an error. New memory is filled
- * with 0xA5, never with zeroes.
+ * with 0xA5, never with zeroes. An asynchronous copy is done as late as the API allows: when something waits for it.
  *
  * The double_* functions configure it, set faults and read counters. The symbol `tiermem_test_double` marks it.
  */
@@ -27,10 +27,14 @@ enum {
 
 /* Not a canonical address on x86-64: using it as a host pointer faults. */
 #define DEVICE_BASE 0x0100000000000000ULL
-enum { DEVICES_MAX = 8, ALLOCATIONS_MAX = 4096, STACK_MAX = 16 };
+enum { DEVICES_MAX = 8, ALLOCATIONS_MAX = 4096, STACK_MAX = 16, HANDLES_MAX = 64, QUEUE_MAX = 64 };
 
 struct context { int device; int retained; };
 struct allocation { CUdeviceptr at; size_t len; int device; unsigned char *bytes; };
+struct copy { void *to; const void *from; size_t len; };
+struct stream { int made; long queued, done; struct copy queue[QUEUE_MAX]; };
+struct event { int made; struct stream *stream; long after; };
+struct pinned { unsigned char *bytes; size_t len; };
 struct fault { char call[48]; CUresult status; int skip; int times; };
 
 API const int tiermem_test_double = 1;
@@ -38,12 +42,15 @@ API const int tiermem_test_double = 1;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct context contexts[DEVICES_MAX];
 static struct allocation allocations[ALLOCATIONS_MAX];
+static struct stream streams[HANDLES_MAX];
+static struct event events[HANDLES_MAX];
+static struct pinned pinned[HANDLES_MAX];
 static struct fault fault;
 static CUdeviceptr next_at = DEVICE_BASE;
 static size_t memory = 64UL << 20;
 static size_t used[DEVICES_MAX];
 static int devices = 1, ready, zeroing = 1;
-static long calls;
+static long calls, staged;
 static _Thread_local CUcontext stack[STACK_MAX];
 static _Thread_local int depth;
 
@@ -79,6 +86,18 @@ API int double_live(void) {
     pthread_mutex_unlock(&lock);
     return live;
 }
+
+/* Pinned buffers, streams and events that were not given back. */
+API int double_pinned(void) {
+    int live = 0;
+    pthread_mutex_lock(&lock);
+    for (int i = 0; i < HANDLES_MAX; i++) live += (pinned[i].bytes != NULL) + (streams[i].made != 0) + (events[i].made != 0);
+    pthread_mutex_unlock(&lock);
+    return live;
+}
+
+/* Asynchronous copies that were done. */
+API long double_staged(void) { return __atomic_load_n(&staged, __ATOMIC_SEQ_CST); }
 
 /* References held to a device's primary context. */
 API int double_retained(int device) { return contexts[device].retained; }
@@ -295,4 +314,156 @@ API CUresult cuMemcpyDtoH_v2(void *to, CUdeviceptr from, size_t len) {
     return SUCCESS;
 }
 
-API CUresult cuStreamSynchronize(void *stream) { ENTER(); CURRENT(); return stream ? INVALID_VALUE : SUCCESS; }
+/* --- streams, events and pinned memory --------------------------------------------------------------------------- */
+
+/* Carries out a stream's first `until` copies. */
+static void carry_out(struct stream *stream, long until) {
+    pthread_mutex_lock(&lock);
+    for (; stream->done < until; stream->done++) {
+        struct copy *copy = &stream->queue[stream->done % QUEUE_MAX];
+        memcpy(copy->to, copy->from, copy->len);
+        __atomic_add_fetch(&staged, 1, __ATOMIC_SEQ_CST);
+    }
+    pthread_mutex_unlock(&lock);
+}
+
+static CUresult enqueue(struct stream *stream, void *to, const void *from, size_t len) {
+    if (stream->queued - stream->done == QUEUE_MAX) carry_out(stream, stream->queued);
+    stream->queue[stream->queued++ % QUEUE_MAX] = (struct copy){to, from, len};
+    return SUCCESS;
+}
+
+/* Only pinned memory may be copied asynchronously. */
+static int is_pinned(const void *at, size_t len) {
+    int found = 0;
+    const unsigned char *start = at;
+    pthread_mutex_lock(&lock);
+    for (int i = 0; i < HANDLES_MAX; i++)
+        found |= pinned[i].bytes && start >= pinned[i].bytes && start + len <= pinned[i].bytes + pinned[i].len;
+    pthread_mutex_unlock(&lock);
+    return found;
+}
+
+API CUresult cuStreamSynchronize(struct stream *stream) {
+    ENTER();
+    CURRENT();
+    if (!stream) return SUCCESS;
+    if (!stream->made) return INVALID_VALUE;
+    carry_out(stream, stream->queued);
+    return SUCCESS;
+}
+
+API CUresult cuStreamCreate(struct stream **stream, unsigned flags) {
+    ENTER();
+    CURRENT();
+    (void)flags;
+    CUresult status = OUT_OF_MEMORY;
+    pthread_mutex_lock(&lock);
+    for (int i = 0; i < HANDLES_MAX && status; i++) {
+        if (streams[i].made) continue;
+        streams[i] = (struct stream){.made = 1};
+        *stream = &streams[i];
+        status = SUCCESS;
+    }
+    pthread_mutex_unlock(&lock);
+    return status;
+}
+
+API CUresult cuStreamDestroy_v2(struct stream *stream) {
+    ENTER();
+    CURRENT();
+    if (!stream->made) return INVALID_VALUE;
+    carry_out(stream, stream->queued);
+    stream->made = 0;
+    return SUCCESS;
+}
+
+API CUresult cuEventCreate(struct event **event, unsigned flags) {
+    ENTER();
+    CURRENT();
+    (void)flags;
+    CUresult status = OUT_OF_MEMORY;
+    pthread_mutex_lock(&lock);
+    for (int i = 0; i < HANDLES_MAX && status; i++) {
+        if (events[i].made) continue;
+        events[i] = (struct event){.made = 1};
+        *event = &events[i];
+        status = SUCCESS;
+    }
+    pthread_mutex_unlock(&lock);
+    return status;
+}
+
+API CUresult cuEventDestroy_v2(struct event *event) {
+    ENTER();
+    CURRENT();
+    if (!event->made) return INVALID_VALUE;
+    event->made = 0;
+    return SUCCESS;
+}
+
+API CUresult cuEventRecord(struct event *event, struct stream *stream) {
+    ENTER();
+    CURRENT();
+    if (!event->made || !stream || !stream->made) return INVALID_VALUE;
+    event->stream = stream;
+    event->after = stream->queued;
+    return SUCCESS;
+}
+
+API CUresult cuEventSynchronize(struct event *event) {
+    ENTER();
+    CURRENT();
+    if (!event->made) return INVALID_VALUE;
+    if (event->stream) carry_out(event->stream, event->after);
+    return SUCCESS;
+}
+
+API CUresult cuMemHostAlloc(void **at, size_t len, unsigned flags) {
+    ENTER();
+    CURRENT();
+    (void)flags;
+    CUresult status = OUT_OF_MEMORY;
+    pthread_mutex_lock(&lock);
+    for (int i = 0; i < HANDLES_MAX && status; i++) {
+        if (pinned[i].bytes) continue;
+        if (!(pinned[i].bytes = malloc(len))) break;
+        memset(pinned[i].bytes, 0x5A, len);
+        pinned[i].len = len;
+        *at = pinned[i].bytes;
+        status = SUCCESS;
+    }
+    pthread_mutex_unlock(&lock);
+    return status;
+}
+
+API CUresult cuMemFreeHost(void *at) {
+    ENTER();
+    CURRENT();
+    CUresult status = INVALID_VALUE;
+    pthread_mutex_lock(&lock);
+    for (int i = 0; i < HANDLES_MAX && status; i++) {
+        if (!pinned[i].bytes || pinned[i].bytes != at) continue;
+        free(at);
+        pinned[i].bytes = NULL;
+        status = SUCCESS;
+    }
+    pthread_mutex_unlock(&lock);
+    return status;
+}
+
+API CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from, size_t len, struct stream *stream) {
+    ENTER();
+    CURRENT();
+    unsigned char *bytes = behind(to, len);
+    if (!bytes || !stream || !stream->made || !is_pinned(from, len)) return INVALID_VALUE;
+    return enqueue(stream, bytes, from, len);
+}
+
+API CUresult cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t len, struct stream *stream) {
+    ENTER();
+    CURRENT();
+    unsigned char *bytes = behind(from, len);
+    if (!bytes || !stream || !stream->made || !is_pinned(to, len)) return INVALID_VALUE;
+    return enqueue(stream, to, bytes, len);
+}

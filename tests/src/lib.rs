@@ -18,7 +18,7 @@ mod setup;
 pub mod smaps;
 mod tools;
 
-pub use preload::preload;
+pub use preload::{preload, static_program, tierctl};
 pub use programs::{Program, c_program, c_program_with, cpp_program, shared_library};
 pub use run::{Finished, Run, Running};
 pub use setup::{Setup, SlowFile, Tiering};

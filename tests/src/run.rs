@@ -29,7 +29,20 @@ impl Run {
     /// A command made elsewhere, without the preload unless it has it.
     pub fn of(mut command: Command) -> Self {
         command.env_remove("LD_PRELOAD");
-        for name in ["POLICY", "TIERS", "LIMITS", "CONTROL_DIR", "PROFILE", "STATS", "HARDEN", "ZERO_FREED", "FAULTS"] {
+        const VARIABLES: [&str; 11] = [
+            "POLICY",
+            "TIERS",
+            "LIMITS",
+            "CONTROL_DIR",
+            "PROFILE",
+            "STATS",
+            "HARDEN",
+            "ZERO_FREED",
+            "FAULTS",
+            "TRACE",
+            "TRACE_TAKEN",
+        ];
+        for name in VARIABLES {
             command.env_remove(format!("TIERMEM_{name}"));
         }
         Self { command, limit: Duration::from_secs(LIMIT_S), input: None }

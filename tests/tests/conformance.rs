@@ -6,8 +6,11 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use tiermem_emulator::tier::registry::Registry;
+use tiermem_emulator::tier::{EmulatedTier, Options, Scale};
 use tiermem_tests::conformance;
 use tiermem_tiers::{ErrorKind, GRANULE, Provenance, Provider, TierId, TierSpec, provider};
+use tiermem_topology::Topology;
 
 /// The tests fork, so they run one at a time: a child must not find a lock taken by a thread that it does not have.
 fn alone() -> MutexGuard<'static, ()> {
@@ -40,13 +43,17 @@ fn passes(text: &str) {
 }
 
 fn passes_shared(text: &str) {
+    shared_passes(&|| open(text), text);
+}
+
+fn shared_passes(open: &dyn Fn() -> Box<dyn Provider>, what: &str) {
     let mut failed = Vec::new();
-    conformance::run_shared(&|| open(text), &mut |name, outcome| {
+    conformance::run_shared(open, &mut |name, outcome| {
         if let Err(why) = outcome {
             failed.push(format!("{name}: {why}"));
         }
     });
-    assert_eq!(failed, [""; 0], "{text}");
+    assert_eq!(failed, [""; 0], "{what}");
 }
 
 /// Makes a folder, runs `body` with a SPEC in it, and leaves nothing behind.
@@ -106,6 +113,84 @@ fn nvme() {
         None => {}
         Some(notice) => eprintln!("SKIP nvme (all as asked): {notice}"),
     }
+}
+
+/// One tier of each kind that an emulated machine can have.
+const MACHINE: &str = r#"
+version = 1
+name = "all-kinds"
+[host.a]
+[node.dram]
+host = "a"
+cpus = 2
+capacity = "2G"
+profile = "dram-ddr5"
+[node.far]
+host = "a"
+cpus = 0
+capacity = "16M"
+profile = "dram-ddr5"
+[device.cxl0]
+kind = "cxl"
+capacity = "16M"
+profile = "cxl-asic"
+exposure = "node"
+[device.half0]
+kind = "cxl"
+capacity = "8M"
+profile = "cxl-asic"
+[device.half1]
+kind = "cxl"
+capacity = "8M"
+profile = "cxl-asic"
+[device.drive]
+kind = "nvme"
+capacity = "16M"
+profile = "nvme-gen5"
+[device.gpu]
+kind = "gpu"
+capacity = "16M"
+profile = "gpu-h100"
+[interleave.set]
+devices = ["half0", "half1"]
+granularity = 256
+exposure = "node"
+[[link]]
+from = "a"
+to = "cxl0"
+[[link]]
+from = "a"
+to = "half0"
+[[link]]
+from = "a"
+to = "half1"
+[[link]]
+from = "a"
+to = "drive"
+[[link]]
+from = "a"
+to = "gpu"
+"#;
+
+#[test]
+fn emulated_tiers() {
+    let _alone = alone();
+    let home = tempfile::tempdir_in("/dev/shm").unwrap();
+    let registry = Registry::at(home.path().join("user"));
+    let topology = Topology::parse(MACHINE, "all-kinds.toml").unwrap_or_else(|error| panic!("{error}"));
+    let options = Options { name: None, host: None, dir: None, scale: Scale::WHOLE };
+    let machine = registry.create(&topology, &options).unwrap();
+    for record in &machine.tiers {
+        let open = || Box::new(EmulatedTier::open(record, TierId(0)).unwrap()) as Box<dyn Provider>;
+        assert_eq!(failures(open().as_ref()), [""; 0], "{}", record.name);
+        if record.file().is_some() {
+            shared_passes(&open, &record.name);
+        }
+    }
+    let names: Vec<&str> = machine.tiers.iter().map(|tier| tier.name.as_str()).collect();
+    assert_eq!(names, ["far", "cxl0", "drive", "gpu", "set"]);
+    registry.destroy("all-kinds", false).unwrap();
+    assert_eq!(std::fs::read_dir(home.path().join("user/emulated")).unwrap().count(), 0);
 }
 
 #[test]

@@ -64,8 +64,12 @@ fn daemonize(tiering: &Tiering) {
     let Some(program) = c_program("fork_ways") else { return };
     let folder = scratch();
     let message = folder.path().join("message");
-    let finished = program.under(tiering).arg("daemon").arg(&message).finish().succeeded();
+    // Not `finish` alone: it ends with the parent and kills what is left in its process group, in which the child still is
+    // until it has made a session of its own.
+    let mut running = program.under(tiering).arg("daemon").arg(&message).start();
+    wait_until("the end of the daemon's parent", Duration::from_secs(60), || !running.is_running());
     wait_until("the daemon's message", Duration::from_secs(60), || message.exists());
+    let finished = running.finish().succeeded();
     assert_eq!(std::fs::read_to_string(&message).expect("it is there"), "daemon is well\n", "{}", finished.describe());
 }
 in_every_setup!(daemon, daemonize);

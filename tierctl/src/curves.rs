@@ -1,8 +1,9 @@
 //! The loaded-latency curves of `tierctl probe --plot`.
 
 use plotters::prelude::*;
-use tiermem_discovery::measure::Measurement;
+use tiermem_discovery::measure::{LoadPoint, Measurement};
 
+use crate::chart;
 use crate::exit::{Exit, Failure};
 
 const SIZE: (u32, u32) = (900, 560);
@@ -17,49 +18,23 @@ pub fn draw(tiers: &[Measurement]) -> Result<String, Failure> {
     if tiers.is_empty() {
         return Err(Failure::new(Exit::Unsupported, "nothing to plot: no tier that the CPU addresses was measured"));
     }
-    let mut svg = String::new();
-    paint(&tiers, &mut svg).map_err(|error| Failure::new(Exit::Failed, format!("cannot draw the plot: {error}")))?;
-    Ok(svg)
-}
-
-fn paint(tiers: &[&Measurement], svg: &mut String) -> Result<(), Box<dyn std::error::Error>> {
-    let points = || tiers.iter().flat_map(|tier| &tier.loaded);
-    let widest = points().map(|p| p.bandwidth.median / 1e9).fold(0.1, f64::max) * 1.05;
-    let highest = points().map(|p| p.latency_ns.median + p.latency_ns.mad).fold(1.0, f64::max) * 1.1;
-    let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
-    area.fill(&WHITE)?;
-    let mut chart = ChartBuilder::on(&area)
-        .caption("Latency under load", ("sans-serif", 20))
-        .margin(12)
-        .x_label_area_size(44)
-        .y_label_area_size(64)
-        .build_cartesian_2d(0.0..widest, 0.0..highest)?;
-    chart
-        .configure_mesh()
-        .x_desc("bandwidth of the load threads, GB/s (10^9 bytes per second)")
-        .y_desc("latency of a dependent load, ns")
-        .light_line_style(WHITE)
-        .draw()?;
-    for (index, tier) in tiers.iter().enumerate() {
-        let colour = Palette99::pick(index).to_rgba();
-        let place = |p: &tiermem_discovery::measure::LoadPoint| (p.bandwidth.median / 1e9, p.latency_ns.median);
-        chart
-            .draw_series(LineSeries::new(tier.loaded.iter().map(place), colour.stroke_width(2)).point_size(3))?
-            .label(tier.identity())
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
-        chart.draw_series(tier.loaded.iter().map(|p| {
-            let (x, y) = place(p);
-            PathElement::new([(x, y - p.latency_ns.mad), (x, y + p.latency_ns.mad)], colour.stroke_width(1))
-        }))?;
-    }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .background_style(WHITE.mix(0.8))
-        .border_style(BLACK.mix(0.3))
-        .draw()?;
-    area.present()?;
-    Ok(())
+    chart::picture(SIZE, |area| {
+        let points = || tiers.iter().flat_map(|tier| &tier.loaded);
+        let widest = points().map(|p| p.bandwidth.median / 1e9).fold(0.1, f64::max) * 1.05;
+        let highest = points().map(|p| p.latency_ns.median + p.latency_ns.mad).fold(1.0, f64::max) * 1.1;
+        let ranges = (0.0..widest, 0.0..highest);
+        let mut chart = chart::frame(area, "Latency under load", "bandwidth of the load threads", ranges)?;
+        for (index, tier) in tiers.iter().enumerate() {
+            let colour = Palette99::pick(index).to_rgba();
+            let place = |p: &LoadPoint| (p.bandwidth.median / 1e9, p.latency_ns.median);
+            chart::curve(&mut chart, tier.identity(), colour, tier.loaded.iter().map(place).collect())?;
+            chart.draw_series(tier.loaded.iter().map(|p| {
+                let (x, y) = place(p);
+                PathElement::new([(x, y - p.latency_ns.mad), (x, y + p.latency_ns.mad)], colour.stroke_width(1))
+            }))?;
+        }
+        chart::legend(&mut chart, SeriesLabelPosition::UpperLeft)
+    })
 }
 
 #[cfg(test)]

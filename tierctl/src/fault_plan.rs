@@ -3,8 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use tiermem_emulator::fault::{FaultKind, Plan};
+use tiermem_emulator::fault::{FaultKind, Plan, Script};
+use tiermem_emulator::tier::State;
+use tiermem_emulator::tier::registry::Registry;
 use tiermem_placement::Policy;
+use tiermem_tiers::TierSpec;
 
 use crate::exit::{Exit, Failure};
 
@@ -13,19 +16,55 @@ use crate::exit::{Exit, Failure};
 /// # Errors
 /// If it cannot be read, or, with [`Exit::BadInput`], everything that is wrong with it, each complaint with its line.
 pub fn read(path: &Path) -> Result<Plan, Failure> {
-    let shown = path.display().to_string();
-    let text = fs::read(path).map_err(|e| Failure::from_io(format!("cannot read the fault plan {shown}"), &e))?;
-    let text = String::from_utf8(text).map_err(|e| {
-        Failure::new(Exit::BadInput, format!("{shown}: not UTF-8 text (byte {})", e.utf8_error().valid_up_to()))
-    })?;
-    Plan::parse(&text, &shown).map_err(|error| Failure::new(Exit::BadInput, error.to_string()))
+    let text = text(path)?;
+    Plan::parse(&text, &path.display().to_string()).map_err(|error| Failure::new(Exit::BadInput, error.to_string()))
 }
 
-/// The script of a plan for a program that runs under this policy.
+/// The text of a plan, not yet checked.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn text(path: &Path) -> Result<String, Failure> {
+    let shown = path.display().to_string();
+    let text = fs::read(path).map_err(|e| Failure::from_io(format!("cannot read the fault plan {shown}"), &e))?;
+    String::from_utf8(text).map_err(|e| {
+        Failure::new(Exit::BadInput, format!("{shown}: not UTF-8 text (byte {})", e.utf8_error().valid_up_to()))
+    })
+}
+
+/// What goes wrong in a program that runs under this policy with these tiers: the plan in `path`, and those of the emulated
+/// machines whose tiers it uses. `None` if nothing does.
 ///
 /// # Errors
 /// As [`read`]; also [`Exit::BadInput`] if the plan wants what cannot happen in such a program.
-pub fn for_program(path: &Path, policy: &Policy) -> Result<String, Failure> {
+pub fn for_program(path: Option<&Path>, policy: &Policy, specs: &[TierSpec]) -> Result<Option<String>, Failure> {
+    let mut script = path.map_or_else(|| Ok(Script::default()), |path| own(path, policy))?;
+    for spec in specs {
+        let attached = of_machine(spec)?;
+        if path.is_none() && script.faults.is_empty() {
+            script.seed = attached.seed;
+        }
+        script.faults.extend(attached.faults);
+    }
+    if script.faults.iter().any(|fault| matches!(fault.kind, FaultKind::Slow { .. })) {
+        eprintln!("tierctl: the plan's `slow` faults are for models in virtual time; this program does not feel them");
+    }
+    Ok((path.is_some() || !script.faults.is_empty()).then(|| script.to_string()))
+}
+
+/// The faults of the emulated machine that the tier is a part of, if it is of one.
+fn of_machine(spec: &TierSpec) -> Result<Script, Failure> {
+    for (_, state) in Registry::default().machines() {
+        let State::Ready(machine) = state else { continue };
+        let Some(tier) = machine.tiers.iter().find(|tier| tier.file() == Some(Path::new(&spec.location))) else {
+            continue;
+        };
+        return machine.faults(tier, spec.name).map_err(|error| Failure::new(Exit::BadInput, error.to_string()));
+    }
+    Ok(Script::default())
+}
+
+fn own(path: &Path, policy: &Policy) -> Result<Script, Failure> {
     let plan = read(path)?;
     let bad = |what: String| Failure::new(Exit::BadInput, format!("{}: {what}", path.display()));
     if plan.crash().is_some() {
@@ -47,8 +86,5 @@ pub fn for_program(path: &Path, policy: &Policy) -> Result<String, Failure> {
             return Err(bad(format!("a fault is for the tier `{tier}`; the tiers that can fail here are {known}")));
         }
     }
-    if plan.script().faults.iter().any(|fault| matches!(fault.kind, FaultKind::Slow { .. })) {
-        eprintln!("tierctl: the plan's `slow` faults are for models in virtual time; this program does not feel them");
-    }
-    Ok(plan.script().to_string())
+    Ok(plan.script().clone())
 }

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod chart;
 mod curves;
 mod events;
 mod exit;
@@ -19,10 +20,12 @@ mod record;
 mod replay;
 mod report;
 mod run;
+mod sample;
 mod segments;
 mod summary;
 mod symbols;
 mod tier_spec;
+mod tiers_here;
 mod trace;
 mod verb;
 

@@ -55,9 +55,17 @@ impl Symboliser {
         let Some(module) = modules.iter().find(|m| (m.start..m.end).contains(&call)) else {
             return Frame { offset: address, ..Frame::default() };
         };
-        let file = module.path.file_name().unwrap_or(module.path.as_os_str()).to_string_lossy().into_owned();
-        let offset = call - module.start + module.file_offset;
-        let table = self.tables.entry(module.path.clone()).or_insert_with(|| read_table(&module.path));
+        self.of_call(&module.path, call - module.start + module.file_offset)
+    }
+
+    /// Names a return address that is told as an offset in the bytes of a file.
+    pub fn in_file(&mut self, path: &Path, offset: u64) -> Frame {
+        self.of_call(path, offset.saturating_sub(1))
+    }
+
+    fn of_call(&mut self, path: &Path, offset: u64) -> Frame {
+        let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        let table = self.tables.entry(path.to_path_buf()).or_insert_with(|| read_table(path));
         match table.function_at(offset) {
             Some((name, within)) => Frame { symbol: Some(demangle(name)), offset: within + 1, module: file },
             None => Frame { symbol: None, offset: offset + 1, module: file },
@@ -170,6 +178,10 @@ mod tests {
         // A return address right behind a function belongs to the call at its end, not to the next function.
         let start = symbols.frame(function as usize as u64 + 1, &modules);
         assert_eq!(start.offset, 1);
+        // The same place, told as an offset in the file.
+        let address = function as usize as u64 + 2;
+        let module = modules.iter().find(|module| (module.start..module.end).contains(&address)).unwrap();
+        assert_eq!(symbols.in_file(&module.path, address - module.start + module.file_offset), frame);
     }
 
     #[test]

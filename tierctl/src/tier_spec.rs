@@ -6,6 +6,7 @@ use tiermem_tiers::spec::SpecError;
 use tiermem_tiers::{TierKind, TierSpec};
 
 use crate::exit::{Exit, Failure};
+use crate::tiers_here;
 
 /// Parses `NAME=KIND[:WHERE][,KEY=VALUE]…`.
 ///
@@ -13,6 +14,20 @@ use crate::exit::{Exit, Failure};
 /// [`Exit::BadInput`], saying which part is wrong.
 pub fn parse(text: &str) -> Result<TierSpec, Failure> {
     text.parse().map_err(|e: SpecError| Failure::new(Exit::BadInput, e.to_string()))
+}
+
+/// As [`parse`], or where there is no `=`, the tier that `tierctl list` shows under this name.
+///
+/// # Errors
+/// As [`parse`] and [`tiers_here::find`].
+pub fn parse_or_find(text: &str) -> Result<TierSpec, Failure> {
+    if text.contains('=') {
+        return parse(text);
+    }
+    tiers_here::find(text).map_err(|failure| {
+        let how = "for another place write NAME=KIND:WHERE, for example slow=dax-file:/dev/shm/slow,size=4G";
+        Failure { message: format!("{}; {how}", failure.message), ..failure }
+    })
 }
 
 /// Makes a relative path absolute: programs change their working directory, and their children start elsewhere.

@@ -28,7 +28,7 @@ fn every_figure_says_what_it_is_worth() {
     let list = json(&tierctl(&["model", "list"]));
     assert_eq!(list["format"], "tiermem-device-profiles/1");
     let profiles = list["profiles"].as_array().unwrap();
-    assert_eq!(profiles.len(), 15);
+    assert_eq!(profiles.len(), 16);
     for figure in profiles.iter().flat_map(|profile| profile["figures"].as_array().unwrap()) {
         assert!(["measured", "simulated", "vendor", "assumed"].contains(&figure["status"].as_str().unwrap()));
         assert!(figure["source"].as_str().unwrap().len() > 10, "{figure}");

@@ -68,7 +68,7 @@ fn what_cannot_be_run_has_its_codes() {
         (&["--bogus", "--", "true"], 2, "--bogus"),
         (&["--", "no-such-command-anywhere"], 127, "not found"),
         (&["--", "/etc/passwd"], 126, "not an executable"),
-        (&["--tier", "slow", "--", "true"], 6, "slow"),
+        (&["--tier", "slow", "--", "true"], 3, "NAME=KIND:WHERE"),
         (&["--tier", "slow=tape:0", "--", "true"], 6, "tape"),
         (&["--limit", "dram=lots", "--", "true"], 6, "lots"),
         (&["--limit", "drum=1M", "--", "true"], 6, "the tiers are dram"),
@@ -250,4 +250,36 @@ fn a_folder_that_cannot_be_a_report_is_refused_before_the_program_starts() {
     let output = run(&["--report", dir.path().to_str().unwrap(), "--", "touch", mark.to_str().unwrap()]);
     assert_eq!(code(&output), Some(125));
     assert!(!mark.exists());
+}
+
+#[test]
+fn a_trace_that_cannot_be_written_is_refused_before_anything_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let notes = folder.path().join("notes.txt");
+    fs::write(&notes, "keep me").unwrap();
+    let missing = folder.path().join("no/such/folder/run.tmt");
+    for (file, expected, why) in [
+        (notes.as_path(), 2, "no trace"),
+        (folder.path(), 2, "not a regular file"),
+        (Path::new("/dev/null"), 2, "not a regular file"),
+        (missing.as_path(), 3, "cannot write the trace"),
+    ] {
+        let output = run(&["--trace", file.to_str().unwrap(), "--", "sh", "-c", "echo it ran"]);
+        assert_eq!(code(&output), Some(expected), "{}", stderr(&output));
+        assert!(output.stdout.is_empty() && stderr(&output).contains(why), "{}", stderr(&output));
+    }
+    assert_eq!(fs::read_to_string(&notes).unwrap(), "keep me");
+}
+
+/// The library of these tests records nothing, and that is said.
+#[test]
+fn a_trace_that_is_not_made_is_missed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.tmt");
+    let command = ["--trace", file.to_str().unwrap(), "--", "sh", "-c", "echo $TIERMEM_TRACE"];
+    let output = run(&command);
+    assert_eq!(code(&output), Some(0));
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), file.to_str().unwrap());
+    assert!(stderr(&output).contains("nothing was recorded"), "{}", stderr(&output));
+    assert!(!file.exists());
 }

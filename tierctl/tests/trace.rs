@@ -114,3 +114,47 @@ fn what_cannot_be_done_leaves_no_file_and_says_why() {
     assert_eq!(tierctl(&["replay", input]).status.code(), Some(6));
     assert_eq!(tierctl(&["replay", out, "--place", "all=moon"]).status.code(), Some(2));
 }
+
+/// What `tierctl run --trace` records has no accesses: a replay tells where the memory would lie.
+#[test]
+fn allocations_alone_are_placed_and_not_timed() {
+    use tiermem_emulator::trace::{
+        Allocate, Completeness, Definition, Event, Free, Provenance, StreamId, TierTag, Writer,
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.tmt");
+    let from = Provenance { allocations: Completeness::Exact, common_clock: true, ..Provenance::default() };
+    let mut writer = Writer::new(fs::File::create(&file).unwrap(), &from).unwrap();
+    for (tag, name) in [(0, "dram"), (1, "far")] {
+        writer.define(&Definition::Tier { tag: TierTag(tag), name: name.to_owned() }).unwrap();
+    }
+    for n in 0..100 {
+        let tier = TierTag(u8::from(n % 4 == 0));
+        let block = Allocate { at: n, address: n << 20, size: 1000 * (n % 2 + 1), tier, ..Allocate::default() };
+        writer.event(StreamId(1), &Event::Allocate(block)).unwrap();
+    }
+    (0..50).for_each(|n| writer.event(StreamId(1), &Event::Free(Free { at: 100 + n, address: n << 20 })).unwrap());
+    writer.finish().unwrap();
+    let file = file.to_str().unwrap();
+    let tiers = |places: &[&str]| {
+        let places: Vec<&str> = places.iter().flat_map(|place| ["--place", place]).collect();
+        let report = json(&tierctl(&[&["replay", file], &places[..]].concat()));
+        assert_eq!(
+            (report["format"].as_str(), report["mode"].as_str()),
+            (Some("tiermem-replay-tally/1"), Some("functional"))
+        );
+        let tier = |row: &serde_json::Value| {
+            let figure = |name: &str| row[name].as_u64().unwrap();
+            (row["tier"].as_str().unwrap().to_owned(), figure("blocks"), figure("bytes_max"), figure("bytes_left"))
+        };
+        report["tiers"].as_array().unwrap().iter().map(tier).collect::<Vec<_>>()
+    };
+    assert_eq!(tiers(&[]), [("dram".to_owned(), 100, 150_000, 75_000)]);
+    let by_size = [("dram".to_owned(), 50, 50_000, 25_000), ("cxl0".to_owned(), 50, 100_000, 50_000)];
+    assert_eq!(tiers(&["size:1500-3000=cxl0"]), by_size);
+    let recorded = [("dram".to_owned(), 75, 125_000, 63_000), ("cxl0".to_owned(), 25, 25_000, 12_000)];
+    assert_eq!(tiers(&["as-recorded", "recorded:far=cxl0"]), recorded);
+    let unknown = tierctl(&["replay", file, "--place", "as-recorded"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("--place recorded:far=TIER"));
+}

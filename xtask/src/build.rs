@@ -8,7 +8,8 @@ use crate::workspace::Workspace;
 /// The builds, one after the other. Apart, because cargo joins the features of what it builds together, and the preload
 /// must not carry what tierctl needs.
 pub fn commands(workspace: &Workspace) -> [Command; 3] {
-    ["tiermem-preload", "tiermem-instrument", "tierctl"].map(|package| workspace.cargo(["build", "--release", "--package", package]))
+    ["tiermem-preload", "tiermem-instrument", "tierctl"]
+        .map(|package| workspace.cargo(["build", "--release", "--package", package]))
 }
 
 /// Builds all, showing cargo's own progress.

@@ -9,6 +9,7 @@ mod failure;
 mod failures;
 mod fuzz;
 mod gate;
+mod lab;
 mod packages;
 mod step;
 mod tally;

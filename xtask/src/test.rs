@@ -11,7 +11,7 @@ use crate::step::{Outcome, Steps, succeeds};
 use crate::tally::{Tally, skips};
 use crate::watch::watched;
 use crate::workspace::Workspace;
-use crate::{build, fuzz, gate, packages};
+use crate::{build, fuzz, gate, lab, packages};
 
 /// The exit code with which a script says that it cannot run here.
 const SKIPPED: i32 = 77;
@@ -20,12 +20,15 @@ const SKIPPED: i32 = 77;
 #[derive(Debug, Args)]
 pub struct Test {
     /// Leave out what needs builds of its own: doc tests, loom, AddressSanitizer, the gate on instruction counts,
-    /// fuzzing.
+    /// fuzzing, the QEMU lab.
     #[arg(long)]
     quick: bool,
     /// Ten times the counts in every test, and ThreadSanitizer on top: hours.
     #[arg(long, conflicts_with = "quick")]
     long: bool,
+    /// The QEMU lab's whole set of tests, not only the short one; its packages must be to be had.
+    #[arg(long, conflicts_with = "quick")]
+    lab: bool,
 }
 
 /// By how much `--long` multiplies the counts of the tests.
@@ -45,7 +48,9 @@ pub fn run(workspace: &Workspace, options: &Test) -> Result<bool> {
         command.env("TIERMEM_TEST_SCALE", scale.to_string());
         command
     };
-    run.tests("tests", &mut scaled(all_tests(workspace, options.long)));
+    let mut everything = scaled(all_tests(workspace, options.long));
+    lab::leave_out(&mut everything);
+    run.tests("tests", &mut everything);
     if !options.quick {
         run.tests("doc tests", &mut workspace.cargo(["test", "--workspace", "--doc", "--", "--show-output"]));
         run.tests("loom", &mut loom(workspace));
@@ -54,12 +59,30 @@ pub fn run(workspace: &Workspace, options: &Test) -> Result<bool> {
             // Without the scale: under the sanitizer the tests take a hundred times as long.
             run.tests("tsan", &mut sanitizer(workspace, "tsan"));
         }
+        lab(&mut run, options.lab);
         run.step("instruction gate", || gate::run(workspace));
         for target in fuzz::targets(workspace)? {
             run.step(&format!("fuzz {target}"), || fuzz::smoke(workspace, &target));
         }
     }
     Ok(run.conclude())
+}
+
+/// The QEMU lab: its packages, then its tests.
+fn lab(run: &mut Run<'_>, all: bool) {
+    let (mut there, workspace) = (false, run.workspace);
+    run.step("lab packages", || {
+        let outcome = lab::packages(workspace, all);
+        there = matches!(outcome, Outcome::Passed(_));
+        outcome
+    });
+    if there {
+        // Left out of the run of everything, and not out of this one.
+        let before = run.skips.len();
+        run.skips.retain(|skip| !lab::was_left_out(skip));
+        run.tally.skipped -= before - run.skips.len();
+        run.tests("lab", &mut lab::tests(workspace, all));
+    }
 }
 
 struct Run<'a> {

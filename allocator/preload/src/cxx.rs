@@ -24,9 +24,9 @@ unsafe extern "C" fn new_aligned_nothrow(size: usize, align: usize, _tag: *const
     new_aligned_or_null(size, align, caller)
 }
 
-/// The C++ library's function of this name; one that ends the program if there is none.
+/// The next library's function of this name; one that ends the program if there is none.
 #[cfg(target_arch = "x86_64")]
-extern "C" fn next_definition(name: *const c_char) -> *const c_void {
+pub extern "C" fn next_definition(name: *const c_char) -> *const c_void {
     // SAFETY: the functions below pass C strings.
     let found = tiermem::next_symbol(unsafe { std::ffi::CStr::from_ptr(name) });
     if found.is_null() { std::process::abort as *const c_void } else { found }

@@ -11,4 +11,5 @@ mod c_api;
 mod c_malloc;
 mod c_stats;
 mod cxx;
+mod ending;
 mod life;

@@ -7,13 +7,13 @@ use tiermem_sys::sync::atomic::{AtomicU64, Ordering};
 use tiermem_sys::thread::KeepErrno;
 
 use super::tail::{ROOM, guard, slack};
-use super::{class_of, is_strong, key, large, quarantine, report, sites, strong};
+use super::{class_of, has_tails, is_strong, key, large, quarantine, report, sites, strong};
 use crate::geometry::UNIT_SIZE;
 use crate::heap::tls;
 use crate::pool::Fit;
 use crate::size_class::{ALIGNMENT_MIN, SMALL_MAX};
 use crate::span::{Block, Nothing, Span, State as SpanState};
-use crate::{api, arena, errno, place};
+use crate::{api, arena, errno, place, recorder};
 
 /// Seals are single words that other threads may look at; what they guard is ordered by whoever hands the block on.
 const PLAIN: Ordering = Ordering::Relaxed;
@@ -61,17 +61,20 @@ pub extern "C" fn allocate_checked(size: usize, caller: usize) -> *mut u8 {
 /// Allocates `size` bytes for the code at `caller`; null, with `errno` set, if there is no memory.
 #[inline(never)]
 pub extern "C" fn allocate(size: usize, caller: usize) -> *mut u8 {
-    allocate_any(size, ALIGNMENT_MIN, Fit::Tight, caller)
+    allocate_aligned(size, ALIGNMENT_MIN, caller)
 }
 
 /// Allocates `size` bytes at a multiple of `align`, a power of two.
 pub fn allocate_aligned(size: usize, align: usize, caller: usize) -> *mut u8 {
-    allocate_any(size, align.max(ALIGNMENT_MIN), Fit::Tight, caller)
+    recorder::allocated(allocate_any(size, align.max(ALIGNMENT_MIN), Fit::Tight, caller), size, caller)
 }
 
-/// The general way.
+/// The general way, not recorded.
 #[inline(never)]
 pub(super) fn allocate_any(size: usize, align: usize, fit: Fit, caller: usize) -> *mut u8 {
+    if !has_tails() {
+        return api::allocate_open(size, align);
+    }
     if let Some(class) = class_of(size, align).filter(|_| align <= UNIT_SIZE)
         && !place::is_ruled(class)
     {

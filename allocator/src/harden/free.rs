@@ -10,7 +10,7 @@ use super::{ZERO, flags, has_tails, is_strong, key, large, quarantine, sites, st
 use crate::geometry::UNIT_SIZE;
 use crate::heap::{Heap, tls};
 use crate::span::{Block, Span, State as SpanState};
-use crate::{api, arena, purge};
+use crate::{api, arena, purge, recorder};
 
 /// See `allocate`.
 const PLAIN: Ordering = Ordering::Relaxed;
@@ -76,8 +76,15 @@ pub(super) fn is_guarded(at: *mut u8, block_size: usize, slack: usize, seal: u64
 /// The general way: any thread's blocks, large ones, claims, the strong mode.
 #[inline(never)]
 pub fn free_any(at: *mut u8, caller: usize, claim: Claim) {
+    recorder::freed(at.addr());
+    free_unrecorded(at, caller, claim);
+}
+
+/// As [`free_any`], of a block whose end is recorded otherwise.
+pub(super) fn free_unrecorded(at: *mut u8, caller: usize, claim: Claim) {
     if !has_tails() {
-        return free_zeroed(at);
+        // SAFETY: the caller frees the block.
+        return if flags() & ZERO != 0 { free_zeroed(at) } else { unsafe { api::free_plain(at) } };
     }
     let Some(span) = arena::span_of(at.addr()) else { return report::bad_free(at, caller, Deed::Free) };
     if span.state() == SpanState::Large {

@@ -3,7 +3,7 @@
 //! Chosen by the environment when the process makes its first heap, and never changed after that. Where it is off, it
 //! costs a test on the slow paths and nothing on the fast ones: in a hardened process the threads' view leads to no span
 //! and their key to no heap ([`tls`](crate::heap::tls)), so that every request comes to the slow path and from there to
-//! this module, which works with the same heaps, spans and tiers.
+//! this module, which works with the same heaps, spans and tiers. The [recorder](crate::recorder) uses the same way.
 //!
 //! What the modes catch and what they cost is in `docs/hardening.md`. Layout of a block: [`tail`].
 
@@ -22,6 +22,7 @@ mod text;
 use tiermem_sys::process;
 use tiermem_sys::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
+use crate::recorder::TRACE_VARIABLE;
 use crate::size_class::SizeClass;
 
 pub use allocate::{allocate, allocate_aligned, allocate_checked, check_list, prepare};
@@ -62,6 +63,8 @@ const UNCLEAR: u8 = 16;
 
 /// Nobody has looked at the variables yet.
 const UNDECIDED: u8 = 32;
+/// Requests and frees are recorded.
+const RECORDED: u8 = 64;
 
 /// What is watched for; the functions below say what that is.
 pub static FLAGS: AtomicU8 = AtomicU8::new(UNDECIDED);
@@ -97,10 +100,22 @@ fn is_any(wanted: u8) -> bool {
     now & (wanted | UNDECIDED) != 0 && (now & UNDECIDED == 0 || decide() & wanted != 0)
 }
 
+/// Whether every request comes here.
+#[inline(always)]
+pub fn sees_requests() -> bool {
+    is_any(TAILS | RECORDED)
+}
+
 /// Whether every free comes here.
 #[inline(always)]
 pub fn sees_frees() -> bool {
-    is_any(TAILS | ZERO)
+    is_any(TAILS | ZERO | RECORDED)
+}
+
+/// Whether the [recorder](crate::recorder) hears of each of them.
+#[inline(always)]
+pub fn is_recorded() -> bool {
+    is_any(RECORDED)
 }
 
 fn is_strong() -> bool {
@@ -136,7 +151,8 @@ fn decide() -> u8 {
     let _ = SECRET.compare_exchange(0, process::secret(), Ordering::Relaxed, Ordering::Relaxed);
     let mode = process::early_variable(HARDEN_VARIABLE.as_bytes());
     let zero = process::early_variable(ZERO_VARIABLE.as_bytes());
-    let flags = read(mode, zero);
+    let is_recorded = process::early_variable(TRACE_VARIABLE.as_bytes()).is_some_and(|file| !file.is_empty());
+    let flags = read(mode, zero) | if is_recorded { RECORDED } else { 0 };
     FLAGS.store(flags, Ordering::Relaxed);
     flags
 }

@@ -3,20 +3,47 @@
 use std::ptr;
 
 use super::allocate::{allocate_any, end_at};
-use super::free::{Claim, free_any, is_guarded, look};
+use super::free::{Claim, free_unrecorded, is_guarded, look};
 use super::report::{self, Deed};
 use super::tail::ROOM;
-use super::{is_strong, large, strong};
+use super::{has_tails, is_strong, large, strong};
 use crate::pool::Fit;
 use crate::size_class::{ALIGNMENT_MIN, CLASS_MAX};
 use crate::span::{Span, State as SpanState};
-use crate::{arena, resize};
+use crate::{api, arena, recorder, resize};
 
 /// Changes the size of a block, as [`reallocate`](crate::api::reallocate).
 ///
 /// # Safety
 /// As there, as far as it can be: what can be seen to be wrong is reported.
 pub unsafe fn reallocate(at: *mut u8, size: usize, align: usize, caller: usize) -> *mut u8 {
+    let moved = |new: *mut u8| {
+        // Before somebody else can have the block that is freed here.
+        recorder::reallocated(at.addr(), new, size, caller);
+        free_unrecorded(at, caller, Claim::NONE);
+    };
+    let new = if has_tails() {
+        // SAFETY: passed on to the caller.
+        unsafe { reallocate_tailed(at, size, align, caller, moved) }
+    } else {
+        let allocate = |size, align| api::allocate_open(size, align);
+        // SAFETY: passed on to the caller.
+        unsafe { resize::reallocate_with(at, size, align, allocate, moved) }
+    };
+    if new == at {
+        recorder::reallocated(at.addr(), at, size, caller);
+    }
+    new
+}
+
+/// `moved` gives the block up after its contents have been copied.
+unsafe fn reallocate_tailed(
+    at: *mut u8,
+    size: usize,
+    align: usize,
+    caller: usize,
+    moved: impl FnOnce(*mut u8),
+) -> *mut u8 {
     let Some(span) = arena::span_of(at.addr()) else { return refuse(at, caller) };
     let held = if span.state() == SpanState::Large {
         let Some(asked) = span.asked().filter(|_| large::block_of(span) == at) else { return refuse(at, caller) };
@@ -52,7 +79,7 @@ pub unsafe fn reallocate(at: *mut u8, size: usize, align: usize, caller: usize) 
     if !new.is_null() {
         // SAFETY: both blocks hold that many bytes, and a new block overlaps no other.
         unsafe { ptr::copy_nonoverlapping(at, new, size.min(held)) };
-        free_any(at, caller, Claim::NONE);
+        moved(new);
     }
     new
 }

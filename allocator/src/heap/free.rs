@@ -131,6 +131,27 @@ impl Heap {
         retire(span);
     }
 
+    /// Takes back what the thread has lined up of a tier and lies in a bad extent, so that its next allocation is sound.
+    #[cold]
+    pub fn leave_all_bad(&'static self, tier: u8) {
+        let Some(tier_heap) = self.tier_if_used(tier.into()) else { return };
+        for class in SizeClass::all() {
+            let span = tier_heap.view.get(class);
+            match span.state() {
+                State::Current if is_bad(span.start()) => self.leave_bad(tier_heap, class, span),
+                // Its blocks are from anywhere in the tier, and to see from where would be to follow links in bad memory:
+                // all of them are given up.
+                State::Tray => {
+                    self.set_current(tier_heap, class, None);
+                    stats::retire(tier, class, 0u64.wrapping_sub(span.free_blocks() as u64));
+                    span.grant(0);
+                    span.take_list();
+                }
+                _ => {}
+            }
+        }
+    }
+
     /// Gives the empty current spans back.
     pub fn trim(&'static self) {
         for tier in 0..tiers::count() {

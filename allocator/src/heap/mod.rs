@@ -21,6 +21,7 @@ use tiermem_sys::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use crate::harden::{self, Quarantine};
 use crate::inbox::{Inbox, Linked};
+use crate::recorder::Lane;
 use crate::size_class::{CLASS_COUNT, SizeClass};
 use crate::span::{Block, Span, SpanQueue};
 use crate::tiers::TIERS_MAX;
@@ -29,7 +30,7 @@ pub use allocate::Demand;
 use mosaic::Mosaics;
 pub use outbox::Outbox;
 pub use registry::{
-    attach, collect_idle, counts, lease, lock_for_fork, restart_in_child, return_mail, unlock_after_fork,
+    attach, collect_idle, counts, for_each, lease, lock_for_fork, restart_in_child, return_mail, unlock_after_fork,
 };
 use sampler::Sampler;
 use tenancy::Tenancy;
@@ -72,12 +73,14 @@ pub struct Heap {
     /// What the thread allocates from without a hint: each class from the tier that the strategy chose for it last.
     /// Names current spans of tier heaps only; see [`Heap::set_current`].
     strategy: View,
-    /// In a hardened process: a view without spans, so that every request takes the slow path.
+    /// In a hardened or recorded process: a view without spans, so that every request takes the slow path.
     closed: View,
-    /// In a hardened process: the view that the thread would allocate from.
+    /// In a hardened or recorded process: the view that the thread would allocate from.
     open: AtomicPtr<View>,
     /// In a hardened process: blocks that wait before they are freed; null until there is one.
     pub quarantine: AtomicPtr<Quarantine>,
+    /// In a recorded process: what is to be written.
+    pub lane: Lane,
     /// Whether the thread is walking its stack, which may allocate.
     pub in_site_code: Cell<bool>,
     /// The number of the heap, for statistics and for spreading.
@@ -140,6 +143,7 @@ impl Heap {
             closed: View::new(),
             open: AtomicPtr::new((&raw const EMPTY_VIEW).cast_mut()),
             quarantine: AtomicPtr::new(ptr::null_mut()),
+            lane: Lane::new(),
             in_site_code: Cell::new(false),
             number: AtomicU32::new(0),
             pool_next: AtomicPtr::new(ptr::null_mut()),
@@ -229,14 +233,14 @@ impl Heap {
         }
     }
 
-    /// Makes this thread allocate from `view`; in a hardened process through the slow path only.
+    /// Makes this thread allocate from `view`; in a hardened or recorded process through the slow path only.
     fn use_view(&'static self, view: &'static View) {
         // Relaxed: only the heap's thread reads and writes it.
         self.open.store(ptr::from_ref(view).cast_mut(), Ordering::Relaxed);
-        tls::set_current(if harden::has_tails() { &self.closed } else { view });
+        tls::set_current(if harden::sees_requests() { &self.closed } else { view });
     }
 
-    /// In a hardened process: the view to allocate from.
+    /// In a hardened or recorded process: the view to allocate from.
     #[inline(always)]
     pub fn open(&self) -> &'static View {
         // SAFETY: always a view; those live for ever.

@@ -10,7 +10,7 @@ use tiermem_sys::sync::atomic::{AtomicPtr, Ordering};
 use tiermem_sys::thread::ExitHook;
 
 use super::{Heap, tls};
-use crate::{fork, harden, meta, purge, tiers};
+use crate::{fork, harden, meta, purge, recorder, tiers};
 
 /// Heaps without a thread, linked through `pool_next`; the last one in is the first one out, because it is warm.
 ///
@@ -74,7 +74,7 @@ fn take() -> Option<&'static Heap> {
             made.number.store(registry.made, Ordering::Relaxed);
             // Relaxed: the registry's lock orders the makers.
             made.all_next.store(ALL.load(Ordering::Relaxed), Ordering::Relaxed);
-            // Release pairs with the Acquire in `return_mail`.
+            // Release pairs with the Acquire in `for_each`.
             ALL.store(ptr::from_ref(made).cast_mut(), Ordering::Release);
             made
         }
@@ -129,6 +129,7 @@ fn detach() {
     heap.outbox.send_all();
     heap.collect();
     drop(busy);
+    recorder::thread_ends(heap);
     tls::end();
     REGISTRY.lock().push(heap);
     if nobody_has_one() {
@@ -167,18 +168,23 @@ pub fn counts() -> (u32, u32) {
     (registry.made, registry.count)
 }
 
-/// Gives back what others have freed to heaps whose threads have been away since `before`. False if some of it should be
-/// looked at again.
-pub fn return_mail(before: u32) -> bool {
+/// Calls `visit` with every heap that there is.
+pub fn for_each(mut visit: impl FnMut(&'static Heap)) {
     // Acquire pairs with the Release in `take`.
     // SAFETY: null or a heap, which live for ever.
     let mut next = unsafe { ALL.load(Ordering::Acquire).as_ref() };
-    let mut done = true;
     while let Some(heap) = next {
-        done &= heap.return_mail(before);
+        visit(heap);
         // SAFETY: as above.
         next = unsafe { heap.all_next.load(Ordering::Relaxed).as_ref() };
     }
+}
+
+/// Gives back what others have freed to heaps whose threads have been away since `before`. False if some of it should be
+/// looked at again.
+pub fn return_mail(before: u32) -> bool {
+    let mut done = true;
+    for_each(|heap| done &= heap.return_mail(before));
     done
 }
 

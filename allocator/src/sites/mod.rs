@@ -11,6 +11,7 @@ use crate::control;
 use crate::control::layout::FRAMES;
 use crate::heap::tls;
 use resolve::Resolved;
+pub use resolve::parse_mapping;
 
 /// Frames of the allocator itself that are looked through before the program's.
 const OWN_FRAMES_MAX: usize = 12;

@@ -14,25 +14,31 @@ pub struct Module {
 
 /// The executable mappings of files in this process.
 pub fn modules() -> Vec<Module> {
-    let maps = std::fs::read_to_string("/proc/thread-self/maps").unwrap_or_default();
-    maps.lines().filter_map(parse_line).collect()
+    let maps = std::fs::read("/proc/thread-self/maps").unwrap_or_default();
+    let module = |(start, end, file_offset, path): (_, _, _, &[u8])| Module {
+        start,
+        end,
+        file_offset,
+        path: String::from_utf8_lossy(path).into_owned(),
+    };
+    maps.split(|&byte| byte == b'\n').filter_map(parse_mapping).map(module).collect()
 }
 
-/// One line of proc_pid_maps(5): `start-end perms offset dev inode path`.
-fn parse_line(line: &str) -> Option<Module> {
-    let mut fields = line.split_ascii_whitespace();
+/// Start, end, offset in the file and path of a file's executable mapping, from one line of proc_pid_maps(5):
+/// `start-end perms offset dev inode path`. Does not allocate.
+pub fn parse_mapping(line: &[u8]) -> Option<(usize, usize, usize, &[u8])> {
+    let path = line.get(line.iter().position(|&byte| byte == b'/')?..)?;
+    let shown = path.len();
+    // Of a file that was replaced since, as updates do.
+    let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
+    let text = std::str::from_utf8(&line[..line.len() - shown]).ok()?;
+    let mut fields = text.split_ascii_whitespace();
     let (start, end) = fields.next()?.split_once('-')?;
     if !fields.next()?.contains('x') {
         return None;
     }
-    let file_offset = usize::from_str_radix(fields.next()?, 16).ok()?;
-    let path = line.get(line.find('/')?..)?;
-    Some(Module {
-        start: usize::from_str_radix(start, 16).ok()?,
-        end: usize::from_str_radix(end, 16).ok()?,
-        file_offset,
-        path: path.to_owned(),
-    })
+    let number = |digits| usize::from_str_radix(digits, 16).ok();
+    Some((number(start)?, number(end)?, number(fields.next()?)?, path))
 }
 
 /// Code that rules match.

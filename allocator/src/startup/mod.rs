@@ -14,7 +14,7 @@ use tiermem_sys::process;
 use tiermem_sys::sync::atomic::{AtomicBool, Ordering};
 
 use crate::control::{self, EventKind};
-use crate::{harden, profile, sites};
+use crate::{harden, profile, recorder, sites};
 
 pub(crate) use faults::tell as tell_of_faults;
 
@@ -60,6 +60,7 @@ pub fn start() {
         process::say(b"tiermem: there is hardly any memory (see `ulimit -a`): no tiers are set up\n");
         return;
     }
+    recorder::begin();
     channel::open();
     control::event(EventKind::Started, None, 0);
     let mut outcome = configure::from_environment();
@@ -116,4 +117,5 @@ pub fn finish() {
     sites::record_modules();
     control::end();
     channel::close();
+    recorder::conclude();
 }

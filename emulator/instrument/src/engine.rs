@@ -45,15 +45,16 @@ impl Running {
         let Some(path) = &self.config.trace else { return Ok(()) };
         let pid = tiermem_sys::process::id();
         // Made by the first one; the name of the others' tells them apart.
-        let mine = match std::fs::OpenOptions::new().write(true).create_new(true).open(self.config.reports.join("trace")) {
-            Ok(_) => path.clone(),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                let mut name = path.clone().into_os_string();
-                name.push(format!(".{pid}"));
-                name.into()
-            }
-            Err(error) => return Err(error),
-        };
+        let mine =
+            match std::fs::OpenOptions::new().write(true).create_new(true).open(self.config.reports.join("trace")) {
+                Ok(_) => path.clone(),
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                    let mut name = path.clone().into_os_string();
+                    name.push(format!(".{pid}"));
+                    name.into()
+                }
+                Err(error) => return Err(error),
+            };
         self.recorder = Some(Recorder::create(&mine, command, pid)?);
         Ok(())
     }

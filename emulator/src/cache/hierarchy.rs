@@ -99,13 +99,18 @@ impl Hierarchy {
         self.cores[core.index()].counts
     }
 
-    /// `address` will be accessed soon: has the real caches bring what the model knows of it. Changes nothing.
+    /// Says that an access to `address` is about to come, so that the host brings near what that will look at. Changes nothing.
+    ///
+    /// # Panics
+    /// If there is no such core.
     #[inline]
     pub fn expect(&self, core: CoreIndex, address: u64) {
         let line = address & !(LINE - 1);
-        for level in self.cores[core.index()].levels.iter().skip(1).chain(&self.shared) {
-            level.expect(line);
+        let own = &self.cores[core.index()];
+        if own.levels[0].is_most_recent(line) {
+            return;
         }
+        own.levels[1..].iter().chain(&self.shared).for_each(|level| level.expect(line));
     }
 
     /// A load or store that lies in the line of `address`; one that crosses lines is one access to each. Misses go to

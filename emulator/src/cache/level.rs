@@ -37,10 +37,18 @@ pub const WAYS_MAX: u32 = 16;
 /// ```
 /// Invariant: the first `ways` half bytes of `order` are a permutation of the ways; empty ways stand last.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(32))]
 struct Set {
     prints: [u64; 2],
     order: u64,
 }
+
+/// Entries in a line of the host's cache, so that those of a set lie in as few of them as they can.
+const ROW: usize = 8;
+
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+struct Row([Entry; ROW]);
 
 /// One cache.
 ///
@@ -48,7 +56,7 @@ struct Set {
 #[derive(Debug)]
 pub struct Level {
     /// `ways` entries for each set.
-    entries: Vec<Entry>,
+    rows: Vec<Row>,
     sets: Vec<Set>,
     ways: usize,
     /// `sets - 1` where that is a power of two, else 0.
@@ -70,7 +78,7 @@ impl Level {
         let order = (0..u64::from(WAYS_MAX))
             .fold(0, |order, way| order | if way < u64::from(config.ways) { way } else { 0xf } << (4 * way));
         Self {
-            entries: vec![0; sets * ways],
+            rows: vec![Row([0; ROW]); (sets * ways).div_ceil(ROW)],
             sets: vec![Set { prints: [0; 2], order }; sets],
             ways,
             mask: if sets.is_power_of_two() { sets as u64 - 1 } else { 0 },
@@ -94,13 +102,38 @@ impl Level {
     }
 
     #[inline]
+    fn entry(&self, place: usize, way: usize) -> Entry {
+        let at = place * self.ways + way;
+        self.rows[at / ROW].0[at % ROW]
+    }
+
+    #[inline]
+    fn entry_mut(&mut self, place: usize, way: usize) -> &mut Entry {
+        let at = place * self.ways + way;
+        &mut self.rows[at / ROW].0[at % ROW]
+    }
+
+    /// Has the host bring what a search for `line` will look at.
+    #[inline]
+    pub fn expect(&self, line: u64) {
+        let set = self.set_of(line);
+        prefetch(&self.sets[set]);
+        let first = set * self.ways / ROW;
+        prefetch(&self.rows[first]);
+        let last = (set * self.ways + self.ways - 1) / ROW;
+        if last != first {
+            prefetch(&self.rows[last]);
+        }
+    }
+
+    #[inline]
     fn find(&self, line: u64, place: Place) -> Option<usize> {
         let prints = self.sets[place.set].prints;
         for (half, prints) in prints.into_iter().enumerate() {
             let mut candidates = bytes_equal(prints, place.print);
             while candidates != 0 {
                 let way = half * 8 + candidates.trailing_zeros() as usize / 8;
-                if way < self.ways && is(self.entries[place.set * self.ways + way], line) {
+                if way < self.ways && is(self.entry(place.set, way), line) {
                     return Some(way);
                 }
                 candidates &= candidates - 1;
@@ -109,12 +142,19 @@ impl Level {
         None
     }
 
+    /// Whether `line` is the most recent one of its set.
+    #[inline]
+    pub fn is_most_recent(&self, line: u64) -> bool {
+        let set = self.set_of(line);
+        is(self.entry(set, (self.sets[set].order & 0xf) as usize), line)
+    }
+
     /// The most recent entry of `line`'s set, if it is `line`'s.
     #[inline]
     pub fn most_recent(&mut self, line: u64) -> Option<&mut Entry> {
         let set = self.set_of(line);
         let way = (self.sets[set].order & 0xf) as usize;
-        let entry = &mut self.entries[set * self.ways + way];
+        let entry = self.entry_mut(set, way);
         is(*entry, line).then_some(entry)
     }
 
@@ -125,24 +165,14 @@ impl Level {
         let way = self.find(line, place)?;
         let set = &mut self.sets[place.set];
         set.order = to_front(set.order, way);
-        Some(&mut self.entries[place.set * self.ways + way])
-    }
-
-    /// `line` will be looked for soon.
-    pub fn expect(&self, line: u64) {
-        let set = self.set_of(line);
-        prefetch(&self.sets[set]);
-        // Eight entries stand in a line of the real caches.
-        for entry in self.entries[set * self.ways..][..self.ways].iter().step_by(8) {
-            prefetch(entry);
-        }
+        Some(self.entry_mut(place.set, way))
     }
 
     /// Finds `line` and leaves the order alone.
     pub fn peek(&mut self, line: u64) -> Option<&mut Entry> {
         let place = self.place(line);
         let way = self.find(line, place)?;
-        Some(&mut self.entries[place.set * self.ways + way])
+        Some(self.entry_mut(place.set, way))
     }
 
     /// Puts a line in that is not there, as the most recent of its set; gives back the entry that made way, zero if
@@ -157,7 +187,7 @@ impl Level {
         let print = &mut set.prints[way / 8];
         let at = way % 8 * 8;
         *print = *print & !(0xff << at) | u64::from(place.print) << at;
-        std::mem::replace(&mut self.entries[place.set * self.ways + way], entry)
+        std::mem::replace(self.entry_mut(place.set, way), entry)
     }
 
     /// Takes a line out; zero if it is not there.
@@ -166,17 +196,17 @@ impl Level {
         let Some(way) = self.find(line, place) else { return 0 };
         let set = &mut self.sets[place.set];
         set.order = to_back(set.order, way, self.ways);
-        std::mem::take(&mut self.entries[place.set * self.ways + way])
+        std::mem::take(self.entry_mut(place.set, way))
     }
 
     /// Every entry that holds a line.
     pub fn lines(&self) -> impl Iterator<Item = Entry> {
-        self.entries.iter().copied().filter(|e| *e != 0)
+        self.rows.iter().flat_map(|row| row.0).filter(|e| *e != 0)
     }
 
     /// Empties it.
     pub fn clear(&mut self) {
-        self.entries.fill(0);
+        self.rows.fill(Row([0; ROW]));
     }
 }
 

@@ -21,6 +21,8 @@ impl Host {
 
     fn on(&mut self, core: CoreIndex, line: u64, store: bool) -> Lookup {
         let Self { caches, traffic } = self;
+        // Changes nothing, whatever the caches hold.
+        caches.expect(core, line * LINE);
         caches.access(core, line * LINE, store, &mut |t| traffic.push(t))
     }
 

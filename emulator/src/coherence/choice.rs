@@ -13,6 +13,8 @@ pub(super) enum Kind {
     Version,
     /// How many stores of another host's dirty line have been written back by now.
     WriteBack,
+    /// Whether the host's own dirty line has left its cache by now: 1 for yes.
+    Evict,
     /// How many stores of another host's buffer have become visible by now.
     Drain,
     /// How much of a line outlives a crash; see `AFTER_CRASH_…`.
@@ -35,10 +37,11 @@ pub(super) const NOBODY: u8 = 0xFF;
 pub(super) const MAX_OPTIONS: usize = 16;
 
 impl Kind {
-    const ALL: [(Self, char); 8] = [
+    const ALL: [(Self, char); 9] = [
         (Self::Next, 's'),
         (Self::Version, 'v'),
         (Self::WriteBack, 'w'),
+        (Self::Evict, 'e'),
         (Self::Drain, 'd'),
         (Self::Survives, 'c'),
         (Self::Poison, 'p'),

@@ -1,7 +1,7 @@
 //! Judging what a host has just done.
 
 use super::finding::Detector;
-use super::history::{Clock, Place, StoreId};
+use super::history::{Clock, Place, Store, StoreId};
 use super::machine::Machine;
 use super::shadow::{Object, overlap};
 use crate::cache::LINE;
@@ -16,14 +16,14 @@ impl Machine {
         let others = state.users & !bit != 0;
         let broken = !state.coherent && ((atomic && others) || state.atomic_users & !bit != 0);
         if broken {
+            let users = state.users & !bit;
             self.detect(Detector::CasOutsideCoherentRegion, |machine| {
-                let name = machine.name(host);
+                let (name, line) = (machine.name(host), machine.labels.line(line));
                 let how = if atomic { "an atomic operation on" } else { "an access to" };
-                let users = machine.lines[line].users & !bit;
                 let others: Vec<&str> =
                     (0..machine.hosts.len()).filter(|h| users & (1 << h) != 0).map(|h| machine.name(h)).collect();
                 format!(
-                    "{how} line {line} by {name}, which {} use{} too: nothing makes atomic operations of several hosts \
+                    "{how} {line} by {name}, which {} use{} too: nothing makes atomic operations of several hosts \
                      atomic outside the coherent region",
                     others.join(" and "),
                     if others.len() == 1 { "s" } else { "" },
@@ -34,14 +34,6 @@ impl Machine {
 
     /// Judges a load at `offset` whose bytes come from the stores `from`, by somebody with this clock.
     pub(super) fn judge_load(&mut self, host: usize, offset: u64, from: &[StoreId], clock: &Clock) {
-        for (line, span) in Self::spans(offset, from.len()) {
-            let at = index_of(line, span.start, offset);
-            let part = &from[at..at + span.len()];
-            if !self.shadow.erased.is_empty() {
-                let part = part.to_vec();
-                self.find_secret(line, span.start, &part, &format!("in what {} loads", self.name(host)));
-            }
-        }
         self.judge_torn(host, offset, from);
         for (line, span) in Self::spans(offset, from.len()) {
             let at = index_of(line, span.start, offset);
@@ -49,6 +41,14 @@ impl Machine {
                 self.tell_stale(host, line, byte, got, missed);
                 return;
             }
+        }
+        if self.shadow.erased.is_empty() {
+            return;
+        }
+        for (line, span) in Self::spans(offset, from.len()) {
+            let at = index_of(line, span.start, offset);
+            let whereabouts = format!("in what {} loads", self.name(host));
+            self.find_secret(line, span.start, &from[at..at + span.len()], &whereabouts);
         }
     }
 
@@ -77,28 +77,35 @@ impl Machine {
     }
 
     fn tell_stale(&mut self, host: usize, line: usize, byte: usize, got: StoreId, missed: StoreId) {
-        let place = self.stores.get(missed).place;
-        let writer = usize::from(self.stores.get(missed).host);
+        let Store { place, host: writer, index, .. } = *self.stores.get(missed);
+        let writer = usize::from(writer);
+        // It came to the pool only after the host had heard of it: no invalidation could have helped for sure.
+        let late = |since: u32| self.hosts[host].heard_of(writer, index).is_some_and(|heard| heard < since);
         let offset = line as u64 * LINE + byte as u64;
         let in_pool = self.lines[line].newest().content.from[byte];
         let overwritten = in_pool < missed && self.stores.ordered(in_pool, missed);
         let detector = match place {
             Place::Cached | Place::Discarded if writer != host => Detector::PublishBeforeFlush,
             Place::Lost => Detector::LostAtCrash,
-            Place::Pool if overwritten => Detector::WriteBackOverNewer,
+            Place::Pool { .. } if overwritten => Detector::WriteBackOverNewer,
+            Place::Pool { since } if late(since) => Detector::PublishBeforeFlush,
             _ => Detector::StaleRead,
         };
         self.detect(detector, |machine| {
             let (name, got, missed) = (machine.name(host), machine.tell(got), machine.tell(missed));
+            let at = machine.labels.byte(offset);
             let cause = match (detector, place) {
                 (Detector::PublishBeforeFlush, Place::Cached) => "which has not left the writer's cache",
-                (Detector::PublishBeforeFlush, _) => "which the writer has dropped instead of flushing it",
+                (Detector::PublishBeforeFlush, Place::Discarded) => {
+                    "which the writer has dropped instead of flushing it"
+                }
+                (Detector::PublishBeforeFlush, _) => "which had not left the writer's cache when it heard of it",
                 (Detector::LostAtCrash, _) => "which was lost in a crash before it was flushed",
                 (Detector::WriteBackOverNewer, _) => "which a write-back of an older copy has taken away",
                 _ if writer == host => "which it has dropped itself",
                 _ => "which is in the pool: its own copy is older",
             };
-            format!("{name} reads {got} at {offset:#x} (line {line}), and must have heard of {missed}, {cause}")
+            format!("{name} reads {got} at {at}, and must have heard of {missed}, {cause}")
         });
     }
 
@@ -119,8 +126,9 @@ impl Machine {
         let Some((old, new, at)) = torn else { return };
         self.detect(Detector::TornPublish, |machine| {
             format!(
-                "{} reads a mixture of two versions of {at:#x?}: {} was over before {} came",
+                "{} reads a mixture of two versions of {}: {} was over before {} came",
                 machine.name(host),
+                machine.labels.place(&at),
                 machine.tell(old),
                 machine.tell(new),
             )

@@ -1,10 +1,11 @@
 //! Running a scenario again and again.
 
 use std::cell::RefCell;
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 
 use super::choice::{Choices, Decide, Keyed, Prefix, Schedule};
-use super::finding::{Detector, Detectors, Finding};
+use super::finding::{Detector, Detectors, Finding, FindingKind};
 use super::machine::{Architecture, Halt, Machine, Rules};
 use super::medium::Medium;
 use super::report::{Failure, Pass, Report};
@@ -41,6 +42,8 @@ impl Default for Explorer {
 
 /// Operations of a run, unless [`Explorer::max_steps`] says otherwise.
 const MAX_STEPS: u32 = 10_000;
+/// Schedules that are spent on a shorter one.
+const SHORTER: u64 = 20_000;
 /// Schedules of a strategy, unless [`Explorer::max_schedules`] says otherwise.
 const MAX_SCHEDULES: u64 = 1_000_000;
 
@@ -159,14 +162,13 @@ impl Explorer {
     fn once(&self, decider: Box<dyn Decide>, scenario: &dyn Fn(&mut Scenario), seed: Option<Seed>) -> Report {
         let mut lab = Lab { explorer: self, scenario, stacks: Stacks::default() };
         let machine = lab.run(decider, Log::wanted());
-        let strategy = Strategy::Systematic { deviations: 0 };
-        let pass = Pass { strategy, schedules: 1, complete: false };
         let failure = machine.finding().map(|finding| {
             let schedule = Schedule::of(&machine.choices.trace);
             let deviations = schedule.len();
-            Failure { finding, schedule, seed, strategy, schedules: 1, deviations, timeline: machine.into_timeline() }
+            let timeline = machine.into_timeline();
+            Failure { finding, schedule, seed, strategy: None, schedules: 1, deviations, timeline }
         });
-        Report { passes: vec![pass], failure }
+        Report { passes: Vec::new(), failure }
     }
 }
 
@@ -199,10 +201,17 @@ struct Found {
     seed: Option<Seed>,
 }
 
+/// What a search has come to.
+struct Searched {
+    schedules: u64,
+    complete: bool,
+    found: Option<Found>,
+}
+
 impl Lab<'_> {
     /// One run.
     pub(super) fn run(&mut self, decider: Box<dyn Decide>, log: Log) -> Machine {
-        let mut scenario = Scenario::default();
+        let mut scenario = Scenario::new(log.is_wanted());
         (self.scenario)(&mut scenario);
         let mut machine = Machine::new(self.explorer.rules, Choices::new(decider), log);
         machine.medium.clone_from(&self.explorer.medium);
@@ -231,20 +240,27 @@ impl Lab<'_> {
     }
 
     /// Levels of deviations, one after the other.
-    fn systematic(&mut self, strategy: Strategy, levels: std::ops::RangeInclusive<u32>) -> (Pass, Option<Found>) {
+    fn systematic(&mut self, strategy: Strategy, levels: RangeInclusive<u32>) -> (Pass, Option<Found>) {
+        let limit = self.explorer.limit;
+        let searched = self.search(levels, limit, |_| true);
+        (Pass { strategy, schedules: searched.schedules, complete: searched.complete }, searched.found)
+    }
+
+    /// Looks for something `wanted`.
+    fn search(&mut self, levels: RangeInclusive<u32>, limit: u64, wanted: impl Fn(&Finding) -> bool) -> Searched {
         let mut schedules = 0;
         for level in levels {
             let mut search = Search::new(level);
             while let Some((decider, prefix, budget)) = search.pop() {
-                if schedules == self.explorer.limit {
-                    return (Pass { strategy, schedules, complete: false }, None);
+                if schedules == limit {
+                    return Searched { schedules, complete: false, found: None };
                 }
                 schedules += 1;
                 let (finding, machine) = self.try_run(decider);
-                if let Some(finding) = finding {
+                if let Some(finding) = finding.filter(&wanted) {
                     let schedule = Schedule::of(&machine.choices.trace);
-                    let found = Found { finding, schedule, seed: None };
-                    return (Pass { strategy, schedules, complete: false }, Some(found));
+                    let found = Some(Found { finding, schedule, seed: None });
+                    return Searched { schedules, complete: false, found };
                 }
                 search.branch(&machine.choices.trace, prefix, budget);
             }
@@ -252,7 +268,7 @@ impl Lab<'_> {
                 break;
             }
         }
-        (Pass { strategy, schedules, complete: true }, None)
+        Searched { schedules, complete: true, found: None }
     }
 
     fn random(&mut self, strategy: Strategy, schedules: u64, pct: Option<(u32, u32)>) -> (Pass, Option<Found>) {
@@ -277,16 +293,25 @@ impl Lab<'_> {
             let (finding, machine) = self.try_run(Box::new(Keyed::new(schedule)));
             finding.filter(|finding| finding.kind == kind).map(|_| Schedule::of(&machine.choices.trace))
         });
+        let schedule = self.shorter(schedule, kind);
         let machine = self.run(Box::new(Keyed::new(&schedule)), Log::wanted());
         let finding = machine.finding().unwrap_or(found.finding);
         Failure {
             finding,
             schedule,
             seed: found.seed,
-            strategy,
+            strategy: Some(strategy),
             schedules,
             deviations,
             timeline: machine.into_timeline(),
         }
+    }
+
+    /// The same kind of finding with fewer deviations, if a short search meets it: leaving deviations out, one by one,
+    /// ends at a schedule that needs all of its own, but others may need less.
+    fn shorter(&mut self, schedule: Schedule, kind: FindingKind) -> Schedule {
+        let Some(most) = u32::try_from(schedule.len()).ok().and_then(|len| len.checked_sub(1)) else { return schedule };
+        let searched = self.search(0..=most, SHORTER, |finding| finding.kind == kind);
+        searched.found.map_or(schedule, |found| found.schedule)
     }
 }

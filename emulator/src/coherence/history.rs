@@ -22,6 +22,12 @@ impl Clock {
         }
     }
 
+    /// What `other` knows and this does not: hosts, and how far each had come.
+    pub(super) fn news<'c>(&'c self, other: &'c Self) -> impl Iterator<Item = (usize, u32)> + 'c {
+        let pairs = self.0.iter().zip(other.0).enumerate();
+        pairs.filter(|(_, (mine, theirs))| **mine < *theirs).map(|(host, (_, theirs))| (host, theirs))
+    }
+
     /// Whether operation `index` of `host` is known here.
     pub(super) const fn knows(&self, host: usize, index: u32) -> bool {
         self.0[host] >= index
@@ -42,7 +48,10 @@ pub(super) enum Place {
     /// In its host's cache or store buffer.
     Cached,
     /// In the pool, or seen by all where the hardware is coherent.
-    Pool,
+    Pool {
+        /// Step at which it came there.
+        since: u32,
+    },
     /// Gone with its host, or with the power.
     Lost,
     /// Dropped by its own host's invalidation.
@@ -80,7 +89,14 @@ impl Stores {
     pub(super) fn reset(&mut self) {
         self.0.clear();
         // The contents before the run; everybody knows of operation 0.
-        self.0.push(Store { host: 0, index: 0, clock: Clock::default(), place: Place::Pool, secret: false, step: 0 });
+        self.0.push(Store {
+            host: 0,
+            index: 0,
+            clock: Clock::default(),
+            place: Place::Pool { since: 0 },
+            secret: false,
+            step: 0,
+        });
     }
 
     pub(super) fn add(&mut self, store: Store) -> StoreId {

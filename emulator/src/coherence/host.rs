@@ -2,6 +2,7 @@
 
 mod annotate;
 mod atomic;
+mod inert;
 
 use std::cell::RefCell;
 use std::fmt;
@@ -9,10 +10,11 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use corosensei::Yielder;
+use inert::Inert;
 
 use super::finding::{Finding, FindingKind};
 use super::history::{Clock, StoreId, Write};
-use super::machine::{Flush, Machine, PoisonHit};
+use super::machine::{Flush, Machine, PoisonHit, State};
 use super::shadow::range_len;
 use super::timeline::show;
 use crate::cache::LINE;
@@ -119,17 +121,14 @@ impl Host<'_> {
             machine.judge_load(self.id, glance.offset, &glance.from, &glance.clock);
             for id in &glance.from {
                 let clock = machine.stores.get(*id).clock;
-                machine.hosts[self.id].clock.join(&clock);
+                machine.hosts[self.id].hear(&clock, machine.steps);
             }
         });
     }
 
     fn load_with(&self, offset: u64, into: &mut [u8], checked: bool) -> Result<Glance, Poisoned> {
         let range = self.range(offset, into.len());
-        let looks = |machine: &Machine| {
-            machine.shadow.governs(offset)
-                || Machine::spans(offset, range_len(&range)).any(|(line, _)| machine.load_looks(self.id, line))
-        };
+        let looks = |_: &Machine| true;
         self.operation(looks, |machine| {
             if checked {
                 machine.check_use(self.id, &range);
@@ -146,7 +145,9 @@ impl Host<'_> {
                 }
             }
             let how = if checked { "load" } else { "load (optimistic)" };
-            machine.log.event(machine.steps, self.id, || format!("{how} {} -> {}", places(&range), show(into)));
+            machine
+                .log
+                .event(machine.steps, self.id, || format!("{how} {} -> {}", machine.labels.place(&range), show(into)));
             Ok(self.loaded(machine, offset, checked))
         })
     }
@@ -161,7 +162,7 @@ impl Host<'_> {
         for &id in &from {
             if id != last {
                 let clock = machine.stores.get(id).clock;
-                machine.hosts[self.id].clock.join(&clock);
+                machine.hosts[self.id].hear(&clock, machine.steps);
                 last = id;
             }
         }
@@ -176,14 +177,15 @@ impl Host<'_> {
         let range = self.range(offset, bytes.len());
         let looks = |machine: &Machine| {
             machine.shadow.governs(offset)
-                || Machine::spans(offset, bytes.len()).any(|(line, span)| {
-                    !machine.lines[line].coherent && span.len() < LINE as usize && machine.load_looks(self.id, line)
-                })
+                || Machine::spans(offset, bytes.len())
+                    .any(|(line, span)| !machine.lines[line].coherent && span.len() < LINE as usize)
         };
         self.operation(looks, |machine| {
             machine.check_use(self.id, &range);
             machine.check_known_poison(self.id, &range, "stores to");
-            machine.log.event(machine.steps, self.id, || format!("store {} = {}", places(&range), show(bytes)));
+            machine
+                .log
+                .event(machine.steps, self.id, || format!("store {} = {}", machine.labels.place(&range), show(bytes)));
             let mut done = 0;
             for (line, span) in Machine::spans(offset, bytes.len()) {
                 machine.touch(self.id, line, false);
@@ -240,7 +242,7 @@ impl Host<'_> {
             if kind == Flush::WriteBack {
                 machine.check_use(self.id, &range);
             }
-            machine.log.event(machine.steps, self.id, || format!("{word} {}", places(&range)));
+            machine.log.event(machine.steps, self.id, || format!("{word} {}", machine.labels.place(&range)));
             for (line, _) in Machine::spans(range.start, range_len(&range)) {
                 machine.flush_line(self.id, line, kind);
             }
@@ -252,8 +254,8 @@ impl Host<'_> {
         self.fence_with(true);
     }
 
-    /// Waits until all flushes are written back, and keeps later stores behind; later loads may come earlier and see
-    /// what the flushes were to drop (SFENCE).
+    /// Keeps later stores behind all flushes before it; later loads may come earlier, and see what the flushes were to
+    /// drop (SFENCE).
     pub fn store_fence(&self) {
         self.fence_with(false);
     }
@@ -261,16 +263,21 @@ impl Host<'_> {
     fn fence_with(&self, full: bool) {
         let looks = |machine: &Machine| {
             let host = &machine.hosts[self.id];
-            !host.buffer.is_empty() || !host.pending.is_empty()
+            full && !(host.buffer.is_empty() && host.pending.is_empty() && host.dirty.is_empty())
         };
         self.operation(looks, |machine| {
             let word = if full { "fence" } else { "store fence" };
             machine.log.event(machine.steps, self.id, || word.to_owned());
             if full {
                 machine.drain_all(self.id);
+                machine.arrived(self.id, StoreId(u32::MAX));
             }
             machine.hosts[self.id].fences += 1;
-            machine.fence_flushes(self.id, full);
+            if full {
+                machine.fence_flushes(self.id);
+            } else {
+                machine.store_fence_flushes(self.id);
+            }
         });
     }
 
@@ -291,6 +298,23 @@ impl Host<'_> {
     pub fn choose(&self, options: u8) -> u8 {
         assert!(options > 0, "nothing to choose from");
         self.operation(|_| false, |machine| machine.decide(self.id, options))
+    }
+
+    /// Whether the host of this name has crashed or lost its power: what a recovery learns from its cluster's membership.
+    ///
+    /// # Panics
+    /// If the scenario has no such host.
+    pub fn has_crashed(&self, name: &str) -> bool {
+        self.operation(
+            |_| true,
+            |machine| {
+                let named = machine.hosts.iter().find(|host| &*host.name == name);
+                let Some(named) = named else { panic!("the scenario has no host \"{name}\"") };
+                let dead = named.state == State::Dead;
+                machine.saw(self.id, u64::from(dead));
+                dead
+            },
+        )
     }
 
     fn range(&self, offset: u64, len: usize) -> Range<u64> {
@@ -356,29 +380,4 @@ impl Host<'_> {
         let story = format!("{}: {message}", machine.name(host));
         machine.report(Finding { kind: FindingKind::Panic, story });
     }
-}
-
-/// What an operation gives where it does nothing, because its host is being unwound.
-trait Inert {
-    fn inert() -> Self;
-}
-
-impl Inert for () {
-    fn inert() -> Self {}
-}
-
-impl Inert for u8 {
-    fn inert() -> Self {
-        0
-    }
-}
-
-impl Inert for Result<Glance, Poisoned> {
-    fn inert() -> Self {
-        Ok(Glance::default())
-    }
-}
-
-fn places(range: &Range<u64>) -> String {
-    format!("{:#x}..{:#x}", range.start, range.end)
 }

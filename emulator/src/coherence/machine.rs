@@ -9,18 +9,22 @@
 mod cache;
 mod coherent;
 mod crash;
+mod evict;
+mod flush;
 mod line;
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
-pub(super) use cache::{Flush, PoisonHit};
+pub(super) use cache::PoisonHit;
 pub(super) use coherent::Buffered;
+pub(super) use flush::Flush;
 pub(super) use line::{Dirty, Line, Poison, Private, Version};
 
 use super::choice::{Choices, Kind, NOBODY};
 use super::finding::{Detector, Detectors, Finding, FindingKind};
 use super::history::{Clock, Place, Store, StoreId, Stores, mix};
+use super::labels::Labels;
 use super::medium::{Medium, MediumError};
 use super::shadow::Shadow;
 use super::timeline::Log;
@@ -66,6 +70,8 @@ pub(super) struct HostState {
     pub(super) state: State,
     pub(super) may_crash: bool,
     pub(super) clock: Clock,
+    /// When it heard of what others had done: of whom, up to which operation, at which step.
+    heard: Vec<(usize, u32, u32)>,
     /// Operations so far.
     pub(super) op: u32,
     /// What it has seen so far. Its program is a function of that.
@@ -79,6 +85,21 @@ pub(super) struct HostState {
     pub(super) buffer: Vec<Buffered>,
     /// How many fences its stores have been divided by.
     pub(super) fences: u32,
+}
+
+impl HostState {
+    /// Learns at a step of the run all that was known by somebody with this clock.
+    pub(super) fn hear(&mut self, known: &Clock, step: u32) {
+        let news = self.clock.news(known);
+        self.heard.extend(news.map(|(host, index)| (host, index, step)));
+        self.clock.join(known);
+    }
+
+    /// At which step it heard of an operation of a host; `None` for its own, and for those nobody told it of.
+    pub(super) fn heard_of(&self, host: usize, operation: u32) -> Option<u32> {
+        let heard = self.heard.iter().find(|&&(of, index, _)| of == host && index >= operation);
+        heard.map(|&(_, _, step)| step)
+    }
 }
 
 /// How a run ended before its time.
@@ -101,6 +122,7 @@ pub(super) struct Machine {
     pub(super) medium: Option<Rc<RefCell<dyn Medium>>>,
     pub(super) halted: Option<Halt>,
     pub(super) log: Log,
+    pub(super) labels: Labels,
     pub(super) steps: u32,
     /// Who may go on; `None` when all are done, or the run has ended.
     pub(super) current: Option<usize>,
@@ -131,6 +153,7 @@ impl Machine {
             medium: None,
             halted: None,
             log,
+            labels: Labels::default(),
             steps: 0,
             current: None,
             recovers: false,
@@ -152,6 +175,7 @@ impl Machine {
             state: State::Ready,
             may_crash,
             clock: Clock::default(),
+            heard: Vec::new(),
             op: 0,
             hash: 0,
             private,

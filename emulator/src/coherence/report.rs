@@ -27,8 +27,8 @@ pub struct Failure {
     pub schedule: Schedule,
     /// Of the run in which it was found first, if that was random.
     pub seed: Option<Seed>,
-    /// What found it.
-    pub strategy: Strategy,
+    /// What found it; `None` in a replay.
+    pub strategy: Option<Strategy>,
     /// How many runs of that strategy it took.
     pub schedules: u64,
     /// How many deviations the schedule had when it was found.
@@ -41,14 +41,10 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}\n", self.finding)?;
         writeln!(f, "{}", self.timeline)?;
-        writeln!(
-            f,
-            "found by: {}, after {} schedules; shrunk from {} deviations to {}",
-            self.strategy,
-            self.schedules,
-            self.deviations,
-            self.schedule.len()
-        )?;
+        if let Some(strategy) = self.strategy {
+            writeln!(f, "found by: {strategy}; in schedule {}", self.schedules)?;
+            writeln!(f, "shrunk:   {} -> {} deviations", self.deviations, self.schedule.len())?;
+        }
         if let Some(seed) = self.seed {
             writeln!(f, "seed:     {seed}")?;
         }
@@ -60,14 +56,14 @@ impl fmt::Display for Failure {
 #[derive(Clone, Debug)]
 #[must_use = "a report tells whether something was found"]
 pub struct Report {
-    /// What each strategy has done, up to the one that found something.
+    /// What each strategy has done, up to the one that found something; nothing in a replay.
     pub passes: Vec<Pass>,
     /// What was found.
     pub failure: Option<Failure>,
 }
 
 impl Report {
-    /// How many runs there were in all.
+    /// How many runs the strategies took in all.
     pub fn schedules(&self) -> u64 {
         self.passes.iter().map(|pass| pass.schedules).sum()
     }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use super::host::Host;
+use super::labels::Labels;
 use super::{MAX_HOSTS, machine::Machine};
 use crate::cache::LINE;
 
@@ -26,6 +27,8 @@ pub struct Scenario {
     crashes: u32,
     power: bool,
     may_poison: Vec<Range<u64>>,
+    /// Only where a story is to be told.
+    labels: Option<Labels>,
 }
 
 impl fmt::Debug for Scenario {
@@ -43,6 +46,11 @@ const POOL_MAX: u64 = 1 << 20;
 const HOSTS_MAX: usize = MAX_HOSTS - 3;
 
 impl Scenario {
+    /// An empty one; whether it is run to tell its story.
+    pub(super) fn new(told: bool) -> Self {
+        Self { labels: told.then(Labels::default), ..Self::default() }
+    }
+
     /// The pool has this many bytes, rounded up to lines; 1024 if this is not called.
     ///
     /// # Panics
@@ -56,6 +64,15 @@ impl Scenario {
     /// The hardware keeps the lines of this range coherent.
     pub fn coherent(&mut self, range: Range<u64>) -> &mut Self {
         self.coherent.push(range);
+        self
+    }
+
+    /// What the range is called where the explorer tells what happened, as in `label(0..8, "lock")` or
+    /// `label(64..128, format_args!("slot {number}"))`.
+    pub fn label(&mut self, range: Range<u64>, name: impl fmt::Display) -> &mut Self {
+        if let Some(labels) = &mut self.labels {
+            labels.add(range, name.to_string());
+        }
         self
     }
 
@@ -134,7 +151,7 @@ impl Scenario {
     ///
     /// # Panics
     /// If a range lies outside of the pool.
-    pub(super) fn set_up(&self, machine: &mut Machine) {
+    pub(super) fn set_up(&mut self, machine: &mut Machine) {
         let pool = self.pool.unwrap_or(POOL);
         let inside = |range: &Range<u64>| {
             assert!(
@@ -161,6 +178,7 @@ impl Scenario {
         }
         self.may_poison.iter().for_each(inside);
         machine.may_poison.clone_from(&self.may_poison);
+        machine.labels = self.labels.take().unwrap_or_default();
         machine.crashes_left = self.crashes;
         machine.power_may_fail = self.power;
         machine.recovers = self.recovery.is_some();

@@ -118,7 +118,8 @@ impl Machine {
         };
         let Some((step, by)) = ended else { return };
         self.detect(Detector::UseAfterEnd, |machine| {
-            let whose = format!("{} uses {range:#x?} under lease or generation {id}", machine.name(host));
+            let whose =
+                format!("{} uses {} under lease or generation {id}", machine.name(host), machine.labels.place(range));
             match by {
                 usize::MAX => format!("{whose}, which never began"),
                 by => format!("{whose}, which {} ended at step {step}", machine.name(by)),
@@ -132,12 +133,14 @@ impl Machine {
         if let Some((other, owner, step)) = other {
             self.detect(Detector::DoubleAllocation, |machine| {
                 let (name, owner) = (machine.name(host), machine.name(owner));
-                format!("{range:#x?} was handed out to {name}, but {owner} has {other:#x?} since step {step}")
+                let [range, other] = [range, &other].map(|range| machine.labels.place(range));
+                format!("{range} was handed out to {name}, but {owner} has {other} since step {step}")
             });
         }
         if let Some(bad) = self.shadow.quarantined.iter().find(|bad| overlap(bad, range)).cloned() {
             self.detect(Detector::PoisonNotQuarantined, |machine| {
-                format!("{range:#x?} was handed out to {}, but {bad:#x?} is quarantined", machine.name(host))
+                let [range, bad] = [range, &bad].map(|range| machine.labels.place(range));
+                format!("{range} was handed out to {}, but {bad} is quarantined", machine.name(host))
             });
         }
         self.check_known_poison(host, range, "was handed");
@@ -151,9 +154,25 @@ impl Machine {
         self.drop_promises(range);
         if self.shadow.allocated.len() == before {
             self.detect(Detector::DoubleAllocation, |machine| {
-                format!("{} gave {range:#x?} back, which nobody had", machine.name(host))
+                format!("{} gave {} back, which nobody had", machine.name(host), machine.labels.place(range))
             });
         }
+    }
+
+    /// A range is free again, whether or not its dead holder had got as far as to say that it had it.
+    pub(super) fn reclaimed(&mut self, host: usize, range: &Range<u64>) {
+        self.shadow.said(12, range, host as u64);
+        let alive = |owner: usize| self.hosts[owner].state != State::Dead;
+        let robbed = self.shadow.allocated.iter().find(|(other, owner, _)| overlap(other, range) && alive(*owner));
+        if let Some((other, owner, step)) = robbed.cloned() {
+            self.detect(Detector::DoubleAllocation, |machine| {
+                let (name, owner) = (machine.name(host), machine.name(owner));
+                let [range, other] = [range, &other].map(|range| machine.labels.place(range));
+                format!("{name} reclaimed {range}, but {owner} lives and has {other} since step {step}")
+            });
+        }
+        self.shadow.allocated.retain(|(other, ..)| !overlap(other, range));
+        self.drop_promises(range);
     }
 
     fn drop_promises(&mut self, range: &Range<u64>) {
@@ -171,7 +190,8 @@ impl Machine {
             let Some(id) = unflushed.map(|write| write.id) else { continue };
             self.detect(Detector::PublishBeforeFlush, |machine| {
                 let (name, store) = (machine.name(host), machine.tell(id));
-                format!("{name} publishes {range:#x?}, but {store} to line {line} is still in its cache")
+                let (range, line) = (machine.labels.place(range), machine.labels.line(line));
+                format!("{name} publishes {range}, but {store} to {line} is still in its cache")
             });
         }
         let now = self.stores.len();
@@ -185,10 +205,7 @@ impl Machine {
         self.shadow.said(7, range, host as u64);
         self.drop_promises(range);
         for (line, span) in Self::spans(range.start, range_len(range)) {
-            let from = match &self.hosts[host].private[line].dirty {
-                Some(dirty) => dirty.content.from,
-                None => self.seen_by(host, line),
-            };
+            let from = self.had_by(host, line);
             for byte in span {
                 let host = u8::try_from(host).unwrap_or(0);
                 self.shadow.promises.push(Promise { line, byte, store: from[byte], host });
@@ -196,22 +213,23 @@ impl Machine {
         }
     }
 
-    /// Where the bytes of a line that a host has not changed come from, as far as it can know.
-    fn seen_by(&self, host: usize, line: usize) -> [StoreId; LINE as usize] {
+    /// Where the bytes of a line come from, as far as a host can know.
+    fn had_by(&self, host: usize, line: usize) -> [StoreId; LINE as usize] {
         let state = &self.lines[line];
-        let version = if state.coherent { state.latest() } else { self.hosts[host].private[line].floor };
-        state.version(version).content.from
+        let private = &self.hosts[host].private[line];
+        match &private.dirty {
+            Some(dirty) => dirty.content.from,
+            None if state.coherent => state.newest().content.from,
+            None => state.version(private.floor).content.from,
+        }
     }
 
-    pub(super) fn secret(&mut self, range: &Range<u64>) {
+    /// The stores whose bytes a host has in the range are secret.
+    pub(super) fn secret(&mut self, host: usize, range: &Range<u64>) {
         self.shadow.said(8, range, 0);
         for (line, span) in Self::spans(range.start, range_len(range)) {
-            for index in 0..self.lines[line].stores.len() {
-                let (id, start, len) = self.lines[line].stores[index];
-                let (start, end) = (usize::from(start), usize::from(start) + usize::from(len));
-                if start < span.end && span.start < end {
-                    self.stores.get_mut(id).secret = true;
-                }
+            for id in self.had_by(host, line)[span].iter().copied().filter(|&id| id != StoreId::INITIAL) {
+                self.stores.get_mut(id).secret = true;
             }
         }
     }
@@ -255,7 +273,8 @@ impl Machine {
         self.detect(Detector::PlaintextAfterErase, |machine| {
             let (by, step) = (machine.name(erased.by), erased.step);
             let store = machine.tell(id);
-            format!("{by} erased {:#x?} at step {step}, but {store} is {whereabouts} at {offset:#x}", erased.range)
+            let (range, at) = (machine.labels.place(&erased.range), machine.labels.byte(offset));
+            format!("{by} erased {range} at step {step}, but {store} is {whereabouts} at {at}")
         });
     }
 
@@ -282,7 +301,7 @@ impl Machine {
             if knows && !first {
                 self.detect(Detector::PoisonNotQuarantined, |machine| {
                     let (name, told) = (machine.name(host), machine.name(told));
-                    format!("{name} {how} line {line}, which {told} has found to be poisoned")
+                    format!("{name} {how} {}, which {told} has found to be poisoned", machine.labels.line(line))
                 });
             }
         }
@@ -296,7 +315,8 @@ impl Machine {
             let done = self.shadow.quarantined.iter().any(|bad| overlap(bad, &at));
             if !done && self.hosts[usize::from(host)].state != State::Dead {
                 self.detect(Detector::PoisonNotQuarantined, |machine| {
-                    format!("{} found line {line} poisoned, and nobody has quarantined it", machine.name(host))
+                    let line = machine.labels.line(line);
+                    format!("{} found {line} poisoned, and nobody has quarantined it", machine.name(host))
                 });
             }
         }

@@ -10,6 +10,7 @@ use std::str::FromStr;
 use super::MAX_HOSTS;
 use super::choice::{Chosen, Decide, Key, Kind};
 use super::history::mix;
+use crate::random::Random;
 
 /// A way to go through the schedules of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,100 +204,120 @@ impl Search {
     }
 }
 
-/// Pseudo-random numbers (SplitMix64).
-#[derive(Clone, Debug)]
-struct Numbers(u64);
+/// One of `0..bound`, by chance.
+fn pick(random: &mut Random, bound: usize) -> usize {
+    usize::try_from(random.below(bound as u64)).unwrap_or(0)
+}
 
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        mix(self.0, 0)
+/// How often the unusual is taken, one in so many; chosen anew for each run.
+struct Odds {
+    switch: u64,
+    caches: u64,
+    /// Crashes, losses of power, poison.
+    danger: u64,
+}
+
+const SWITCH: [u64; 4] = [2, 4, 8, 24];
+const CACHES: [u64; 4] = [2, 4, 8, 24];
+/// Long runs need rare crashes: others would end early, always.
+const DANGER: [u64; 4] = [4, 16, 64, u64::MAX];
+
+impl Odds {
+    fn draw(random: &mut Random) -> Self {
+        let [switch, caches, danger] = [SWITCH, CACHES, DANGER].map(|odds| odds[pick(random, odds.len())]);
+        Self { switch, caches, danger }
     }
 
-    fn below(&mut self, bound: usize) -> usize {
-        ((u128::from(self.next()) * bound as u128) >> 64) as usize
+    /// What neither the strategy nor the danger decides.
+    fn decide(&self, random: &mut Random, kind: Kind, options: &[u8]) -> u8 {
+        let chance = match kind {
+            Kind::Next => self.switch,
+            Kind::Poison => self.danger,
+            Kind::Program | Kind::Survives => 2,
+            Kind::Version | Kind::WriteBack | Kind::Evict | Kind::Drain | Kind::Invalidate => self.caches,
+        };
+        if random.below(chance) != 0 {
+            return options[0];
+        }
+        options.get(1 + pick(random, options.len().max(2) - 1)).copied().unwrap_or(options[0])
     }
 
-    fn one_in(&mut self, chance: usize) -> bool {
-        self.below(chance) == 0
+    /// Who could go on, of what comes next; or what crashes instead.
+    fn crash<'o>(&self, random: &mut Random, options: &'o [u8]) -> Result<&'o [u8], u8> {
+        let hosts = options.iter().take_while(|&&code| usize::from(code) < MAX_HOSTS).count();
+        let (hosts, crashes) = options.split_at(hosts);
+        if !crashes.is_empty() && random.below(self.danger) == 0 {
+            return Err(crashes[pick(random, crashes.len())]);
+        }
+        Ok(hosts)
     }
 }
 
-/// One run out of so many chances takes the unusual.
-const CHANCES: [usize; 4] = [2, 4, 8, 24];
-
 struct RandomWalk {
-    numbers: Numbers,
-    /// One in how many switches and cache choices is unusual, in this run.
-    switch: usize,
-    caches: usize,
+    random: Random,
+    odds: Odds,
 }
 
 impl RandomWalk {
     fn new(seed: u64) -> Self {
-        let mut numbers = Numbers(seed);
-        let switch = CHANCES[numbers.below(CHANCES.len())];
-        let caches = CHANCES[numbers.below(CHANCES.len())];
-        Self { numbers, switch, caches }
+        let mut random = Random::new(seed);
+        let odds = Odds::draw(&mut random);
+        Self { random, odds }
     }
 }
 
 impl Decide for RandomWalk {
     fn decide(&mut self, _position: usize, key: Key, options: &[u8]) -> u8 {
-        let chance = match key.kind {
-            Kind::Next => self.switch,
-            Kind::Program | Kind::Survives | Kind::Poison => 2,
-            _ => self.caches,
-        };
-        if !self.numbers.one_in(chance) {
-            return options[0];
+        if key.kind != Kind::Next {
+            return self.odds.decide(&mut self.random, key.kind, options);
         }
-        options[1 + self.numbers.below(options.len() - 1)]
+        match self.odds.crash(&mut self.random, options) {
+            Ok(hosts) => self.odds.decide(&mut self.random, key.kind, hosts),
+            Err(crash) => crash,
+        }
     }
 }
 
 struct Pct {
-    numbers: Numbers,
-    caches: usize,
+    random: Random,
+    odds: Odds,
     priorities: [u64; MAX_HOSTS],
+    /// At which step of the run the host that is about to go on gets a low priority: the place in this list.
     changes: Vec<u32>,
     steps: u32,
 }
 
-/// Priorities after a change are below all others.
+/// Priorities before a change are above all others.
 const HIGH: u64 = 1 << 32;
-/// One in so many points is a crash, where one is possible.
-const CRASHES: usize = 12;
 
 impl Pct {
     fn new(seed: u64, depth: u32, length: u32) -> Self {
-        let mut numbers = Numbers(seed);
-        let priorities = std::array::from_fn(|_| HIGH | numbers.next() >> 32);
-        let caches = CHANCES[numbers.below(CHANCES.len())];
-        let mut point = || u32::try_from(numbers.below(length.max(1) as usize)).unwrap_or(0);
+        let mut random = Random::new(seed);
+        let odds = Odds::draw(&mut random);
+        let priorities = std::array::from_fn(|_| HIGH | random.next() >> 32);
+        let mut point = || u32::try_from(random.below(u64::from(length.max(1)))).unwrap_or(0);
         let changes = (1..depth).map(|_| point()).collect();
-        Self { numbers, caches, priorities, changes, steps: 0 }
+        Self { random, odds, priorities, changes, steps: 0 }
     }
 }
 
 impl Decide for Pct {
     fn decide(&mut self, _position: usize, key: Key, options: &[u8]) -> u8 {
         if key.kind != Kind::Next {
-            let chance =
-                if matches!(key.kind, Kind::Program | Kind::Survives | Kind::Poison) { 2 } else { self.caches };
-            let unusual = self.numbers.one_in(chance);
-            return if unusual { options[1 + self.numbers.below(options.len() - 1)] } else { options[0] };
+            return self.odds.decide(&mut self.random, key.kind, options);
         }
-        let hosts = options.iter().take_while(|&&code| usize::from(code) < MAX_HOSTS).count();
-        if hosts < options.len() && self.numbers.one_in(CRASHES) {
-            return options[hosts + self.numbers.below(options.len() - hosts)];
-        }
-        if self.changes.contains(&self.steps) {
-            self.priorities[usize::from(options[0]) % MAX_HOSTS] = u64::from(self.steps);
+        let hosts = match self.odds.crash(&mut self.random, options) {
+            Ok(hosts) => hosts,
+            Err(crash) => return crash,
+        };
+        let of = |pct: &Self, code: u8| pct.priorities[usize::from(code) % MAX_HOSTS];
+        let first = |pct: &Self| hosts.iter().copied().max_by_key(|&code| of(pct, code)).unwrap_or(options[0]);
+        if let Some(low) = self.changes.iter().position(|&step| step == self.steps) {
+            let demoted = first(self);
+            self.priorities[usize::from(demoted) % MAX_HOSTS] = low as u64;
         }
         self.steps += 1;
-        let of = |code: &u8| self.priorities[usize::from(*code) % MAX_HOSTS];
-        options[..hosts].iter().copied().max_by_key(of).unwrap_or(options[0])
+        first(self)
     }
 }
 
@@ -312,13 +333,5 @@ mod tests {
         for text in ["", "random", "random:x", "pct:1:2", "pct:a:2:3"] {
             assert!(text.parse::<Seed>().unwrap_err().to_string().contains("no seed"), "{text}");
         }
-    }
-
-    #[test]
-    fn small_numbers_are_all_drawn() {
-        let mut numbers = Numbers(1);
-        let mut seen = [0; 5];
-        (0..500).for_each(|_| seen[numbers.below(5)] += 1);
-        assert!(seen.iter().all(|&count| count > 50), "{seen:?}");
     }
 }

@@ -26,6 +26,10 @@ impl Log {
         Self { wanted: true, ..Self::default() }
     }
 
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanted
+    }
+
     pub(super) fn event(&mut self, step: u32, host: usize, text: impl FnOnce() -> String) {
         if self.wanted {
             self.events.push(Event { step, host, text: text() });

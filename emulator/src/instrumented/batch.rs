@@ -66,7 +66,7 @@ impl Recent {
     /// Whether an access needs no more than to be counted. Ranges and events always need more.
     #[inline]
     fn has(&self, packed: Record) -> bool {
-        let key = packed / LINE & KEY;
+        let key = (packed / LINE) & KEY;
         let entry = self.0[key as usize % RECENT];
         key | entry & STORE_HERE == entry
     }

@@ -17,6 +17,7 @@ pub(super) struct Gpu {
     from_device: Lane,
     /// When each engine is free again, picoseconds.
     engines: Vec<u64>,
+    figures: GpuFigures,
 }
 
 impl Gpu {
@@ -29,7 +30,18 @@ impl Gpu {
             to_device: lane(figures.to_device_bandwidth.value),
             from_device: lane(figures.from_device_bandwidth.value),
             engines: vec![0; figures.copy_engines.value.max(1) as usize],
+            figures: figures.clone(),
         }
+    }
+
+    /// From now on takes `factor` times as long as its figures say.
+    pub(super) fn slow(&mut self, factor: f64) {
+        let GpuFigures { copy_latency_ns, memory_bandwidth, to_device_bandwidth, from_device_bandwidth, .. } =
+            &self.figures;
+        self.latency = Time::from_ns(copy_latency_ns.value * factor).0;
+        let slowed = |bandwidth: f64| bandwidth.min(memory_bandwidth.value) / factor;
+        self.to_device.set_bandwidth(slowed(to_device_bandwidth.value));
+        self.from_device.set_bandwidth(slowed(from_device_bandwidth.value));
     }
 
     /// When the copy that is asked for at `at` is done; picoseconds. Preparing a copy needs no engine, moving its bytes

@@ -19,6 +19,8 @@ pub(super) struct Memory {
     seen: u64,
     /// The same when the mix was looked at.
     mix_seen: u64,
+    /// By how much it is slower than its figures say.
+    slowdown: f64,
 }
 
 /// The mix of reads and writes is looked at once in so many slots: it changes slowly, and dividing takes time.
@@ -37,6 +39,11 @@ struct Side {
 impl Side {
     fn new(latency_ns: f64, bandwidth: f64, slot: u64) -> Self {
         Self { lane: Lane::new(bandwidth, slot), idle: Time::from_ns(latency_ns).0, extra: 0 }
+    }
+
+    fn slow(&mut self, latency_ns: f64, bandwidth: f64, factor: f64) {
+        self.idle = Time::from_ns(latency_ns * factor).0;
+        self.lane.set_bandwidth(bandwidth / factor);
     }
 
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "both far below 2^53")]
@@ -58,7 +65,22 @@ impl Memory {
             figures: figures.clone(),
             seen: 0,
             mix_seen: 0,
+            slowdown: 1.0,
         }
+    }
+
+    /// From now on takes `factor` times as long as its figures say, in latency and in bandwidth.
+    pub(super) fn slow(&mut self, factor: f64) {
+        let MemoryFigures { read_latency_ns, write_latency_ns, read_bandwidth, write_bandwidth, .. } = &self.figures;
+        self.slowdown = factor;
+        self.read.slow(read_latency_ns.value, read_bandwidth.value, factor);
+        self.write.slow(write_latency_ns.value, write_bandwidth.value, factor);
+        if let Some(total) = &mut self.total {
+            total.set_bandwidth(read_bandwidth.value / factor);
+        }
+        // The mix is looked at again at once.
+        self.mix_seen = self.seen.saturating_sub(MIX_SLOTS);
+        self.recompute(self.seen);
     }
 
     /// When what arrives at `at` is answered; picoseconds.
@@ -116,7 +138,7 @@ impl Memory {
             self.mix_seen = newest;
             let (read, written) = (self.read.lane.bytes(), self.write.lane.bytes());
             if read + written > 0.0 {
-                total.set_bandwidth(self.figures.bandwidth(read / (read + written)));
+                total.set_bandwidth(self.figures.bandwidth(read / (read + written)) / self.slowdown);
             }
         }
         let factor = self.figures.latency_factor(utilisation);

@@ -24,6 +24,7 @@ pub(super) struct Nvme {
     bytes: Lane,
     /// When each server is free again.
     servers: BinaryHeap<Reverse<u64>>,
+    figures: NvmeFigures,
 }
 
 /// What there is once for reads and once for writes; picoseconds.
@@ -36,23 +37,39 @@ struct Side {
     bytes: Lane,
 }
 
+impl Side {
+    fn of(figures: &NvmeFigures, direction: Direction, slowdown: f64) -> Self {
+        let (latency, bandwidth, iops) = match direction {
+            Direction::Read => (&figures.read_latency_ns, &figures.read_bandwidth, &figures.read_iops),
+            Direction::Write => (&figures.write_latency_ns, &figures.write_bandwidth, &figures.write_iops),
+        };
+        Self {
+            latency: Time::from_ns(latency.value * slowdown).0,
+            command: Work::of_time(Time::from_ns(1e9 / iops.value.max(1e-3) * slowdown).0),
+            bytes: Lane::new(bandwidth.value / slowdown, Time::from_ns(figures.read_latency_ns.value).0),
+        }
+    }
+}
+
 impl Nvme {
     pub(super) fn new(figures: &NvmeFigures) -> Self {
         let slot = Time::from_ns(figures.read_latency_ns.value).0;
-        let side = |latency_ns: f64, bandwidth: f64, iops: f64| Side {
-            latency: Time::from_ns(latency_ns).0,
-            command: Work::of_time(Time::from_ns(1e9 / iops.max(1e-3)).0),
-            bytes: Lane::new(bandwidth, slot),
-        };
         // What work is comes from each side, so their own bandwidth does not matter.
         let shared = || Lane::new(1.0, slot);
         Self {
-            read: side(figures.read_latency_ns.value, figures.read_bandwidth.value, figures.read_iops.value),
-            write: side(figures.write_latency_ns.value, figures.write_bandwidth.value, figures.write_iops.value),
+            read: Side::of(figures, Direction::Read, 1.0),
+            write: Side::of(figures, Direction::Write, 1.0),
             commands: shared(),
             bytes: shared(),
             servers: (0..figures.queue_depth.value.max(1)).map(|_| Reverse(0)).collect(),
+            figures: figures.clone(),
         }
+    }
+
+    /// From now on takes `factor` times as long as its figures say.
+    pub(super) fn slow(&mut self, factor: f64) {
+        self.read = Side::of(&self.figures, Direction::Read, factor);
+        self.write = Side::of(&self.figures, Direction::Write, factor);
     }
 
     /// When the command that arrives at `at` is done; picoseconds.

@@ -138,6 +138,26 @@ impl System {
         Some(Way { latency, read_bandwidth: limit(Direction::Read), write_bandwidth: limit(Direction::Write) })
     }
 
+    /// From now on the devices of `tier` take `factor` times as long as their profiles say, in latency and in bandwidth,
+    /// for everybody; links and switches stay as they are. 1 makes them sound again.
+    ///
+    /// # Panics
+    /// If there is no such tier, or `factor` is below 1 or not a number.
+    pub fn slow(&mut self, tier: TierIndex, factor: f64) {
+        assert!(factor >= 1.0 && factor.is_finite(), "{factor} makes nothing slower");
+        assert!(usize::from(tier.0) < self.tiers.len(), "tier {} of {}", tier.0, self.tiers.len());
+        let routes = self.routes.iter().skip(usize::from(tier.0)).step_by(self.tiers.len());
+        // Each host that reaches the tier reaches the same devices.
+        let Some(route) = routes.flatten().next() else { return };
+        for leg in &route.legs {
+            match &mut self.devices[leg.device] {
+                Model::Memory(memory) => memory.slow(factor),
+                Model::Nvme(nvme) => nvme.slow(factor),
+                Model::Gpu(gpu) => gpu.slow(factor),
+            }
+        }
+    }
+
     fn route_index(&self, host: HostIndex, tier: TierIndex) -> usize {
         assert!(usize::from(tier.0) < self.tiers.len(), "tier {} of {}", tier.0, self.tiers.len());
         usize::from(host.0) * self.tiers.len() + usize::from(tier.0)

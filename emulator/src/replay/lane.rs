@@ -24,14 +24,51 @@ pub enum Stop {
     End,
 }
 
+/// Accesses that are decoded together.
+const AHEAD: usize = 24;
+
+/// Accesses in the order of the trace, filled when it is empty.
+#[derive(Default)]
+struct Ahead {
+    accesses: [Access; AHEAD],
+    at: usize,
+    end: usize,
+}
+
+impl Ahead {
+    #[inline]
+    fn first(&self) -> Option<&Access> {
+        self.accesses[..self.end].get(self.at)
+    }
+
+    #[inline]
+    const fn has_room(&self) -> bool {
+        self.end < AHEAD
+    }
+
+    #[inline]
+    fn push(&mut self, access: Access) {
+        if self.at == self.end {
+            (self.at, self.end) = (0, 0);
+        }
+        self.accesses[self.end] = access;
+        self.end += 1;
+    }
+
+    #[inline]
+    const fn pop(&mut self) {
+        self.at += 1;
+    }
+}
+
 /// A thread.
 pub struct Lane<'t, S> {
     stream: StreamId,
     core: CoreIndex,
     cursor: Cursor<'t, S>,
     events: Option<Events<Vec<u8>>>,
-    /// An access that was looked at and not done yet.
-    held: Option<Access>,
+    /// Accesses that were decoded and not done yet.
+    ahead: Ahead,
     barrier: Option<Event>,
     /// Times of the barriers in the rest of this block, where other threads need to know.
     barriers: VecDeque<u64>,
@@ -67,7 +104,7 @@ impl<'t, S: ReadAt> Lane<'t, S> {
             core,
             cursor,
             events: None,
-            held: None,
+            ahead: Ahead::default(),
             barrier: None,
             barriers: VecDeque::new(),
             several,
@@ -113,8 +150,8 @@ impl<'t, S: ReadAt> Lane<'t, S> {
         self.passed
     }
 
-    pub const fn is_done(&self) -> bool {
-        self.ended && self.held.is_none() && self.barrier.is_none()
+    pub fn is_done(&self) -> bool {
+        self.ended && self.ahead.first().is_none() && self.barrier.is_none()
     }
 
     pub const fn barrier(&self) -> Option<Event> {
@@ -135,14 +172,14 @@ impl<'t, S: ReadAt> Lane<'t, S> {
 
     /// The recorded time of the next event; `u64::MAX` if there is none.
     pub fn next_time(&mut self) -> Result<u64, ReplayError> {
-        if let Some(access) = &self.held {
+        if let Some(access) = self.ahead.first() {
             return Ok(access.at);
         }
         if let Some(event) = &self.barrier {
             return Ok(event.at());
         }
         self.look()?;
-        Ok(self.held.map(|access| access.at).or(self.barrier.map(|event| event.at())).unwrap_or(u64::MAX))
+        Ok(self.ahead.first().map(|access| access.at).or(self.barrier.map(|event| event.at())).unwrap_or(u64::MAX))
     }
 
     /// Finds the next event.
@@ -150,7 +187,7 @@ impl<'t, S: ReadAt> Lane<'t, S> {
         while !self.ended {
             match self.events.as_mut().and_then(Events::advance) {
                 Some(Event::Access(access)) => {
-                    self.held = Some(access);
+                    self.ahead.push(access);
                     return Ok(());
                 }
                 Some(event) if is_barrier(&event) => {
@@ -168,27 +205,34 @@ impl<'t, S: ReadAt> Lane<'t, S> {
     /// Goes on until it is past `limit` in virtual time, or an access was recorded after `bound`.
     pub fn run<M: Serve>(&mut self, machine: &mut Machine<M>, limit: u64, bound: u64) -> Result<Stop, ReplayError> {
         loop {
-            let access = match self.held.take() {
-                Some(access) => access,
-                None => match self.events.as_mut().and_then(Events::next_access) {
-                    Some(access) => access,
-                    None => {
-                        self.look()?;
-                        match self.held.take() {
-                            Some(access) => access,
-                            None if self.barrier.is_some() => return Ok(Stop::Barrier),
-                            None => return Ok(Stop::End),
-                        }
-                    }
-                },
+            let Some(&access) = self.ahead.first() else {
+                self.decode(machine)?;
+                match self.ahead.first() {
+                    Some(_) => continue,
+                    None if self.barrier.is_some() => return Ok(Stop::Barrier),
+                    None => return Ok(Stop::End),
+                }
             };
             if access.at > bound || self.clock.now > limit {
-                self.held = Some(access);
                 return Ok(if self.clock.now > limit { Stop::Ahead } else { Stop::Recorded });
             }
+            self.ahead.pop();
             self.passed += 1;
             self.access(machine, &access);
         }
+    }
+
+    /// Decodes the accesses that come next, or finds what else does. Their place in the host's memory is asked for in time: the
+    /// caches' tags and states take more room than the host's own caches have.
+    fn decode<M: Serve>(&mut self, machine: &Machine<M>) -> Result<(), ReplayError> {
+        self.look()?;
+        let Some(access) = self.ahead.first() else { return Ok(()) };
+        machine.caches.expect(self.core, access.address);
+        while let Some(access) = self.ahead.has_room().then(|| self.events.as_mut()?.next_access()).flatten() {
+            machine.caches.expect(self.core, access.address);
+            self.ahead.push(access);
+        }
+        Ok(())
     }
 
     /// Works until the recorded time `tick`.
@@ -320,7 +364,7 @@ const PREFETCHES_MAX: usize = 256;
 
 /// Whether an event changes where memory is.
 fn is_barrier(event: &Event) -> bool {
-    matches!(event, Event::Allocate(_) | Event::Free(_) | Event::Reallocate(_))
+    matches!(event, Event::Allocate(_) | Event::Free(_) | Event::Reallocate(_) | Event::Place(_))
 }
 
 impl<M: Serve> Machine<M> {

@@ -7,7 +7,7 @@ use std::ops::Range;
 use tiermem_placement::{Frame as PolicyFrame, Plan, Policy, Request, SiteRules, TIERS_MAX, TierLoad};
 
 use crate::model::TierIndex;
-use crate::trace::SiteId;
+use crate::trace::{SiteId, TierTag};
 
 /// A stack frame as rules see it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,6 +55,7 @@ pub struct Placement {
     rules: Vec<Rule>,
     names: SiteNames,
     policy: Option<ByPolicy>,
+    recorded: BTreeMap<TierTag, TierIndex>,
     capacities: Vec<u64>,
 }
 
@@ -71,12 +72,26 @@ impl Placement {
     /// Everything on one tier. `capacities` are those of the machine's tiers, bytes: an address is told to the models
     /// modulo its tier's.
     pub fn all(tier: TierIndex, capacities: Vec<u64>) -> Self {
-        Self { default: tier, rules: Vec::new(), names: SiteNames::new(), policy: None, capacities }
+        Self {
+            default: tier,
+            rules: Vec::new(),
+            names: SiteNames::new(),
+            policy: None,
+            recorded: BTreeMap::new(),
+            capacities,
+        }
     }
 
     /// By rules, the first that fits; what none fits lies on the default tier.
     pub fn rules(mut self, rules: Vec<Rule>, names: SiteNames) -> Self {
         (self.rules, self.names) = (rules, names);
+        self
+    }
+
+    /// Blocks that no rule fits where the recorded run had them: `tiers` gives the machine's tier for each tier of the trace. Also
+    /// moves that stand in the trace are made again. What was on another tier lies on the default one.
+    pub fn as_recorded(mut self, tiers: BTreeMap<TierTag, TierIndex>) -> Self {
+        self.recorded = tiers;
         self
     }
 
@@ -131,16 +146,22 @@ impl Placement {
         self.extents().find(|(range, _)| range.contains(&address)).map(|(_, tier)| tier)
     }
 
+    /// The machine's tier for one of the recorded run, if that counts.
+    pub(super) fn recorded_tier(&self, tag: TierTag) -> Option<TierIndex> {
+        self.recorded.get(&tag).copied()
+    }
+
     /// The tier of a new block.
-    pub(super) fn choose(&mut self, address: u64, size: u64, site: SiteId) -> TierIndex {
+    pub(super) fn choose(&mut self, address: u64, size: u64, site: SiteId, recorded: TierTag) -> TierIndex {
         let frames = self.names.get(&site).map_or(&[][..], Vec::as_slice);
         let by_rule = self.rules.iter().find_map(|rule| match rule {
             Rule::Site(text, tier) => frames.iter().any(|frame| frame.contains(text)).then_some(*tier),
             Rule::Size(range, tier) => range.contains(&size).then_some(*tier),
             Rule::Address(range, tier) => range.contains(&address).then_some(*tier),
         });
+        let by_record = || self.recorded.get(&recorded).copied();
         let by_policy = || self.policy.as_mut()?.choose(size, frames);
-        by_rule.or_else(by_policy).unwrap_or(self.default)
+        by_rule.or_else(by_record).or_else(by_policy).unwrap_or(self.default)
     }
 
     /// A block has gone.

@@ -9,14 +9,17 @@ use std::collections::HashMap;
 use super::placing::Placement;
 use super::table::RegionIndex;
 use crate::model::TierIndex;
-use crate::trace::SiteId;
+use crate::trace::{Event, SiteId, TierTag};
 
 const PAGE_SHIFT: u32 = 12;
 const PAGE: u64 = 1 << PAGE_SHIFT;
 const GRANULE_SHIFT: u32 = 4;
 const GRANULES: usize = 1 << (PAGE_SHIFT - GRANULE_SHIFT);
-/// Recently used pages.
-const MEMO: usize = 1 << 12;
+/// Pages that are looked up together: 128 MiB.
+const LEAF_SHIFT: u32 = 15;
+const LEAF: usize = 1 << LEAF_SHIFT;
+/// Recently used leaves.
+const MEMO: usize = 64;
 
 /// Memory that is accounted for together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,9 +44,11 @@ pub struct Space {
     by_region: HashMap<Region, RegionIndex>,
     /// The first one stands for all pages that are not known.
     pages: Vec<Page>,
-    by_page: HashMap<u64, u32>,
-    /// Page number and index, by the lower bits of the number.
-    memo: Box<[(u64, u32); MEMO]>,
+    /// The index of each page, by leaf. The first one stands for all leaves without a page that is known.
+    leaves: Vec<Box<[u32; LEAF]>>,
+    by_leaf: HashMap<u64, u32>,
+    /// Leaf number and index, by the lower bits of the number.
+    memo: [(u64, u32); MEMO],
     /// Blocks by address: size and region.
     blocks: HashMap<u64, (u64, RegionIndex)>,
 }
@@ -56,8 +61,9 @@ impl Space {
             regions: Vec::new(),
             by_region: HashMap::new(),
             pages: Vec::new(),
-            by_page: HashMap::new(),
-            memo: Box::new([(u64::MAX, 0); MEMO]),
+            leaves: vec![Box::new([0; LEAF])],
+            by_leaf: HashMap::new(),
+            memo: [(u64::MAX, 0); MEMO],
             blocks: HashMap::new(),
         };
         let default = space.placement.default_tier();
@@ -97,9 +103,17 @@ impl Space {
 
     #[inline]
     fn page(&mut self, number: u64) -> u32 {
+        match self.leaf(number >> LEAF_SHIFT) {
+            0 => 0,
+            leaf => self.leaves[leaf as usize][number as usize % LEAF],
+        }
+    }
+
+    #[inline]
+    fn leaf(&mut self, number: u64) -> u32 {
         let memo = &mut self.memo[number as usize % MEMO];
         if memo.0 != number {
-            *memo = (number, self.by_page.get(&number).copied().unwrap_or(0));
+            *memo = (number, self.by_leaf.get(&number).copied().unwrap_or(0));
         }
         memo.1
     }
@@ -110,10 +124,21 @@ impl Space {
             index = self.pages.len() as u32;
             let Page::Whole(elsewhere) = self.pages[0] else { unreachable!("the first page is whole") };
             self.pages.push(Page::Whole(elsewhere));
-            self.by_page.insert(number, index);
-            self.memo[number as usize % MEMO] = (number, index);
+            let leaf = self.leaf_mut(number >> LEAF_SHIFT);
+            leaf[number as usize % LEAF] = index;
         }
         &mut self.pages[index as usize]
+    }
+
+    fn leaf_mut(&mut self, number: u64) -> &mut [u32; LEAF] {
+        let mut index = self.leaf(number);
+        if index == 0 {
+            index = self.leaves.len() as u32;
+            self.leaves.push(Box::new([0; LEAF]));
+            self.by_leaf.insert(number, index);
+            self.memo[number as usize % MEMO] = (number, index);
+        }
+        &mut self.leaves[index as usize]
     }
 
     /// Gives a range to a region.
@@ -139,24 +164,177 @@ impl Space {
         }
     }
 
+    /// An event that changes where memory is.
+    pub fn happen(&mut self, event: &Event) {
+        match *event {
+            Event::Allocate(e) => self.allocate(e.address, e.size, e.site, e.tier),
+            Event::Free(e) => self.free(e.address),
+            Event::Reallocate(e) => {
+                self.free(e.old);
+                self.allocate(e.address, e.size, e.site, e.tier);
+            }
+            Event::Place(e) => self.place(e.address, e.len, e.tier),
+            Event::Access(_) | Event::Sample(_) | Event::Interval(_) | Event::Key(_) => {}
+        }
+    }
+
     /// A block is there from now on.
-    pub fn allocate(&mut self, address: u64, size: u64, site: SiteId) {
+    fn allocate(&mut self, address: u64, size: u64, site: SiteId, recorded: TierTag) {
         // One that was freed unseen.
         self.free(address);
         let size = size.max(1);
-        let tier = self.placement.choose(address, size, site);
+        let tier = self.placement.choose(address, size, site, recorded);
         let region = self.region(Region { site: Some(site), tier });
         self.assign(address, size, region);
         self.blocks.insert(address, (size, region));
     }
 
+    /// Memory has moved in the recorded run; here it does where blocks lie as they did there.
+    fn place(&mut self, address: u64, len: u64, recorded: TierTag) {
+        let Some(tier) = self.placement.recorded_tier(recorded) else { return };
+        let mut at = address;
+        for (bytes, before) in self.parts(address, len) {
+            let region = self.region(Region { tier, ..self.describe(before) });
+            self.assign(at, bytes, region);
+            at += bytes;
+        }
+    }
+
+    /// The regions in a range, each with its bytes there, in the order of addresses; one may come several times.
+    pub fn parts(&mut self, address: u64, len: u64) -> Vec<(u64, RegionIndex)> {
+        let end = address.saturating_add(len);
+        let (mut at, mut parts) = (address, Vec::<(u64, RegionIndex)>::new());
+        while at < end {
+            let page = self.page(at >> PAGE_SHIFT);
+            let is_unknown = self.leaf(at >> (PAGE_SHIFT + LEAF_SHIFT)) == 0;
+            let (region, next) = match &self.pages[page as usize] {
+                // Where nothing is known, a leaf at a time: ranges may be as large as the address space.
+                Page::Whole(region) if is_unknown => {
+                    (*region, ((at >> (PAGE_SHIFT + LEAF_SHIFT)) + 1) << (PAGE_SHIFT + LEAF_SHIFT))
+                }
+                Page::Whole(region) => (*region, ((at >> PAGE_SHIFT) + 1) << PAGE_SHIFT),
+                Page::Parts(parts) => {
+                    (parts[(at >> GRANULE_SHIFT) as usize % GRANULES], ((at >> GRANULE_SHIFT) + 1) << GRANULE_SHIFT)
+                }
+            };
+            let next = if next <= at { end } else { next.min(end) };
+            match parts.last_mut() {
+                Some((bytes, last)) if *last == region => *bytes += next - at,
+                _ => parts.push((next - at, region)),
+            }
+            at = next;
+        }
+        parts
+    }
+
+    /// Size and region of the block that begins at `address`.
+    pub fn block(&self, address: u64) -> Option<(u64, RegionIndex)> {
+        self.blocks.get(&address).copied()
+    }
+
     /// A block is gone. One that is not known is none of ours.
-    pub fn free(&mut self, address: u64) {
+    fn free(&mut self, address: u64) {
         let Some((size, region)) = self.blocks.remove(&address) else { return };
         let tier = self.describe(region).tier;
         self.placement.forget(size, tier);
         let elsewhere = Region { site: None, tier: self.placement.elsewhere(address) };
         let elsewhere = self.region(elsewhere);
         self.assign(address, size, elsewhere);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SLOW: TierIndex = TierIndex(1);
+
+    /// What each granule belongs to, in a list of all of them.
+    #[derive(Default)]
+    struct Plain {
+        granules: HashMap<u64, Region>,
+        blocks: HashMap<u64, u64>,
+    }
+
+    impl Plain {
+        fn fill(&mut self, address: u64, len: u64, region: impl Fn(Region) -> Region) {
+            for granule in address >> GRANULE_SHIFT..=(address + len - 1) >> GRANULE_SHIFT {
+                let there = self.at(granule << GRANULE_SHIFT);
+                self.granules.insert(granule, region(there));
+            }
+        }
+
+        fn at(&self, address: u64) -> Region {
+            let nowhere = Region { site: None, tier: TierIndex(0) };
+            self.granules.get(&(address >> GRANULE_SHIFT)).copied().unwrap_or(nowhere)
+        }
+
+        fn free(&mut self, address: u64) {
+            if let Some(len) = self.blocks.remove(&address) {
+                self.fill(address, len, |_| Region { site: None, tier: TierIndex(0) });
+            }
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Allocate(u64, u64, u32, u8),
+        Free(u64),
+        Place(u64, u64, u8),
+    }
+
+    /// Places on both sides of the border between two leaves, and far away from both.
+    fn address() -> impl Strategy<Value = u64> {
+        let border = PAGE << LEAF_SHIFT;
+        prop_oneof![0..64u64, 1u64 << 40..(1 << 40) + 8].prop_map(move |n| border - 32 * 1024 + n * 1024)
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (address(), 1..20_000u64, 0..3u32, 0..2u8).prop_map(|(a, l, s, t)| Step::Allocate(a, l, s, t)),
+            2 => address().prop_map(Step::Free),
+            1 => (address(), (1..1500u64).prop_map(|n| n * 16), 0..2u8).prop_map(|(a, l, t)| Step::Place(a, l, t)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn every_granule_is_whose_a_list_says(steps in proptest::collection::vec(step(), 1..60)) {
+            let recorded = [(TierTag(0), TierIndex(0)), (TierTag(1), SLOW)].into();
+            let mut space = Space::new(Placement::all(TierIndex(0), vec![0; 2]).as_recorded(recorded));
+            let mut plain = Plain::default();
+            for step in steps {
+                match step {
+                    Step::Allocate(address, len, site, tier) => {
+                        space.allocate(address, len, SiteId(site), TierTag(tier));
+                        plain.free(address);
+                        plain.fill(address, len, |_| Region { site: Some(SiteId(site)), tier: TierIndex(tier.into()) });
+                        plain.blocks.insert(address, len);
+                    }
+                    Step::Free(address) => {
+                        space.free(address);
+                        plain.free(address);
+                    }
+                    Step::Place(address, len, tier) => {
+                        space.place(address, len, TierTag(tier));
+                        plain.fill(address, len, |before| Region { tier: TierIndex(tier.into()), ..before });
+                    }
+                }
+                for &granule in plain.granules.keys() {
+                    let address = granule << GRANULE_SHIFT;
+                    let found = space.lookup(address);
+                    prop_assert_eq!(space.describe(found), plain.at(address));
+                }
+            }
+            let border = PAGE << LEAF_SHIFT;
+            let mut at = border - PAGE * 20;
+            for (bytes, region) in space.parts(at, PAGE * 60) {
+                prop_assert_eq!(space.describe(region), plain.at(at));
+                prop_assert_eq!(space.describe(region), plain.at(at + bytes - 1));
+                at += bytes;
+            }
+            prop_assert_eq!(at, border + PAGE * 40);
+        }
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::cache::LevelConfig;
 use crate::model::{Request, TierIndex};
-use crate::trace::{Access, Allocate, Free, SiteId, Strictness, TierTag, Writer};
+use crate::trace::{Access, Allocate, Counts, Free, Interval, Place, Sample, SiteId, Strictness, TierTag, Writer};
 
 const FAST: TierIndex = TierIndex(0);
 const SLOW: TierIndex = TierIndex(1);
@@ -258,4 +258,61 @@ fn what_cannot_be_replayed_is_refused() {
     assert!(matches!(replay(&trace, &mut Fixed::default(), all(FAST), &config()), Err(ReplayError::Empty)));
     let none = Config { outstanding: 0, ..config() };
     assert!(matches!(replay(&trace, &mut Fixed::default(), all(FAST), &none), Err(ReplayError::Config(_))));
+}
+
+/// A block of `size` bytes, on a tier of the recorded run.
+fn allocate_on(at: u64, address: u64, size: u64, tier: u8) -> Event {
+    Event::Allocate(Allocate { at, site: SiteId(7), address, size, tier: TierTag(tier) })
+}
+
+#[test]
+fn blocks_lie_where_they_were_recorded_and_move_when_they_did() {
+    let recorded = || all(FAST).as_recorded([(TierTag(1), SLOW), (TierTag(0), FAST)].into());
+    let (near, far) = (0x10_0000, 0x20_0000);
+    let mut events = vec![(1, allocate_on(0, near, 4096, 0)), (1, allocate_on(0, far, 4096, 1))];
+    events.extend([near, far].map(|address| (1, load(1, address, true))));
+    let report = run(&events, recorded(), &config());
+    let accesses = |report: &Report, tier| report.tiers.iter().find(|t| t.tier == tier).map_or(0, |t| t.count.accesses);
+    assert_eq!((accesses(&report, FAST), accesses(&report, SLOW)), (1, 1));
+    // The second half of the far block moves to the near tier.
+    events.insert(2, (1, Event::Place(Place { at: 0, address: far + 2048, len: 2048, tier: TierTag(0) })));
+    events.extend([(1, load(2, far + 2048, true)), (1, load(2, far + 2047, true))]);
+    let report = run(&events, recorded(), &config());
+    assert_eq!((accesses(&report, FAST), accesses(&report, SLOW)), (2, 2));
+    // Without being asked for, none of that counts.
+    assert_eq!(accesses(&run(&events, all(FAST), &config()), SLOW), 0);
+}
+
+#[test]
+fn samples_and_counts_go_to_the_tier_that_the_memory_is_on() {
+    let from = Provenance { accesses: Completeness::Sampled(0), ..provenance() };
+    let mut writer = Writer::new(Vec::new(), &from).unwrap();
+    let sample = |address| Event::Sample(Sample { at: 5, address, weight: 100, ..Sample::default() });
+    let counts = Counts::Counted { reads: 30, writes: 10 };
+    let events = [
+        allocate_on(0, 0x10_0000, 1 << 20, 0),
+        allocate_on(1, 0x40_0000, 1 << 20, 1),
+        Event::Free(Free { at: 2, address: 0x10_0000 }),
+        allocate_on(3, 0x10_0000, 1 << 19, 0),
+        sample(0x10_0000),
+        sample(0x40_0000),
+        sample(0x40_0800),
+        // Half of it in the slow block, half in none.
+        Event::Interval(Interval { at: 6, ticks: 5, address: 0x3f_0000, len: 0x2_0000, counts }),
+    ];
+    events.iter().for_each(|event| writer.event(StreamId(1), event).unwrap());
+    let bytes = writer.finish().unwrap();
+    let trace = Trace::new(bytes.as_slice(), Strictness::Strict).unwrap();
+    let placement = all(FAST).as_recorded([(TierTag(1), SLOW)].into());
+    assert!(matches!(
+        replay(&trace, &mut Fixed::default(), placement.clone(), &config()),
+        Err(ReplayError::NotExact(Completeness::Sampled(0)))
+    ));
+    let tally = tally(&trace, placement).unwrap();
+    let of = |tier| tally.tiers.iter().find(|(there, _)| *there == tier).unwrap().1;
+    let fast = Amount { blocks: 2, bytes_max: 1 << 20, bytes_left: 1 << 19, accesses: 120.0, bytes_seen: 0.0 };
+    let slow = Amount { blocks: 1, bytes_max: 1 << 20, bytes_left: 1 << 20, accesses: 220.0, bytes_seen: 0.0 };
+    assert_eq!((of(FAST), of(SLOW)), (fast, slow));
+    assert_eq!((tally.sites[0].tier, tally.sites[0].site), (SLOW, Some(SiteId(7))));
+    assert!(tally.assumptions.iter().any(|sentence| sentence.contains("3 samples")));
 }

@@ -3,15 +3,17 @@
 use std::fmt;
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tiermem_tiers::provider::{self, OpenError};
 use tiermem_tiers::spec::IoChoice;
-use tiermem_tiers::{Attribute, Attributes, Bytes, GRANULE, Source, TierId, TierKind, TierName, TierSpec};
+use tiermem_tiers::{Attribute, Attributes, Bytes, Source, TierId, TierKind, TierName, TierSpec};
 use tiermem_topology::{DeviceKind, TierView, Topology};
 
+use super::faults::FAULTS;
+use super::scale::Scale;
 use super::users::{self, User};
 
 /// Name and version of a machine's record.
@@ -55,6 +57,11 @@ impl TierRecord {
         (self.kind != TierKind::Device.as_str()).then(|| Path::new(&self.location))
     }
 
+    /// Whether its file is as long as it was made; somebody may have cut or removed it.
+    pub fn is_whole(&self) -> bool {
+        self.file().is_none_or(|file| fs::metadata(file).is_ok_and(|found| found.len() >= self.size_bytes))
+    }
+
     /// The `SPEC` without figures.
     ///
     /// # Panics
@@ -70,6 +77,20 @@ impl TierRecord {
             attributes: Attributes { capacity, ..Attributes::default() },
             io: IoChoice::default(),
         }
+    }
+
+    /// The `SPEC` with its profile's figures, each [`Emulated`](Source::Emulated).
+    ///
+    /// # Panics
+    /// As [`bare_spec`](Self::bare_spec).
+    pub fn spec(&self) -> TierSpec {
+        let mut spec = self.bare_spec();
+        let emulated = |value| Some(Attribute::new(value, Source::Emulated));
+        spec.attributes.read_latency_ns = emulated(self.read_latency_ns);
+        spec.attributes.write_latency_ns = emulated(self.write_latency_ns);
+        spec.attributes.read_bandwidth = emulated(self.read_bandwidth);
+        spec.attributes.write_bandwidth = emulated(self.write_bandwidth);
+        spec
     }
 
     fn is_sound(&self) -> bool {
@@ -112,32 +133,6 @@ impl TierRecord {
             read_bandwidth: view.figures.read_bandwidth,
             write_bandwidth: view.figures.write_bandwidth,
         })
-    }
-}
-
-/// By how much capacities are multiplied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Scale {
-    times: u32,
-    over: u32,
-}
-
-impl Scale {
-    /// As the topology says.
-    pub const WHOLE: Self = Self { times: 1, over: 1 };
-
-    /// Parses `1/64` or `2`.
-    pub fn parse(text: &str) -> Option<Self> {
-        let (times, over) = text.split_once('/').unwrap_or((text, "1"));
-        let number = |text: &str| text.trim().parse::<u32>().ok().filter(|&number| number > 0);
-        Some(Self { times: number(times)?, over: number(over)? })
-    }
-
-    /// Whole granules, at least one.
-    fn of(self, capacity: Bytes) -> Bytes {
-        let scaled = u128::from(capacity.0) * u128::from(self.times) / u128::from(self.over);
-        let granules = (scaled / u128::from(GRANULE.0)).clamp(1, 1 << 32);
-        Bytes(u64::try_from(granules).unwrap_or(1) * GRANULE.0)
     }
 }
 
@@ -200,6 +195,8 @@ pub enum CreateError {
     NoSpace {
         /// What the tiers hold together.
         wanted: Bytes,
+        /// What other machines have been promised of the same file system and do not use yet.
+        promised: Bytes,
         /// What the file system still has.
         available: Bytes,
         /// Where.
@@ -225,12 +222,14 @@ impl fmt::Display for CreateError {
             Self::Exists(name) => {
                 write!(f, "there is an emulated machine `{name}` already: destroy it, or take another name with --name")
             }
-            Self::NoSpace { wanted, available, dir } => write!(
-                f,
-                "the tiers hold {wanted} together, and {} has {available} left: take another folder with --dir, or \
-                 smaller tiers with --scale 1/N",
-                dir.display()
-            ),
+            Self::NoSpace { wanted, promised, available, dir } => {
+                let dir = dir.display();
+                write!(f, "the tiers hold {wanted} together, and {dir} has {available} left")?;
+                if *promised > Bytes::ZERO {
+                    write!(f, ", of which other emulated machines were promised {promised}")?;
+                }
+                f.write_str(": take another folder with --dir, or smaller tiers with --scale 1/N")
+            }
             Self::Tier(error) => error.fmt(f),
             Self::InUse(users) => {
                 let users: Vec<String> = users.iter().map(|user| format!("{} ({})", user.pid, user.command)).collect();
@@ -286,17 +285,30 @@ impl Machine {
         })
     }
 
-    /// Whether there is room for all files.
-    pub(super) fn check_space(&self, dir: &Path) -> Result<(), CreateError> {
+    /// Whether there is room for all files besides those of `others`, which take their space only as it is used.
+    pub(super) fn check_space(&self, dir: &Path, others: &[Self]) -> Result<(), CreateError> {
         let space = tiermem_sys::fs::space(dir).map_err(|errno| {
             system(format!("cannot look at {}", dir.display()), io::Error::from_raw_os_error(errno as i32))
         })?;
-        let wanted = self.tiers.iter().filter(|tier| tier.file().is_some()).map(|tier| tier.size_bytes).sum();
-        if wanted > space.available {
-            let (wanted, available) = (Bytes(wanted), Bytes(space.available));
-            return Err(CreateError::NoSpace { wanted, available, dir: dir.to_owned() });
+        let device = |path: &Path| fs::metadata(path).ok().map(|folder| folder.dev());
+        let neighbours = others.iter().filter(|other| device(&other.folder) == device(dir));
+        let promised: u64 = neighbours.map(Self::promised).sum();
+        let wanted: u64 = self.tiers.iter().filter(|tier| tier.file().is_some()).map(|tier| tier.size_bytes).sum();
+        if wanted > space.available.saturating_sub(promised) {
+            let [wanted, promised, available] = [wanted, promised, space.available].map(Bytes);
+            return Err(CreateError::NoSpace { wanted, promised, available, dir: dir.to_owned() });
         }
         Ok(())
+    }
+
+    /// Bytes that its files may still come to take.
+    fn promised(&self) -> u64 {
+        const BLOCK: u64 = 512; // The unit of `st_blocks`, whatever the file system's is.
+        let open = |tier: &TierRecord| {
+            let taken = fs::metadata(tier.file()?).ok()?.blocks() * BLOCK;
+            Some(tier.size_bytes.saturating_sub(taken))
+        };
+        self.tiers.iter().filter_map(open).sum()
     }
 
     /// Makes the folder, the record and the files.
@@ -339,8 +351,8 @@ impl Machine {
 
     /// Removes the files and the folder. What is missing is no error.
     pub(super) fn unmake(&self) -> Result<(), CreateError> {
-        let record = self.folder.join(RECORD);
-        for file in self.files().iter().chain([&record]) {
+        let others = [RECORD, FAULTS].map(|name| self.folder.join(name));
+        for file in self.files().iter().chain(&others) {
             match fs::remove_file(file) {
                 Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
                     return Err(system(format!("cannot remove {}", file.display()), cause));

@@ -1,15 +1,12 @@
 //! One tier of an emulated machine.
 
 use tiermem_tiers::provider::{self, OpenError};
-use tiermem_tiers::{
-    Access, Addressable, Attribute, Bytes, Error, ErrorKind, Extent, Health, Provenance, Provider, Source, Tier,
-    TierId, TierSpec, Usage,
-};
+use tiermem_tiers::{Access, Addressable, Bytes, Error, Extent, Health, Provenance, Provider, Tier, TierId, Usage};
 
 use super::TierRecord;
 
 /// A tier of an emulated machine, opened: a provider like those of hardware, with the figures of its profile, marked as
-/// [`Emulated`](Source::Emulated). Functional: no time passes.
+/// [`Emulated`](tiermem_tiers::Source::Emulated). Functional: no time passes.
 pub struct EmulatedTier {
     inner: Box<dyn Provider>,
     record: TierRecord,
@@ -22,13 +19,7 @@ impl EmulatedTier {
     /// # Errors
     /// As [`provider::open`].
     pub fn open(record: &TierRecord, id: TierId) -> Result<Self, OpenError> {
-        let mut spec: TierSpec = record.bare_spec();
-        let emulated = |value| Some(Attribute::new(value, Source::Emulated));
-        spec.attributes.read_latency_ns = emulated(record.read_latency_ns);
-        spec.attributes.write_latency_ns = emulated(record.write_latency_ns);
-        spec.attributes.read_bandwidth = emulated(record.read_bandwidth);
-        spec.attributes.write_bandwidth = emulated(record.write_bandwidth);
-        let inner = provider::open(&spec, id)?;
+        let inner = provider::open(&record.spec(), id)?;
         let notice = format!("emulated ({}): its figures are its profile's, not those of this memory", record.profile);
         Ok(Self { inner, record: record.clone(), notice })
     }
@@ -36,12 +27,6 @@ impl EmulatedTier {
     /// What it stands for.
     pub const fn record(&self) -> &TierRecord {
         &self.record
-    }
-
-    /// Whether the file is as long as the tier; somebody may have truncated or removed it.
-    fn is_whole(&self) -> bool {
-        let Some(path) = self.record.file() else { return true };
-        std::fs::metadata(path).is_ok_and(|file| file.len() >= self.record.size_bytes)
     }
 }
 
@@ -64,16 +49,11 @@ impl Provider for EmulatedTier {
         self.inner.usage()
     }
 
-    /// `Failed` also once the file was truncated or removed.
     fn health(&self) -> Health {
-        if self.is_whole() { self.inner.health() } else { Health::Failed }
+        self.inner.health()
     }
 
-    /// As the provider behind it; `Gone` once the file was truncated or removed.
     fn reserve(&self, len: Bytes, provenance: Provenance) -> Result<Extent, Error> {
-        if !self.is_whole() {
-            return Err(Error::new(ErrorKind::Gone).of_tier(self.tier().name));
-        }
         self.inner.reserve(len, provenance)
     }
 
@@ -99,6 +79,10 @@ impl Provider for EmulatedTier {
 
     fn repair(&self) -> Result<Bytes, Error> {
         self.inner.repair()
+    }
+
+    fn slowdown_at(&self, now_ns: u64) -> f64 {
+        self.inner.slowdown_at(now_ns)
     }
 
     fn addressable(&self) -> Option<&dyn Addressable> {

@@ -78,7 +78,11 @@ impl Registry {
         if fs::symlink_metadata(&link).is_ok() || fs::symlink_metadata(&folder).is_ok() {
             return Err(CreateError::Exists(name.to_owned()));
         }
-        machine.check_space(&dir)?;
+        let others = self.machines().into_iter().filter_map(|(_, state)| match state {
+            State::Ready(machine) => Some(*machine),
+            State::Lost(_) => None,
+        });
+        machine.check_space(&dir, &others.collect::<Vec<_>>())?;
         let making = self.links().join(format!("{MAKING}{pid}-{}", creator.start_time));
         symlink(&folder, &making).map_err(|cause| system(format!("cannot make {}", making.display()), cause))?;
         let made = machine.make().and_then(|()| {

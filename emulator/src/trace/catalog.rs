@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::record::{Clock, Completeness, Definition, Frame, Provenance, Site, SiteId, StreamId, TierTag};
-use super::varint::{self, Input};
+use super::{Clock, Completeness, Definition, Frame, Provenance, Site, SiteId, StreamId, TierTag};
+use tiermem_trace::definition::{self, Part, clock_code, completeness, frame, kind, provenance, record_len};
+use tiermem_trace::varint::Input;
 
 /// The definitions of a trace.
 #[derive(Clone, Debug, Default)]
@@ -78,27 +79,11 @@ impl Catalog {
     }
 }
 
-/// Kinds of definitions in a block.
-mod kind {
-    pub const SITE: u8 = 1;
-    pub const TIER: u8 = 2;
-    pub const STREAM: u8 = 3;
-    pub const MODULE: u8 = 4;
-}
-
-/// Kinds of frames in a site.
-mod frame {
-    pub const CODE: u64 = 0;
-    pub const SYMBOL: u64 = 1;
-    pub const ADDRESS: u64 = 2;
-}
-
-/// Appends a record of a block that holds no events: kind, length, bytes. Kinds that a reader does not know are passed
-/// over.
-fn put_record(out: &mut Vec<u8>, kind: u8, body: &[u8]) {
-    out.push(kind);
-    varint::put(out, body.len() as u64);
-    out.extend_from_slice(body);
+/// Appends a record.
+fn put_record(out: &mut Vec<u8>, kind: u8, body: &[Part<'_>]) {
+    let at = out.len();
+    out.resize(at + record_len(body), 0);
+    definition::put_record(&mut out[at..], kind, body);
 }
 
 /// Goes through such records. `None` if they are malformed, or if `each` says so.
@@ -115,48 +100,30 @@ fn records<'a>(payload: &'a [u8], mut each: impl FnMut(u8, Input<'a>) -> Option<
 
 /// Appends a definition to a payload.
 pub(super) fn put_definition(out: &mut Vec<u8>, definition: &Definition) {
-    let mut body = Vec::new();
-    let kind = match definition {
+    match definition {
         Definition::Site(site) => {
-            varint::put(&mut body, site.id.0.into());
-            varint::put(&mut body, site.frames.len() as u64);
-            site.frames.iter().for_each(|frame| put_frame(&mut body, frame));
-            kind::SITE
+            let mut body = vec![Part::Number(site.id.0.into()), Part::Number(site.frames.len() as u64)];
+            for frame in &site.frames {
+                match frame {
+                    Frame::Code { module, offset } => {
+                        body.extend([Part::Number(frame::CODE), Part::Text(module.as_bytes()), Part::Number(*offset)]);
+                    }
+                    Frame::Symbol(name) => body.extend([Part::Number(frame::SYMBOL), Part::Text(name.as_bytes())]),
+                    Frame::Address(address) => body.extend([frame::ADDRESS, *address].map(Part::Number)),
+                }
+            }
+            put_record(out, kind::SITE, &body);
         }
         Definition::Tier { tag, name } => {
-            body.push(tag.0);
-            varint::put_text(&mut body, name);
-            kind::TIER
+            put_record(out, kind::TIER, &[Part::Byte(tag.0), Part::Text(name.as_bytes())]);
         }
         Definition::Stream { id, os_id, name } => {
-            varint::put(&mut body, id.0.into());
-            varint::put(&mut body, (*os_id).into());
-            varint::put_text(&mut body, name);
-            kind::STREAM
+            let numbers = [id.0, *os_id].map(|number| Part::Number(number.into()));
+            put_record(out, kind::STREAM, &[numbers[0], numbers[1], Part::Text(name.as_bytes())]);
         }
         Definition::Module { start, end, offset, path } => {
-            [*start, *end, *offset].into_iter().for_each(|value| varint::put(&mut body, value));
-            varint::put_text(&mut body, path);
-            kind::MODULE
-        }
-    };
-    put_record(out, kind, &body);
-}
-
-fn put_frame(out: &mut Vec<u8>, frame: &Frame) {
-    match frame {
-        Frame::Code { module, offset } => {
-            varint::put(out, frame::CODE);
-            varint::put_text(out, module);
-            varint::put(out, *offset);
-        }
-        Frame::Symbol(name) => {
-            varint::put(out, frame::SYMBOL);
-            varint::put_text(out, name);
-        }
-        Frame::Address(address) => {
-            varint::put(out, frame::ADDRESS);
-            varint::put(out, *address);
+            let [start, end, offset] = [*start, *end, *offset].map(Part::Number);
+            put_record(out, kind::MODULE, &[start, end, offset, Part::Text(path.as_bytes())]);
         }
     }
 }
@@ -199,53 +166,27 @@ fn get_frame(input: &mut Input<'_>) -> Option<Frame> {
     })
 }
 
-/// Kinds of records in the first block.
-mod provenance {
-    pub const TOOL: u8 = 1;
-    pub const COMMAND: u8 = 2;
-    pub const PID: u8 = 3;
-    pub const STARTED: u8 = 4;
-    pub const CLOCK: u8 = 5;
-    pub const COMMON_CLOCK: u8 = 6;
-    pub const ACCESSES: u8 = 7;
-    pub const ALLOCATIONS: u8 = 8;
-    pub const NOTE: u8 = 9;
-}
-
 /// The payload of the first block, and how many records it has.
 pub(super) fn encode_provenance(from: &Provenance) -> (Vec<u8>, u32) {
     let mut out = Vec::new();
-    let number = |value: u64| {
-        let mut body = Vec::new();
-        varint::put(&mut body, value);
-        body
-    };
-    put_record(&mut out, provenance::TOOL, from.tool.as_bytes());
-    put_record(&mut out, provenance::COMMAND, from.command.as_bytes());
-    put_record(&mut out, provenance::PID, &number(from.pid.into()));
-    put_record(&mut out, provenance::STARTED, &number(from.started_unix_ns));
-    put_record(&mut out, provenance::CLOCK, &number(clock_code(from.clock)));
-    put_record(&mut out, provenance::COMMON_CLOCK, &number(from.common_clock.into()));
+    let mut put = |kind, body: &[Part<'_>]| put_record(&mut out, kind, body);
+    put(provenance::TOOL, &[Part::Rest(from.tool.as_bytes())]);
+    put(provenance::COMMAND, &[Part::Rest(from.command.as_bytes())]);
+    put(provenance::PID, &[Part::Number(from.pid.into())]);
+    put(provenance::STARTED, &[Part::Number(from.started_unix_ns)]);
+    put(provenance::CLOCK, &[Part::Number(clock_code(from.clock))]);
+    put(provenance::COMMON_CLOCK, &[Part::Number(from.common_clock.into())]);
     for (kind, completeness) in [(provenance::ACCESSES, from.accesses), (provenance::ALLOCATIONS, from.allocations)] {
-        let (code, period) = match completeness {
-            Completeness::Absent => (0, 0),
-            Completeness::Exact => (1, 0),
-            Completeness::Sampled(period) => (2, period),
-            Completeness::Aggregated => (3, 0),
+        let code_and_period = match completeness {
+            Completeness::Exact => [completeness::EXACT, 0],
+            Completeness::Sampled(period) => [completeness::SAMPLED, period],
+            Completeness::Aggregated => [completeness::AGGREGATED, 0],
+            Completeness::Absent => [completeness::ABSENT, 0],
         };
-        put_record(&mut out, kind, &[number(code), number(period)].concat());
+        put(kind, &code_and_period.map(Part::Number));
     }
-    from.notes.iter().for_each(|note| put_record(&mut out, provenance::NOTE, note.as_bytes()));
+    from.notes.iter().for_each(|note| put(provenance::NOTE, &[Part::Rest(note.as_bytes())]));
     (out, 8 + from.notes.len() as u32)
-}
-
-const fn clock_code(clock: Clock) -> u64 {
-    match clock {
-        Clock::Order => 0,
-        Clock::RealNs => 1,
-        Clock::VirtualPs => 2,
-        Clock::Instructions => 3,
-    }
 }
 
 /// The provenance that a payload tells. `None` if it is malformed, or if times cannot be understood.
@@ -265,8 +206,8 @@ pub(super) fn decode_provenance(payload: &[u8]) -> Option<Provenance> {
                 from.clock = known.into_iter().find(|&clock| clock_code(clock) == code)?;
             }
             provenance::COMMON_CLOCK => from.common_clock = input.number()? != 0,
-            provenance::ACCESSES => from.accesses = completeness(&mut input)?,
-            provenance::ALLOCATIONS => from.allocations = completeness(&mut input)?,
+            provenance::ACCESSES => from.accesses = get_completeness(&mut input)?,
+            provenance::ALLOCATIONS => from.allocations = get_completeness(&mut input)?,
             _ => {}
         }
         Some(())
@@ -274,12 +215,12 @@ pub(super) fn decode_provenance(payload: &[u8]) -> Option<Provenance> {
     Some(from)
 }
 
-fn completeness(input: &mut Input<'_>) -> Option<Completeness> {
+fn get_completeness(input: &mut Input<'_>) -> Option<Completeness> {
     Some(match (input.number()?, input.number()?) {
-        (0, _) => Completeness::Absent,
-        (1, _) => Completeness::Exact,
-        (2, period) => Completeness::Sampled(period),
-        (3, _) => Completeness::Aggregated,
+        (completeness::ABSENT, _) => Completeness::Absent,
+        (completeness::EXACT, _) => Completeness::Exact,
+        (completeness::SAMPLED, period) => Completeness::Sampled(period),
+        (completeness::AGGREGATED, _) => Completeness::Aggregated,
         _ => return None,
     })
 }

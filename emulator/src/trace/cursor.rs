@@ -1,9 +1,9 @@
 //! One stream of a trace, block by block.
 
+use super::StreamId;
 use super::decode::Events;
 use super::error::Error;
 use super::file::{Place, ReadAt, Strictness, Trace};
-use super::record::StreamId;
 
 /// The events of a block, and the time of the last one.
 pub type BlockEvents = (Events<Vec<u8>>, u64);

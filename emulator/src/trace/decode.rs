@@ -1,13 +1,13 @@
 //! Bytes to events.
 
-use super::block::BlockHeader;
-use super::encode::{DELTA_BYTES, DELTA_LEN, GAP_BYTE, GAP_NUMBER, Memory, OTHER, SLOTS, operation};
+use super::BlockHeader;
 use super::error::{Error, ErrorKind, Readable};
-use super::record::{
+use super::{
     Access, Allocate, Counts, Event, Free, Interval, KeyAction, KeyOperation, Place, Reallocate, Sample, SiteId,
     TierTag,
 };
-use super::varint::{Input, unfold};
+use tiermem_trace::layout::{DELTA_BYTES, DELTA_LEN, GAP_BYTE, GAP_NUMBER, Memory, OTHER, SLOTS, operation};
+use tiermem_trace::varint::{Input, unfold};
 
 /// Zero bytes that follow a payload in memory, so that eight bytes can be read wherever a record may begin.
 pub(super) const PADDING: usize = 16;

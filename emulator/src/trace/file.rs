@@ -6,14 +6,15 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::block::{BlockHeader, BlockKind, HEADER_LEN, MARK};
 use super::catalog::{self, Catalog};
 use super::cursor::Cursor;
 use super::decode::{Events, PADDING};
 use super::error::{Error, ErrorKind, Readable};
 use super::merge::Merged;
 use super::read::{PRELUDE_LEN, State, check_prelude};
-use super::record::{Provenance, StreamId};
+use super::{BlockHeader, BlockKind, HEADER_LEN};
+use super::{Provenance, StreamId};
+use tiermem_trace::MARK;
 
 /// Something that can be read at any place.
 pub trait ReadAt {

@@ -14,8 +14,8 @@ mod tests;
 use std::fmt;
 use std::io::{self, BufRead, Write};
 
-use super::record::{Definition, Event, Provenance, StreamId};
 use super::write::Writer;
+use super::{Definition, Event, Provenance, StreamId};
 
 pub use self::csv::{Columns, TimeUnit};
 

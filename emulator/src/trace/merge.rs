@@ -4,7 +4,7 @@ use super::cursor::Cursor;
 use super::decode::Events;
 use super::error::Error;
 use super::file::{ReadAt, Trace};
-use super::record::{Event, StreamId};
+use super::{Event, StreamId};
 
 /// All events of a trace in the order of their times. See [`Trace::events`].
 #[derive(Debug)]

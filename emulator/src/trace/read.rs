@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
-use super::block::{BlockHeader, BlockKind, HEADER_LEN, MARK};
 use super::catalog;
 use super::decode::{Events, PADDING};
 use super::error::{Error, ErrorKind, Readable};
-use super::record::{Definition, Provenance};
-use super::write::prelude;
+use super::{BlockHeader, BlockKind, HEADER_LEN};
+use super::{Definition, Provenance};
 use super::{MAGIC, VERSION};
+use tiermem_trace::MARK;
+use tiermem_trace::prelude;
 
 /// How much is read at once, at least.
 const READ_AT_ONCE: usize = 256 << 10;

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use super::block::{BlockHeader, BlockKind};
+use super::BlockKind;
 use super::catalog;
-use super::encode::{Encoder, PAYLOAD_TARGET};
-use super::record::{Definition, Event, Provenance, StreamId};
-use super::varint;
-use super::{MAGIC, VERSION};
+use super::{Definition, Event, Provenance, StreamId};
+use super::{Encoder, PAYLOAD_TARGET};
+use tiermem_trace::{plain_header, prelude, varint};
 
 /// Writes a trace to a file, a pipe, anything; never seeks, and always writes whole blocks.
 ///
@@ -23,16 +22,6 @@ pub struct Writer<W: Write> {
     encoders: BTreeMap<StreamId, Encoder>,
     blocks: u64,
     events: u64,
-}
-
-/// What a file begins with: magic, version and the checksum of both.
-pub(super) fn prelude() -> [u8; 16] {
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&MAGIC);
-    bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
-    let checksum = crc32c::crc32c(&bytes[..12]);
-    bytes[12..].copy_from_slice(&checksum.to_le_bytes());
-    bytes
 }
 
 impl<W: Write> Writer<W> {
@@ -148,10 +137,7 @@ impl<W: Write> Writer<W> {
 
 /// Writes a block that belongs to no stream.
 fn write_plain(out: &mut impl Write, kind: BlockKind, sequence: u32, payload: &[u8], records: u32) -> io::Result<()> {
-    let len = u32::try_from(payload.len()).map_err(|_| io::Error::other("a definition of over 4 GiB"))?;
-    let checksum = crc32c::crc32c(payload);
-    let header = BlockHeader { kind, len, records, stream: 0, sequence, first: 0, last: 0, checksum };
-    let mut block = header.encode().to_vec();
-    block.extend_from_slice(payload);
-    out.write_all(&block)
+    let header = plain_header(kind, sequence, payload, records)
+        .ok_or_else(|| io::Error::other("definitions that are too long for a block"))?;
+    out.write_all(&[&header, payload].concat())
 }

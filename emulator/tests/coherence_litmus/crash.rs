@@ -100,3 +100,19 @@ fn what_is_flushed_and_fenced_outlives_the_power() {
     litmus.power = Some(|h| vec![h.load_u64(CY), h.load_u64(X)]);
     litmus.exactly(&[&[], &[CRASHED, 0, 0], &[CRASHED, 0, 1], &[CRASHED, 1, 1]]);
 }
+
+#[test]
+fn a_coherent_store_may_be_lost_although_a_later_private_one_survives() {
+    let mut litmus = Litmus::new(&[|h| {
+        h.store_u64(CX, 1);
+        write_back(h, CX);
+        h.store_u64(CX, 2);
+        h.store_u64(X, 1);
+        vec![]
+    }]);
+    // On x86 the coherent store leaves the store buffer first; it is lost with the cache all the same.
+    litmus.crash = Some((0, |h| vec![h.load_u64(CX), h.load_u64(X)]));
+    let all: [&[u64]; 6] =
+        [&[], &[CRASHED, 0, 0], &[CRASHED, 1, 0], &[CRASHED, 1, 1], &[CRASHED, 2, 0], &[CRASHED, 2, 1]];
+    litmus.exactly(&all);
+}

@@ -12,6 +12,8 @@ use tiermem_emulator::coherence::{Architecture, Detector, Explorer, Host, Scenar
 mod crash;
 mod message_passing;
 mod order;
+mod reference;
+mod shapes;
 
 type Outcomes = Rc<RefCell<BTreeSet<Vec<u64>>>>;
 type Program = fn(&Host<'_>) -> Vec<u64>;

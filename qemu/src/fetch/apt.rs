@@ -66,7 +66,8 @@ impl Apt {
                 "Dir \"{shown}\";\nDir::State \"{shown}/state\";\nDir::State::status \"{shown}/dpkg/status\";\n\
                  Dir::Cache \"{shown}/cache\";\nDir::Etc \"{shown}/etc\";\nDir::Log \"{shown}/log\";\n\
                  APT::Architecture \"amd64\";\nAPT::Architectures {{ \"amd64\"; }};\nAPT::Sandbox::User \"\";\n\
-                 APT::Install-Recommends \"false\";\nAcquire::Languages \"none\";\nAcquire::Retries \"3\";\n"
+                 APT::Install-Recommends \"false\";\nAcquire::Languages \"none\";\n\
+                 Acquire::GzipIndexes \"true\";\nDir::Cache::pkgcache \"\";\nDir::Cache::srcpkgcache \"\";\nAcquire::Retries \"3\";\n"
             ),
         )?;
         Ok(Self { root: root.to_path_buf() })

@@ -78,8 +78,8 @@ pub fn kernel_log() -> String {
 pub fn snapshot() -> String {
     const PLACES: [(&str, usize); 9] = [
         ("/sys/bus/cxl/devices", 2),
-        ("/sys/bus/dax/devices", 1),
-        ("/sys/bus/nd/devices", 1),
+        ("/sys/bus/dax/devices", 2),
+        ("/sys/bus/nd/devices", 2),
         ("/sys/devices/system/node", 4),
         ("/sys/devices/virtual/memory_tiering", 2),
         ("/sys/kernel/mm/mempolicy/weighted_interleave", 1),

@@ -93,17 +93,16 @@ fn endpoint_decoder(memory: &str) -> Result<String> {
     found.ok_or_else(|| Error::new(ErrorKind::BringUp, format!("{memory} has no decoder in the guest")))
 }
 
-/// The root decoder whose window goes to exactly these bridges.
+/// The root decoder of the region's window. The kernel numbers them as the firmware's table (CEDT) lists them; that it goes
+/// to the region's bridges is checked all the same.
 fn window(region: &Region, kind: &str) -> Result<PathBuf> {
     let wanted = region.bridges.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
-    let roots = || entries(DEVICES).into_iter().filter(|path| name(path).starts_with("decoder0."));
-    let fits = |path: &PathBuf| {
-        let granularity = number(path.join("interleave_granularity"));
-        read(path.join("target_list")).as_deref() == Some(wanted.as_str())
-            && path.join(format!("create_{kind}_region")).exists()
-            && (region.bridges.len() == 1 || granularity == Some(u64::from(region.granularity)))
-    };
-    wait_for(&format!("a decoder window over the host bridges {wanted}"), || roots().find(|path| fits(path)))
+    let path = Path::new(DEVICES).join(format!("decoder0.{}", region.window));
+    wait_for(&format!("{} over the host bridges {wanted}", path.display()), || {
+        let fits = read(path.join("target_list")).as_deref() == Some(wanted.as_str())
+            && path.join(format!("create_{kind}_region")).exists();
+        fits.then(|| path.clone())
+    })
 }
 
 fn missing(path: &Path) -> Error {
@@ -119,6 +118,7 @@ mod tests {
     fn identifiers_are_stable_and_distinct() {
         let region = Region {
             name: "p".into(),
+            window: 0,
             serials: vec![7],
             bridges: vec![12],
             granularity: 256,

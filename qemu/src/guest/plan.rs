@@ -34,6 +34,8 @@ pub struct Plan {
 pub struct Region {
     /// The device's or interleave set's name in the topology.
     pub name: String,
+    /// Which of the machine's windows it lies in, from 0.
+    pub window: u32,
     /// Serial numbers of its devices, in the order of their turns.
     pub serials: Vec<u64>,
     /// The host bridges of the window that it lies in, by their ACPI number, in order.

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use super::cxl::{self, Committed};
@@ -23,16 +23,18 @@ const ALIGN: u64 = 2 << 20;
 /// # Errors
 /// [`crate::ErrorKind::BringUp`] with what the kernel refused.
 pub fn bring_up(region: &Region, committed: &Committed) -> Result<String> {
-    let folder = target(&committed.path).unwrap_or_else(|| committed.path.clone());
-    let below = |path: &PathBuf, start: &str| {
-        name(path).starts_with(start) && target(path).is_some_and(|real| real.starts_with(&folder))
-    };
-    let find = |start: &str| entries(DEVICES).into_iter().find(|path| below(path, start));
-    let nd_region = wait_for(&format!("the namespaces of {}", committed.name), || find("region"))?;
+    // The region of libnvdimm lies elsewhere in sysfs than the one of CXL: the place in memory is what they share.
+    let nd_region = wait_for(&format!("the namespaces of {}", committed.name), || {
+        let regions = entries(DEVICES).into_iter().filter(|path| name(path).starts_with("region"));
+        regions.into_iter().find(|path| number(path.join("resource")) == Some(committed.address))
+    })?;
     wait_for(&format!("the driver of {}", name(&nd_region)), || nd_region.join("driver").exists().then_some(()))?;
+    let folder = target(&nd_region).unwrap_or_else(|| nd_region.clone());
+    // What is on the device already comes up on its own; reading this waits for it.
+    let _ = folder.parent().and_then(|bus| read(bus.join("wait_probe")));
     let label = cxl::uuid(region, 1);
-    let spaces = || entries(DEVICES).into_iter().filter(|path| below(path, "namespace"));
-    let known = spaces().find(|path| read(path.join("uuid")).as_deref() == Some(label.as_str()));
+    let spaces = entries(&folder).into_iter().filter(|path| name(path).starts_with("namespace"));
+    let known = spaces.into_iter().find(|path| read(path.join("uuid")).as_deref() == Some(label.as_str()));
     let existing = known.filter(|path| number(path.join("size")).is_some_and(|size| size > 0));
     if existing.is_none() {
         let space = create(&nd_region, &label)?;

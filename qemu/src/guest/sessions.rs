@@ -3,27 +3,27 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tiermem_sys::child::signal_group;
+use tiermem_sys::child::{self, signal_group};
 use tiermem_sys::signal::number::SIGKILL;
+use tiermem_sys::{Errno, terminal};
 
 use super::OUT;
 use super::agent::Host;
 use super::plan::{Memory, Plan};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::wire::{Ended, Frame, Kind, PIECE, Request, Terminal};
 
 /// Where programs are looked for.
 const PATH: &str = "/usr/local/bin:/usr/bin:/usr/sbin:/bin:/sbin";
 /// How long output is waited for after a program's end, while something that it started still holds it.
 const LAST_OUTPUT: Duration = Duration::from_secs(2);
-/// The guest's terminal.
-const TERMINAL: &str = "/dev/hvc0";
 
 /// All programs that run.
 pub(super) struct Sessions {
@@ -35,6 +35,8 @@ pub(super) struct Sessions {
 struct Running {
     pid: u32,
     input: Option<Sender<Vec<u8>>>,
+    /// The terminal that it runs on.
+    screen: Option<File>,
 }
 
 impl Sessions {
@@ -79,6 +81,13 @@ impl Sessions {
                     let _ = signal_group(pid, signal);
                 }
             }
+            Kind::Resize => {
+                if let (Ok(size), Some(program)) = (frame.value::<Terminal>(), self.lock().get(&session))
+                    && let Some(screen) = &program.screen
+                {
+                    let _ = terminal::set_size(screen.as_fd(), (size.rows, size.columns));
+                }
+            }
             _ => {}
         }
     }
@@ -96,17 +105,29 @@ impl Sessions {
 
     fn start(&self, session: u32, request: &Request) -> Result<()> {
         let mut command = self.command(request)?;
+        let screen = request.terminal.map(|size| on_terminal(&mut command, size)).transpose()?;
         let mut child = command.spawn().map_err(|error| {
             let program = request.command.first().map(String::as_str).unwrap_or_default();
             Error::from_io(format!("{program} in the guest"), &error)
         })?;
+        // Its ends of a terminal or of pipes: once the program has them, nobody else may hold them open.
+        drop(command);
+        let again = |screen: &File| screen.try_clone().context("the terminal");
+        let stdin: Option<Box<dyn Write + Send>> = match &screen {
+            Some(screen) => Some(Box::new(again(screen)?)),
+            None => child.stdin.take().map(|pipe| Box::new(pipe) as _),
+        };
+        let stdout: Option<Box<dyn Read + Send>> = match &screen {
+            Some(screen) => Some(Box::new(again(screen)?)),
+            None => child.stdout.take().map(|pipe| Box::new(pipe) as _),
+        };
         let (sender, receiver) = mpsc::channel();
-        let input = child.stdin.take().map(|stdin| {
+        let input = stdin.map(|stdin| {
             let host = self.host.clone();
             std::thread::spawn(move || feed(stdin, &receiver, &host, session));
             sender
         });
-        self.lock().insert(session, Running { pid: child.id(), input });
+        self.lock().insert(session, Running { pid: child.id(), input, screen });
         let (done, pumps) = mpsc::channel();
         let pump = |from: Option<Box<dyn Read + Send>>, kind| {
             let (host, done) = (self.host.clone(), done.clone());
@@ -115,7 +136,7 @@ impl Sessions {
                 let _ = done.send(());
             });
         };
-        pump(child.stdout.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>), Kind::Output);
+        pump(stdout, Kind::Output);
         pump(child.stderr.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>), Kind::ErrorOutput);
         let (host, running) = (self.host.clone(), self.running.clone());
         std::thread::spawn(move || {
@@ -132,14 +153,11 @@ impl Sessions {
     fn command(&self, request: &Request) -> Result<Command> {
         let bad = |why: &str| Error::new(ErrorKind::BadInput, why);
         let (program, arguments) = request.command.split_first().ok_or_else(|| bad("no program is named"))?;
-        let mut command = match request.terminal {
-            None => {
-                let mut command = Command::new(program);
-                command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-                command
-            }
-            Some(size) => on_terminal(program, size)?,
-        };
+        let mut command = Command::new(program);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if request.terminal.is_none() {
+            command.process_group(0);
+        }
         command.args(arguments).env_clear().envs(&request.environment).envs(&self.environment);
         // A search for the program uses the environment of the program.
         let folder = if request.directory.is_empty() { "/" } else { &request.directory };
@@ -149,16 +167,14 @@ impl Sessions {
     }
 }
 
-/// A command that has the guest's terminal to itself.
-fn on_terminal(program: &str, size: Terminal) -> Result<Command> {
-    let open = || File::options().read(true).write(true).open(TERMINAL).map_err(|e| Error::from_io(TERMINAL, &e));
-    let sizes = [size.rows.to_string(), size.columns.to_string()];
-    let stty = ["stty", "-F", TERMINAL, "rows", &sizes[0], "cols", &sizes[1]];
-    // A wrong size is a blemish, no reason to have no shell.
-    let _ = Command::new("/bin/busybox").args(stty).output();
-    let mut command = Command::new("/bin/busybox");
-    command.args(["setsid", "-c", program]).stdin(open()?).stdout(open()?).stderr(open()?);
-    Ok(command)
+/// Gives a command a terminal of its own; its screen.
+fn on_terminal(command: &mut Command, size: Terminal) -> Result<File> {
+    let failed = |error: Errno| Error::from_io("a terminal in the guest", &error.into());
+    let pair = terminal::Pair::open((size.rows, size.columns)).map_err(failed)?;
+    let end = || pair.programs.try_clone().context("a terminal in the guest");
+    command.stdin(end()?).stdout(end()?).stderr(end()?);
+    child::on_its_own_terminal(command);
+    Ok(File::from(pair.screen))
 }
 
 fn feed(mut stdin: impl Write, from: &Receiver<Vec<u8>>, host: &Host, session: u32) {

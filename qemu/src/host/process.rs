@@ -59,6 +59,10 @@ impl Process {
     /// # Errors
     /// Those of the system.
     pub fn start(qemu: &Qemu, machine: &Machine, files: Files<'_>, verbose: bool) -> Result<Self> {
+        // Those of a boot that failed.
+        for socket in [files.port(), files.control()] {
+            let _ = fs::remove_file(socket);
+        }
         let mut command = qemu.command();
         command.args(arguments(machine, files, verbose));
         let shown = format!("{command:?}\n");

@@ -28,14 +28,13 @@ impl Scratch {
     /// # Errors
     /// [`ErrorKind::NoRoom`] if neither shared memory nor the folder for temporary files has so much room.
     pub fn make(bytes: u64) -> Result<Self> {
-        let temporary = std::env::temp_dir();
-        let places = [Path::new(MEMORY_FOLDER), &temporary];
+        let places = places();
         places.iter().for_each(|place| sweep(place));
-        let room = |place: &&&Path| space(place).is_ok_and(|space| space.available >= bytes);
-        let fits = |place: &&&Path| place.as_os_str().len() + PREFIX.len() + 32 < SOCKET_PATH_MAX;
+        let room = |place: &&PathBuf| space(place).is_ok_and(|space| space.available >= bytes);
+        let fits = |place: &&PathBuf| place.as_os_str().len() + PREFIX.len() + 32 < SOCKET_PATH_MAX;
         let place = places.iter().filter(room).find(fits).ok_or_else(|| {
             let need = bytes.div_ceil(1 << 20);
-            let shown = places.map(|place| place.display().to_string()).join(" nor ");
+            let shown = places.each_ref().map(|place| place.display().to_string()).join(" nor ");
             Error::new(ErrorKind::NoRoom, format!("{need} MiB are needed, and neither {shown} has them free"))
         })?;
         Self::in_folder(place)
@@ -51,13 +50,23 @@ impl Scratch {
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
                 made => {
                     made.at(&path)?;
-                    let lock = File::create(path.join(LOCK)).at(&path)?;
+                    // Locked before it has its name: whoever finds it free may remove the folder.
+                    let unnamed = path.join("lock.new");
+                    let lock = File::create(&unnamed).at(&path)?;
                     lock.lock().at(&path)?;
+                    fs::rename(&unnamed, path.join(LOCK)).at(&path)?;
                     return Ok(Self { path, _lock: lock });
                 }
             }
         }
         Err(Error::new(ErrorKind::Failed, format!("{}: no free name for a folder", place.display())))
+    }
+
+    /// All that are in use, whoever's they are.
+    pub fn all_living() -> Vec<PathBuf> {
+        let places = places();
+        places.iter().for_each(|place| sweep(place));
+        places.iter().flat_map(|place| folders(place)).collect()
     }
 
     /// The folder.
@@ -72,13 +81,19 @@ impl Drop for Scratch {
     }
 }
 
+/// Where such folders may be, the best first.
+fn places() -> [PathBuf; 2] {
+    [PathBuf::from(MEMORY_FOLDER), std::env::temp_dir()]
+}
+
+fn folders(place: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(place).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX)).map(|entry| entry.path()).collect()
+}
+
 /// Removes folders whose makers are gone: the kernel gave their locks back.
 fn sweep(place: &Path) {
-    for entry in fs::read_dir(place).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
-            continue;
-        }
+    for path in folders(place) {
         let Ok(lock) = File::open(path.join(LOCK)) else { continue };
         if lock.try_lock().is_ok() {
             let _ = fs::remove_dir_all(&path);

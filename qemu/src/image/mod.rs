@@ -1,5 +1,6 @@
 //! The guest's files: a base that is made once for each kernel and agent, and what a single start adds to it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::guest::PLAN;
 use crate::guest::plan::Plan;
 use crate::kernel::{self, Kernel};
-use crate::program::Luggage;
+use crate::program::{Keep, Luggage, Packing, slim};
 
 /// Modules of the lab; what they depend on comes with them.
 const MODULES: [&str; 24] = [
@@ -39,8 +40,6 @@ const MODULES: [&str; 24] = [
     "zram",
     "loop",
 ];
-/// How many bases are kept.
-const KEPT: usize = 6;
 /// What `/init` does: everything else is the agent's. It stays, so that the agent's end is no panic.
 const INIT: &str = "\
 #!/bin/busybox sh
@@ -78,21 +77,13 @@ impl Base<'_> {
     /// # Errors
     /// Those of the file system; what lacks.
     pub fn archive(&self, cache: &Cache) -> Result<PathBuf> {
+        let made_of = (INIT, MODULES, env!("CARGO_PKG_VERSION"), &self.kernel.modules);
+        let stamp = stamp([self.busybox, self.agent, &self.kernel.image])?;
         let mut hasher = DefaultHasher::new();
-        (INIT, MODULES, env!("CARGO_PKG_VERSION"), &self.kernel.modules).hash(&mut hasher);
-        for file in [self.busybox, self.agent, &self.kernel.image] {
-            let data = fs::metadata(file).at(file)?;
-            (file, data.len(), data.modified().ok()).hash(&mut hasher);
-        }
+        (made_of, stamp).hash(&mut hasher);
         let name = format!("images/{}-{:016x}.cpio", self.kernel.version, hasher.finish());
-        let path = cache.made(&name, || self.make())?;
-        // Made a moment ago, or used: it is the newest.
-        let _ = fs::File::options()
-            .append(true)
-            .open(&path)
-            .and_then(|file| file.set_modified(std::time::SystemTime::now()));
-        cache.prune("images", KEPT);
-        Ok(path)
+        let made = cache.made(&name, || self.make())?;
+        Ok(cache.touch("images", made))
     }
 
     fn make(&self) -> Result<Vec<u8>> {
@@ -110,7 +101,7 @@ impl Base<'_> {
         archive.file("init", 0o755, INIT.as_bytes()).context(failed)?;
         archive.file("usr/bin/busybox", 0o755, &read(self.busybox)?).context(failed)?;
         archive.link("usr/bin/sh", "busybox").context(failed)?;
-        archive.file("lab/agent", 0o755, &without_debug_data(read(self.agent)?)).context(failed)?;
+        archive.file("lab/agent", 0o755, &slim(read(self.agent)?, Keep::Nothing)).context(failed)?;
         archive.link("usr/bin/tierctl", "/lab/agent").context(failed)?;
         for (name, text) in [
             ("passwd", "root:x:0:0:root:/tmp:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"),
@@ -146,14 +137,28 @@ impl Base<'_> {
     fn libraries(&self) -> Result<Vec<u8>> {
         let mut luggage = Luggage::new(std::env::var("LD_LIBRARY_PATH").ok().as_deref());
         luggage.program(self.agent)?;
-        let mut known = luggage.stamp_of(self.agent).into_iter().collect();
         let tool = Path::new("/usr/sbin/mke2fs");
         if tool.exists() {
             luggage.program(tool)?;
         }
         luggage.complete()?;
-        luggage.write(Vec::new(), &mut known)
+        let mut packing = luggage.packing();
+        packing.files.remove(&std::path::absolute(self.agent).at(self.agent)?);
+        packing.write(Vec::new(), &mut BTreeSet::new())
     }
+}
+
+/// A number that changes when one of the files does.
+///
+/// # Errors
+/// Those of the file system.
+pub fn stamp<'a>(files: impl IntoIterator<Item = &'a Path>) -> Result<u64> {
+    let mut hasher = DefaultHasher::new();
+    for file in files {
+        let data = fs::metadata(file).at(file)?;
+        (file, data.len(), data.modified().ok()).hash(&mut hasher);
+    }
+    Ok(hasher.finish())
 }
 
 /// All that a module needs, the nearest first, as `modules.dep` has it.
@@ -171,55 +176,18 @@ fn below(name: &str, modules: &[kernel::Module], all: &mut Vec<String>) {
 ///
 /// # Errors
 /// Those of the file system.
-pub fn addition(plan: &Plan, luggage: &Luggage) -> Result<Vec<u8>> {
+pub fn addition(plan: &Plan, packing: &Packing) -> Result<Vec<u8>> {
     let mut archive = Writer::new(Vec::new());
     let text = serde_json::to_vec(plan).map_err(|e| Error::new(ErrorKind::Failed, e.to_string()))?;
     archive.file(PLAN, 0o644, &text).context("cannot pack the plan")?;
     let bytes = archive.finish().context("cannot pack the plan")?;
-    luggage.write(bytes, &mut std::collections::BTreeSet::new())
-}
-
-/// A program without what only a debugger reads: what lies behind its last loaded segment.
-fn without_debug_data(mut program: Vec<u8>) -> Vec<u8> {
-    use object::Endianness;
-    use object::elf::{FileHeader64, PT_LOAD};
-    use object::read::elf::{FileHeader, ProgramHeader};
-    /// Offsets of `e_shoff` and of `e_shentsize`, `e_shnum`, `e_shstrndx` in the head of the file.
-    const SECTIONS_AT: std::ops::Range<usize> = 40..48;
-    const SECTION_COUNTS: std::ops::Range<usize> = 58..64;
-    let end = FileHeader64::<Endianness>::parse(&program[..]).ok().and_then(|header| {
-        let endian = header.endian().ok()?;
-        let segments = header.program_headers(endian, &program[..]).ok()?;
-        let loaded = segments.iter().filter(|segment| segment.p_type(endian) == PT_LOAD);
-        loaded.map(|segment| segment.p_offset(endian) + segment.p_filesz(endian)).max()
-    });
-    if let Some(end) = end.and_then(|end| usize::try_from(end).ok()).filter(|&end| end >= 64 && end <= program.len()) {
-        program.truncate(end);
-        program[SECTIONS_AT].fill(0);
-        program[SECTION_COUNTS].fill(0);
-    }
-    program
+    packing.write(bytes, &mut BTreeSet::new())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{below, without_debug_data};
+    use super::below;
     use crate::kernel::Module;
-    use std::os::unix::fs::PermissionsExt;
-
-    #[test]
-    fn a_program_runs_without_its_debug_data() {
-        let whole = std::fs::read(std::env::current_exe().unwrap()).unwrap();
-        let short = without_debug_data(whole.clone());
-        assert!(short.len() < whole.len());
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("program");
-        std::fs::write(&path, short).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let output = std::process::Command::new(&path).arg("--list").output().unwrap();
-        assert!(String::from_utf8_lossy(&output.stdout).contains("a_program_runs_without_its_debug_data"));
-        assert_eq!(without_debug_data(b"#!/bin/sh\n".to_vec()), b"#!/bin/sh\n");
-    }
 
     #[test]
     fn dependencies_are_listed_to_the_bottom() {

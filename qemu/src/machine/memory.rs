@@ -7,13 +7,18 @@ use super::{Backing, CXL_STEP, LABELS, View, cdat};
 use crate::error::Result;
 use crate::guest::plan::{self, Region};
 
-/// A part of the physical address space that goes to certain bridges (CFMWS).
+/// Granularity of a region over one device; nothing depends on it.
+const GRANULARITY_ALONE: u32 = 256;
+/// Regions that a bridge's decoders can hold (QEMU, `CXL_HDM_DECODER_COUNT`).
+const REGIONS_MAX: usize = 4;
+
+/// A part of the physical address space that goes to certain bridges (CFMWS). Each region has its own, because what lies in
+/// one window is one NUMA node.
 #[derive(Debug)]
 pub struct Window {
-    /// Numbers in ACPI, and QEMU's names.
-    bridges: Vec<(u32, String)>,
-    granularity: u32,
-    pub regions: Vec<Region>,
+    /// QEMU's names.
+    bridges: Vec<String>,
+    pub region: Region,
 }
 
 /// What QEMU needs for a device.
@@ -24,58 +29,43 @@ pub struct Built {
     pub files: Vec<Backing>,
 }
 
-/// The windows: one over several bridges for each interleave set that spans them, and one for each bridge that has
-/// anything else.
+/// The windows: one for each interleave set, and one for each device that is in none.
 pub fn windows(view: &View<'_>, wiring: &Wiring) -> Result<Vec<Window>> {
     let attached = wiring.devices();
-    let find = |name: &str| attached.iter().find(|device| device.name == name).copied();
-    let bridge_id = |bus: u32| wiring.bridges.iter().find(|b| b.bus == bus).map(|b| b.id.clone()).unwrap_or_default();
-    let mut windows: Vec<Window> = Vec::new();
-    let mut place = |bridges: Vec<u32>, granularity: u32, region: Region| {
-        let same = |w: &&mut Window| w.bridges.iter().map(|(bus, _)| *bus).eq(bridges.iter().copied());
-        match windows.iter_mut().find(|w| same(w) && (bridges.len() == 1 || w.granularity == granularity)) {
-            Some(window) => window.regions.push(region),
-            None => windows.push(Window {
-                bridges: bridges.iter().map(|&bus| (bus, bridge_id(bus))).collect(),
-                granularity,
-                regions: vec![region],
-            }),
-        }
-    };
+    let mut regions = Vec::new();
     let mut in_sets = Vec::new();
     for set in &view.topology.interleave_sets {
-        let members: Vec<&Attached> = set.devices.iter().filter_map(|name| find(name)).collect();
+        let find = |name: &String| attached.iter().find(|device| device.name == *name).copied();
+        let members: Vec<&Attached> = set.devices.iter().filter_map(find).collect();
         if members.len() != set.devices.len() || members.is_empty() {
             continue;
         }
         in_sets.extend(set.devices.iter().map(String::as_str));
-        let mut bridges: Vec<u32> = Vec::new();
-        members.iter().for_each(|m| {
-            if !bridges.contains(&m.bridge) {
-                bridges.push(m.bridge)
-            }
-        });
         let persistent = set.devices.iter().all(|name| is_persistent(view, name));
-        let region = region(&set.name, &members, &bridges, set.granularity, persistent, set.exposure)?;
-        place(bridges, set.granularity, region);
+        regions.push(region(&set.name, &members, set.granularity, persistent, set.exposure)?);
     }
     for device in attached.iter().filter(|device| !in_sets.contains(&device.name.as_str())) {
         let Some(data) = view.topology.devices.iter().find(|data| data.name == device.name) else { continue };
         let persistent = is_persistent(view, &device.name);
-        let region = region(&device.name, &[device], &[device.bridge], 256, persistent, data.exposure)?;
-        place(vec![device.bridge], 256, region);
+        regions.push(region(&device.name, &[device], GRANULARITY_ALONE, persistent, data.exposure)?);
     }
-    Ok(windows)
+    for bridge in &wiring.bridges {
+        let count = regions.iter().filter(|region| region.bridges.contains(&bridge.bus)).count();
+        if count > REGIONS_MAX {
+            return Err(View::bad(format!(
+                "{count} devices and interleave sets hang at one host bridge, whose decoders hold {REGIONS_MAX}: name more bridges"
+            )));
+        }
+    }
+    let id = |bus: &u32| wiring.bridges.iter().find(|bridge| bridge.bus == *bus).map(|bridge| bridge.id.clone());
+    let windows = (0..).zip(regions).map(|(number, region)| Window {
+        bridges: region.bridges.iter().filter_map(id).collect(),
+        region: Region { window: number, ..region },
+    });
+    Ok(windows.collect())
 }
 
-fn region(
-    name: &str,
-    members: &[&Attached],
-    bridges: &[u32],
-    granularity: u32,
-    persistent: bool,
-    exposure: Exposure,
-) -> Result<Region> {
+fn region(name: &str, members: &[&Attached], granularity: u32, persistent: bool, exposure: Exposure) -> Result<Region> {
     let bytes_each = members.iter().map(|member| member.bytes).min().unwrap_or(0);
     if members.iter().any(|member| member.bytes != bytes_each) {
         return Err(View::bad(format!("{name}: interleaved devices must be of one size")));
@@ -92,10 +82,17 @@ fn region(
         let why = "the kernel makes no NUMA node of persistent memory here; its exposure can be devdax or fsdax";
         return Err(View::bad(format!("{name}: {why}")));
     }
+    let mut bridges: Vec<u32> = Vec::new();
+    for member in members {
+        if !bridges.contains(&member.bridge) {
+            bridges.push(member.bridge);
+        }
+    }
     Ok(Region {
         name: name.into(),
+        window: 0,
         serials: members.iter().map(|member| member.serial).collect(),
-        bridges: bridges.to_vec(),
+        bridges,
         granularity,
         bytes_each,
         persistent,
@@ -110,15 +107,16 @@ fn is_persistent(view: &View<'_>, name: &str) -> bool {
 /// The windows as properties of the machine.
 pub fn arguments(windows: &[Window]) -> String {
     let mut text = String::new();
-    for (number, window) in windows.iter().enumerate() {
-        for (target, (_, bridge)) in window.bridges.iter().enumerate() {
-            text.push_str(&format!(",cxl-fmw.{number}.targets.{target}={bridge}"));
+    for Window { bridges, region } in windows {
+        let window = format!("cxl-fmw.{}", region.window);
+        for (target, bridge) in bridges.iter().enumerate() {
+            text.push_str(&format!(",{window}.targets.{target}={bridge}"));
         }
-        let used: u64 = window.regions.iter().map(|region| region.bytes_each * region.serials.len() as u64).sum();
-        let step = CXL_STEP * window.bridges.len() as u64;
-        text.push_str(&format!(",cxl-fmw.{number}.size={}M", used.next_multiple_of(step) >> 20));
-        if window.bridges.len() > 1 {
-            text.push_str(&format!(",cxl-fmw.{number}.interleave-granularity={}", window.granularity));
+        let used = region.bytes_each * region.serials.len() as u64;
+        let step = CXL_STEP * bridges.len() as u64;
+        text.push_str(&format!(",{window}.size={}M", used.next_multiple_of(step) >> 20));
+        if bridges.len() > 1 {
+            text.push_str(&format!(",{window}.interleave-granularity={}", region.granularity));
         }
     }
     text

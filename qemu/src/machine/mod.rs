@@ -120,7 +120,7 @@ impl View<'_> {
         let wiring = wiring::Wiring::of(self)?;
         let windows = memory::windows(self, &wiring)?;
         let processors = self.processors();
-        let mut numa = numa::Numa::of(self, processors)?;
+        let numa = numa::Numa::of(self, processors, &wiring.bridges)?;
         let mut machine = String::from("q35,hmat=on");
         if !wiring.bridges.is_empty() {
             machine.push_str(",cxl=on");
@@ -138,10 +138,6 @@ impl View<'_> {
             backends.extend(built.backends);
             files.extend(built.files);
         }
-        for bridge in &wiring.bridges {
-            numa.generic_port(bridge);
-        }
-        numa.distances();
         arguments.extend(numa.memory);
         arguments.extend(backends);
         arguments.extend(wiring.bridge_arguments());
@@ -149,7 +145,7 @@ impl View<'_> {
         arguments.extend(numa.tables);
         arguments.extend(wiring.device_arguments(|device| memory::device(self, device).map(|built| built.properties))?);
         let plan = Plan {
-            regions: windows.iter().flat_map(|w| w.regions.clone()).collect(),
+            regions: windows.into_iter().map(|window| window.region).collect(),
             nodes: numa.nodes,
             ..Plan::default()
         };

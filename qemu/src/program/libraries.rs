@@ -55,6 +55,10 @@ impl Search {
     /// # Errors
     /// Those of the file system.
     pub fn add(&self, file: &Path, needs: &mut Needs) -> Result<()> {
+        // Data may be large: only what begins as a program is read.
+        if fs::metadata(file).at(file)?.is_file() && !fits(file) {
+            return Ok(());
+        }
         let bytes = fs::read(file).at(file)?;
         let Some(dynamic) = dynamic(&bytes, file) else { return Ok(()) };
         if let Some(loader) = dynamic.interpreter.filter(|loader| needs.files.insert(loader.clone())) {

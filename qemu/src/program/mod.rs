@@ -2,46 +2,53 @@
 //! each at the path that it has on the host.
 
 mod libraries;
+mod packing;
+mod slim;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
-use crate::archive;
 use crate::error::{Context, Error, ErrorKind, Result};
 
 pub use libraries::{Needs, Search};
+pub use packing::{Packing, Stamp};
+pub use slim::{Keep, slim};
 
-/// Files for a guest.
+/// Longest sum of a package's files that is taken along unasked, bytes.
+pub const PACKAGE_MAX: u64 = 256 << 20;
+/// The mark of folders that hold what can be made again, cargo's `target` among them (<https://bford.info/cachedir/>).
+const CACHE_MARK: &str = "CACHEDIR.TAG";
+
+/// Files for a guest, while they are gathered.
 #[derive(Clone, Debug)]
 pub struct Luggage {
     search: Search,
-    /// Where it lies in the guest, and here.
-    files: BTreeMap<PathBuf, PathBuf>,
-    links: BTreeMap<PathBuf, PathBuf>,
-    folders: BTreeSet<PathBuf>,
+    packing: Packing,
     needs: Needs,
     scanned: BTreeSet<PathBuf>,
+    whole: bool,
 }
-
-/// What identifies one state of a file, so that it need not be sent twice.
-pub type Stamp = (PathBuf, u64, Option<SystemTime>);
 
 impl Luggage {
     /// Nothing yet. `library_path` is where else libraries may be, as in `LD_LIBRARY_PATH`.
     pub fn new(library_path: Option<&str>) -> Self {
         Self {
             search: Search::of_this_machine(library_path),
-            files: BTreeMap::new(),
-            links: BTreeMap::new(),
-            folders: BTreeSet::new(),
+            packing: Packing::default(),
             needs: Needs::default(),
             scanned: BTreeSet::new(),
+            whole: false,
         }
+    }
+
+    /// Programs go with their debug data from now on: for backtraces with lines, and for debuggers.
+    #[must_use]
+    pub fn whole(self) -> Self {
+        Self { whole: true, ..self }
     }
 
     /// Adds a program, what interprets it if it is a script, and its libraries.
@@ -63,43 +70,88 @@ impl Luggage {
             })?;
             self.program(&found)?;
         }
+        if !self.whole {
+            self.packing.slim.insert(path.clone());
+        }
         self.file(&path, &path)
     }
 
-    /// Adds a file, or a folder with all that lies in it, at the path `inside` the guest.
+    /// Adds a file, or a folder with all that lies in it, at the path `inside` the guest; programs and libraries bring the
+    /// libraries that they need.
     ///
     /// # Errors
     /// Those of the file system.
     pub fn copy(&mut self, path: &Path, inside: &Path) -> Result<()> {
         let path = std::path::absolute(path).at(path)?;
-        let data = fs::metadata(&path).at(&path)?;
-        if !data.is_dir() {
-            return self.file(&path, inside);
-        }
-        self.folders.insert(inside.to_path_buf());
-        for entry in fs::read_dir(&path).at(&path)? {
-            let entry = entry.at(&path)?;
-            let (from, to) = (entry.path(), inside.join(entry.file_name()));
-            match entry.file_type().at(&from)? {
-                kind if kind.is_symlink() => {
-                    let target = fs::read_link(&from).at(&from)?;
-                    // A link that leaves the folder would lead nowhere in the guest.
-                    match fs::canonicalize(&from) {
-                        Ok(real) if target.is_absolute() || !real.starts_with(&path) => self.copy(&real, &to)?,
-                        _ => drop(self.links.insert(to, target)),
-                    }
-                }
-                kind if kind.is_dir() => self.copy(&from, &to)?,
-                kind if kind.is_file() => self.file(&from, &to)?,
-                _ => {}
-            }
+        for file in self.walk(&path, inside, &|_| false)? {
+            self.file(&file.1, &file.0)?;
         }
         Ok(())
     }
 
+    /// Adds the files of a package for programs that read them, at the path that it has here: all but version control and
+    /// folders that are marked as caches. What the files need in turn is not looked for.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoRoom`] if they are more than [`PACKAGE_MAX`]; those of the file system.
+    pub fn package(&mut self, folder: &Path) -> Result<()> {
+        let folder = std::path::absolute(folder).at(folder)?;
+        let left_out = |path: &Path| {
+            path.file_name().is_some_and(|name| name == ".git" || name == ".hg" || name == ".svn")
+                || path.join(CACHE_MARK).is_file()
+        };
+        let files = self.walk(&folder, &folder, &left_out)?;
+        let size: u64 = files.iter().filter_map(|(_, here)| fs::metadata(here).ok()).map(|data| data.len()).sum();
+        if size > PACKAGE_MAX {
+            let why = format!(
+                "{}: the package's files are {} MiB, and no more than {} MiB are taken into a guest unasked. Leave them \
+                 out (--no-package) and name those that are needed (--copy PATH).",
+                folder.display(),
+                size >> 20,
+                PACKAGE_MAX >> 20
+            );
+            return Err(Error::new(ErrorKind::NoRoom, why));
+        }
+        self.packing.files.extend(files);
+        Ok(())
+    }
+
+    /// The files in a folder with their places in the guest; its folders and links are noted on the way.
+    fn walk(&mut self, path: &Path, inside: &Path, out: &dyn Fn(&Path) -> bool) -> Result<Vec<(PathBuf, PathBuf)>> {
+        if !fs::metadata(path).at(path)?.is_dir() {
+            return Ok(vec![(inside.to_path_buf(), path.to_path_buf())]);
+        }
+        let mut files = Vec::new();
+        self.packing.folders.insert(inside.to_path_buf());
+        for entry in fs::read_dir(path).at(path)? {
+            let entry = entry.at(path)?;
+            let (from, to) = (entry.path(), inside.join(entry.file_name()));
+            match entry.file_type().at(&from)? {
+                kind if kind.is_symlink() => {
+                    let target = fs::read_link(&from).at(&from)?;
+                    // A link that leaves the folder would lead nowhere in the guest; one that leads above itself, nowhere
+                    // at all.
+                    match fs::canonicalize(&from) {
+                        Ok(real) if target.is_absolute() || !real.starts_with(path) => {
+                            if !path.starts_with(&real) {
+                                files.extend(self.walk(&real, &to, out)?);
+                            }
+                        }
+                        _ => drop(self.packing.links.insert(to, target)),
+                    }
+                }
+                kind if kind.is_dir() && !out(&from) => files.extend(self.walk(&from, &to, out)?),
+                kind if kind.is_file() => files.push((to, from)),
+                _ => {}
+            }
+        }
+        Ok(files)
+    }
+
     /// Adds one file and, if it is a program or library, what it needs.
     fn file(&mut self, path: &Path, inside: &Path) -> Result<()> {
-        if self.files.insert(inside.to_path_buf(), path.to_path_buf()).is_none() && self.scanned.insert(path.into()) {
+        self.packing.files.insert(inside.to_path_buf(), path.to_path_buf());
+        if self.scanned.insert(path.into()) {
             self.search.add(path, &mut self.needs)?;
         }
         Ok(())
@@ -126,71 +178,12 @@ impl Luggage {
         (!folders.is_empty()).then(|| folders.join(":"))
     }
 
-    /// Every file with its place in the guest, libraries included.
-    pub fn all(&self) -> impl Iterator<Item = (&Path, &Path)> {
-        let named = self.files.iter().map(|(inside, here)| (inside.as_path(), here.as_path()));
-        named.chain(self.needs.files.iter().map(|file| (file.as_path(), file.as_path())))
+    /// Everything, libraries included.
+    pub fn packing(&self) -> Packing {
+        let mut packing = self.packing.clone();
+        packing.files.extend(self.needs.files.iter().map(|file| (file.clone(), file.clone())));
+        packing
     }
-
-    /// The stamp of a file that lies in the guest where it lies here.
-    pub fn stamp_of(&self, path: &Path) -> Option<Stamp> {
-        let path = std::path::absolute(path).ok()?;
-        let data = fs::metadata(&path).ok()?;
-        Some((path, data.len(), data.modified().ok()))
-    }
-
-    /// How many bytes go into the guest, at most.
-    pub fn size(&self) -> u64 {
-        self.all().filter_map(|(_, here)| fs::metadata(here).ok()).map(|data| data.len()).sum()
-    }
-
-    /// Writes everything that `known` does not hold yet as an archive, and adds it to `known`.
-    ///
-    /// # Errors
-    /// Those of the file system and of the writer.
-    pub fn write<W: Write>(&self, to: W, known: &mut BTreeSet<Stamp>) -> Result<W> {
-        let mut archive = archive::Writer::new(to);
-        let failed = "cannot pack the guest's files";
-        for folder in &self.folders {
-            archive.folder(&real_folder(folder)).context(failed)?;
-        }
-        for (inside, here) in self.all() {
-            let data = fs::metadata(here).at(here)?;
-            let stamp = (inside.to_path_buf(), data.len(), data.modified().ok());
-            if known.insert(stamp) {
-                let contents = fs::read(here).at(here)?;
-                archive.file(&real_place(inside), data.permissions().mode(), &contents).context(failed)?;
-            }
-        }
-        for (inside, target) in &self.links {
-            archive.link(&real_place(inside), &target.to_string_lossy()).context(failed)?;
-        }
-        archive.finish().context(failed)
-    }
-}
-
-/// The place of a file with the links among the folders above it followed, as in the guest, whose `/bin`, `/sbin`, `/lib`
-/// and `/lib64` are links into `/usr` like those of today's distributions: the kernel does not follow links when it unpacks.
-fn real_place(inside: &Path) -> String {
-    match (inside.parent(), inside.file_name()) {
-        (Some(folder), Some(name)) => format!("{}/{}", real_folder(folder), name.to_string_lossy()),
-        _ => inside.to_string_lossy().into_owned(),
-    }
-}
-
-fn real_folder(folder: &Path) -> String {
-    let mut parts: Vec<_> = Vec::new();
-    for part in folder.components() {
-        match part {
-            std::path::Component::Normal(name) => parts.push(name.to_string_lossy()),
-            std::path::Component::ParentDir => drop(parts.pop()),
-            _ => {}
-        }
-    }
-    if parts.first().is_some_and(|first| ["bin", "sbin", "lib", "lib64"].contains(&first.as_ref())) {
-        parts.insert(0, "usr".into());
-    }
-    parts.join("/")
 }
 
 /// Finds a program as a shell does: a path if it has a slash, else in the folders of `search` (`PATH`).
@@ -220,7 +213,7 @@ fn interpreters(script: &Path) -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Luggage, find, interpreters, real_place};
+    use super::{Luggage, find, interpreters};
     use crate::ErrorKind;
     use crate::archive::{Entry, read};
     use std::collections::BTreeSet;
@@ -236,7 +229,7 @@ mod tests {
 
     fn packed(luggage: &Luggage, known: &mut BTreeSet<super::Stamp>) -> Vec<Entry> {
         let mut entries = Vec::new();
-        read(&luggage.write(Vec::new(), known).unwrap()[..], |entry| {
+        read(&luggage.packing().write(Vec::new(), known).unwrap()[..], |entry| {
             entries.push(entry);
             Ok(())
         })
@@ -251,7 +244,7 @@ mod tests {
         assert_eq!(interpreters(&path), [PathBuf::from("/usr/bin/env"), "sh".into()]);
         let mut luggage = Luggage::new(None);
         luggage.program(&path).unwrap();
-        let here: Vec<_> = luggage.all().map(|(_, here)| here.to_path_buf()).collect();
+        let here: Vec<_> = luggage.packing().files.into_values().collect();
         assert!(here.contains(&path) && here.iter().any(|path| path.ends_with("sh")), "{here:?}");
         luggage.complete().unwrap();
     }
@@ -288,9 +281,24 @@ mod tests {
     }
 
     #[test]
-    fn places_are_those_of_a_merged_usr() {
-        assert_eq!(real_place(Path::new("/lib64/ld-linux-x86-64.so.2")), "usr/lib64/ld-linux-x86-64.so.2");
-        assert_eq!(real_place(Path::new("/usr/lib/x.so")), "usr/lib/x.so");
-        assert_eq!(real_place(Path::new("/a/../b/c")), "b/c");
+    fn a_package_goes_without_what_can_be_made_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |name: &str| {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "x").unwrap();
+        };
+        ["Cargo.toml", "tests/data", ".git/HEAD", "target/CACHEDIR.TAG", "target/debug/x"].into_iter().for_each(put);
+        // A link that leads in a circle.
+        symlink(folder.path(), folder.path().join("tests/self")).unwrap();
+        let mut luggage = Luggage::new(None);
+        luggage.package(folder.path()).unwrap();
+        let files = luggage.packing().files.into_keys();
+        let files: Vec<_> = files.map(|path| path.strip_prefix(folder.path()).unwrap().to_path_buf()).collect();
+        assert_eq!(files, [PathBuf::from("Cargo.toml"), "tests/data".into()]);
+        let large = std::fs::File::create(folder.path().join("large")).unwrap();
+        large.set_len(super::PACKAGE_MAX).unwrap();
+        let error = Luggage::new(None).package(folder.path()).unwrap_err();
+        assert!(error.kind() == ErrorKind::NoRoom && error.to_string().contains("--no-package"), "{error}");
     }
 }

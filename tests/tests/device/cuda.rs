@@ -159,24 +159,26 @@ fn a_device_that_stays_dead_can_still_be_closed() {
     assert_eq!((double.live(), double.retained(), double.depth()), (2, 0, 0));
 }
 
-/// Writers and readers of one extent through shared references: every read must see one write as a whole.
+/// Writers and readers of one extent through shared references: every read must see one write as a whole,
+/// also where it crosses from one granule into the next.
 #[test]
 fn copies_of_one_extent_do_not_mix() {
+    const ACROSS: u64 = 3 << 19;
     let Some(double) = Double::new("copies_of_one_extent_do_not_mix") else { return };
-    for provider in [double.open(&spec("cuda:0", None)).unwrap(), crate::open("emulated", GRANULE)] {
-        let extent = reserve(&*provider, GRANULE);
+    for provider in [double.open(&spec("cuda:0", None)).unwrap(), crate::open("emulated", Bytes::mib(4))] {
+        let extent = reserve(&*provider, Bytes::mib(4));
         let done = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| {
                 for byte in 0..200_u8 {
-                    provider.write(&extent, 0, &vec![byte; 1 << 20]).unwrap();
+                    provider.write(&extent, ACROSS, &vec![byte; 1 << 20]).unwrap();
                 }
                 done.store(true, Ordering::Release);
             });
             scope.spawn(|| {
                 let mut bytes = vec![0; 1 << 20];
                 while !done.load(Ordering::Acquire) {
-                    provider.read(&extent, 0, &mut bytes).unwrap();
+                    provider.read(&extent, ACROSS, &mut bytes).unwrap();
                     assert!(bytes.iter().all(|&byte| byte == bytes[0]), "a read saw two writes");
                 }
             });

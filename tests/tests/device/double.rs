@@ -80,6 +80,22 @@ impl Double {
         unsafe { live() }
     }
 
+    /// Pinned buffers, streams and events that were not given back.
+    pub fn pinned(&self) -> c_int {
+        // SAFETY: the signature is the double's.
+        let pinned = unsafe { self.library.get::<unsafe extern "C" fn() -> c_int>("double_pinned") }.unwrap();
+        // SAFETY: as above.
+        unsafe { pinned() }
+    }
+
+    /// Asynchronous copies that were done.
+    pub fn staged(&self) -> c_long {
+        // SAFETY: the signature is the double's.
+        let staged = unsafe { self.library.get::<unsafe extern "C" fn() -> c_long>("double_staged") }.unwrap();
+        // SAFETY: as above.
+        unsafe { staged() }
+    }
+
     /// References held to device 0's context.
     pub fn retained(&self) -> c_int {
         // SAFETY: the signature is the double's.

@@ -7,6 +7,7 @@
 mod cuda;
 mod double;
 mod listing;
+mod staging;
 
 use std::thread;
 

@@ -146,7 +146,9 @@ impl Program {
     pub fn c() -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("counted.c"), C).unwrap();
-        succeed(tierctl().args(["instrument", "--", "clang", "-O1", "counted.c", "-o", "counted"]).current_dir(&folder));
+        succeed(
+            tierctl().args(["instrument", "--", "clang", "-O1", "counted.c", "-o", "counted"]).current_dir(&folder),
+        );
         let path = folder.path().join("counted");
         Self { plain: path.clone(), path, _folder: Some(folder) }
     }

@@ -53,9 +53,9 @@ const PROFILES: [&str; 4] = ["DEV", "RELEASE", "TEST", "BENCH"];
 /// If `program` is gcc.
 pub fn refuse_gcc(program: &OsStr) -> Result<(), Failure> {
     let name = Path::new(program).file_name().unwrap_or(program).to_string_lossy();
-    let is_gcc = ["gcc", "g++", "cc", "c++"].iter().any(|gcc| {
-        name.strip_prefix(gcc).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
-    });
+    let is_gcc = ["gcc", "g++", "cc", "c++"]
+        .iter()
+        .any(|gcc| name.strip_prefix(gcc).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')));
     if !is_gcc {
         return Ok(());
     }

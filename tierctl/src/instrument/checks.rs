@@ -14,8 +14,7 @@ use tiermem_emulator::instrumented::record;
 use super::tools::Tools;
 use crate::exit::{Exit, Failure};
 
-const REGISTERS: [&str; 13] =
-    ["rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "r8", "r9", "r12", "r13", "r14", "r15"];
+const REGISTERS: [&str; 13] = ["rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "r8", "r9", "r12", "r13", "r14", "r15"];
 const SIZES: [u8; 5] = [1, 2, 4, 8, 16];
 
 const TAIL: &str = "

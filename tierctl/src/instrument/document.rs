@@ -95,7 +95,9 @@ impl Document {
             text.push_str(&process.text(sites));
         }
         for command in &self.without_report {
-            text.push_str(&format!("\n{command}: NO REPORT: it was killed or still runs, and nothing of it is counted\n"));
+            text.push_str(&format!(
+                "\n{command}: NO REPORT: it was killed or still runs, and nothing of it is counted\n"
+            ));
         }
         if self.processes.is_empty() && self.without_report.is_empty() {
             text.push_str(

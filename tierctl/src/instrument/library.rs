@@ -20,8 +20,9 @@ pub fn find(asked: Option<&Path>) -> Result<PathBuf, Failure> {
     let tried = match named {
         Some(path) => vec![path],
         None => {
-            let executable = env::current_exe()
-                .map_err(|e| Failure::new(Exit::Command(125), format!("cannot tell where tierctl is installed: {e}")))?;
+            let executable = env::current_exe().map_err(|e| {
+                Failure::new(Exit::Command(125), format!("cannot tell where tierctl is installed: {e}"))
+            })?;
             let folder = executable.parent().unwrap_or(Path::new("/"));
             ["", "../lib/tiermem", "../lib"].map(|place| folder.join(place).join(NAME)).to_vec()
         }

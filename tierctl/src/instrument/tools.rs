@@ -65,7 +65,8 @@ impl Tools {
     /// If it cannot be written.
     pub fn script(&self, name: &str, text: &str) -> Result<PathBuf, Failure> {
         self.keep(name, text, |path| {
-            let written = fs::write(path, text).and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o755)));
+            let written =
+                fs::write(path, text).and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o755)));
             written.map_err(|error| Failure::from_io(path.display(), &error))
         })
     }

@@ -1,9 +1,11 @@
 //! The loaded-latency curves of profiles in one picture.
 
+use plotters::coord::Shift;
 use plotters::coord::combinators::IntoLogRange;
 use plotters::prelude::*;
 use tiermem_topology::{MemoryFigures, Profile, ProfileFigures};
 
+use crate::chart::{self, Painted};
 use crate::exit::{Exit, Failure};
 
 const SIZE: (u32, u32) = (960, 620);
@@ -36,9 +38,7 @@ pub fn draw(profiles: &[Profile]) -> Result<String, Failure> {
     if memories.is_empty() {
         return Err(Failure::new(Exit::Unsupported, "nothing to plot: none of these profiles is memory"));
     }
-    let mut svg = String::new();
-    paint(&memories, &mut svg).map_err(|error| Failure::new(Exit::Failed, format!("cannot draw the plot: {error}")))?;
-    Ok(svg)
+    chart::picture(SIZE, |area| paint(&memories, area))
 }
 
 /// Bandwidth in GB/s and latency in ns at each point; the idle one stands at a hundredth of the bandwidth, since a
@@ -49,45 +49,20 @@ fn points(figures: &MemoryFigures) -> Vec<(f64, f64)> {
     curve.map(|p| (p.utilisation.max(0.01) * most, p.latency_factor * figures.read_latency_ns.value)).collect()
 }
 
-fn paint(memories: &[(&str, &MemoryFigures)], svg: &mut String) -> Result<(), Box<dyn std::error::Error>> {
+fn paint(memories: &[(&str, &MemoryFigures)], area: &DrawingArea<SVGBackend<'_>, Shift>) -> Painted<()> {
     let all: Vec<(f64, f64)> = memories.iter().flat_map(|(_, figures)| points(figures)).collect();
     let range = |pick: fn(&(f64, f64)) -> f64| {
         let (low, high) = all.iter().map(pick).fold((f64::INFINITY, 0.0), |(low, high), v| (v.min(low), v.max(high)));
         low * 0.8..high * 1.3
     };
-    let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
-    area.fill(&WHITE)?;
-    let mut chart = ChartBuilder::on(&area)
-        .caption("Latency under load, by the profiles", ("sans-serif", 20))
-        .margin(12)
-        .x_label_area_size(44)
-        .y_label_area_size(64)
-        .build_cartesian_2d(range(|p| p.0).log_scale(), range(|p| p.1).log_scale())?;
-    let tick = |value: &f64| if *value < 1.0 { format!("{value:.1}") } else { format!("{value:.0}") };
-    chart
-        .configure_mesh()
-        .x_desc("reads, GB/s (10^9 bytes per second)")
-        .y_desc("latency of a dependent load, ns")
-        .x_label_formatter(&tick)
-        .y_label_formatter(&tick)
-        .bold_line_style(BLACK.mix(0.15))
-        .light_line_style(BLACK.mix(0.05))
-        .draw()?;
+    let ranges = (range(|p| p.0).log_scale(), range(|p| p.1).log_scale());
+    let mut chart = chart::frame(area, "Latency under load, by the profiles", "reads", ranges)?;
     for (index, (name, figures)) in memories.iter().enumerate() {
         let colour = COLOURS[index % COLOURS.len()].to_rgba();
-        chart
-            .draw_series(LineSeries::new(points(figures), colour.stroke_width(2)).point_size(2))?
-            .label(format!("{name} ({})", figures.loaded.status.as_str()))
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
+        let name = format!("{name} ({})", figures.loaded.status.as_str());
+        chart::curve(&mut chart, name, colour, points(figures))?;
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
-        .background_style(WHITE.mix(0.8))
-        .border_style(BLACK.mix(0.3))
-        .draw()?;
-    area.present()?;
-    Ok(())
+    chart::legend(&mut chart, SeriesLabelPosition::UpperRight)
 }
 
 #[cfg(test)]

@@ -1,12 +1,16 @@
 //! From what `tierctl probe` measured to a profile.
 
 use tiermem_discovery::measure::{Measurement, Spread};
-use tiermem_topology::{Baseline, Figure, MemoryFigures, NvmeFigures, Point, Profile, ProfileFigures, Status};
+use tiermem_tiers::TierKind;
+use tiermem_topology::{
+    Baseline, Figure, GpuFigures, MemoryFigures, NvmeFigures, Point, Profile, ProfileFigures, Status,
+};
 
 /// The profile of a measured tier. `dram` is the same host's DRAM, if that was measured too: the profile remembers it, so
 /// that it can move to other hosts. `None` where figures are missing.
 pub fn profile(name: &str, measured: &Measurement, dram: Option<&Measurement>) -> Option<Profile> {
     let figures = match measured.small {
+        Some(_) if measured.kind == TierKind::Device.as_str() => ProfileFigures::Gpu(gpu(measured)?),
         Some(_) => ProfileFigures::Nvme(drive(measured)?),
         None => ProfileFigures::Memory(memory(measured)?),
     };
@@ -112,6 +116,22 @@ fn drive(measured: &Measurement) -> Option<NvmeFigures> {
     })
 }
 
+fn gpu(measured: &Measurement) -> Option<GpuFigures> {
+    let (read, write) = (taken(measured.read_latency_ns?, measured), taken(measured.write_latency_ns?, measured));
+    let (to, from) = (taken(measured.write_bandwidth?, measured), taken(measured.read_bandwidth?, measured));
+    let middle =
+        format!("{}; the middle of copies of 4 KiB to ({:.0} ns) and from the device", write.source, write.value);
+    let engines = "one for each direction: the probe does not ask the device".to_owned();
+    let memory = "as fast as copies over the link: the probe does not measure the device's own accesses".to_owned();
+    Some(GpuFigures {
+        copy_latency_ns: figure(read.value.midpoint(write.value), Status::Measured, middle),
+        copy_engines: figure(2, Status::Assumed, engines),
+        memory_bandwidth: figure(to.value.max(from.value), Status::Assumed, memory),
+        to_device_bandwidth: to,
+        from_device_bandwidth: from,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use tiermem_discovery::measure::{LoadPoint, SmallCopies};
@@ -161,6 +181,12 @@ mod tests {
         let tier = Measurement { small: Some(small), write_latency_ns: spread(30_000.0), ..measured(&[]) };
         let profile = profile("drive", &tier, None).unwrap();
         assert_eq!(Profile::parse(&profile.to_string(), "drive.toml").unwrap(), profile);
+        let tier = Measurement { kind: "device".to_owned(), location: "cuda:0".to_owned(), ..tier };
+        let profile = self::profile("gpu0", &tier, None).unwrap();
+        let ProfileFigures::Gpu(gpu) = &profile.figures else { panic!("{profile:?}") };
+        assert_eq!(gpu.copy_latency_ns.value, (250.0 + 30_000.0) / 2.0);
+        assert_eq!((gpu.to_device_bandwidth.value, gpu.from_device_bandwidth.value), (15e9, 20e9));
+        assert_eq!(Profile::parse(&profile.to_string(), "gpu0.toml").unwrap(), profile);
         let one_cpu = self::profile("dram0", &measured(&[]), None).unwrap();
         let ProfileFigures::Memory(memory) = &one_cpu.figures else { panic!("{one_cpu:?}") };
         assert_eq!(memory.loaded.status, Status::Assumed);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use tiermem_emulator::replay::{Count, Report, SiteNames};
-use tiermem_emulator::time::Time;
+use tiermem_emulator::time::{Mode, Time};
 use tiermem_tiers::Bytes;
 
 use super::rules::Machine;
@@ -85,18 +85,12 @@ impl Document {
             misses: thread.count.misses,
         });
         let sites = report.sites.iter().map(|site| {
-            let name = match site.site {
-                None => "(in no block)".to_owned(),
-                Some(id) => match names.get(&id).map(|frames| sites::text(frames)) {
-                    Some(text) if !text.is_empty() => text,
-                    _ => format!("site {}", id.0),
-                },
-            };
+            let name = sites::title(site.site, names);
             Row { site: site.site.map(|id| id.0), name, ..row(site.tier, &site.count) }
         });
         Self {
             file: file.display().to_string(),
-            mode: "replay of a recorded trace",
+            mode: Mode::Replayed.as_str(),
             machine: machine.name.clone(),
             time_ns: report.end.as_ns(),
             baseline_tier: machine.tier_name(machine.dram).to_owned(),
@@ -116,11 +110,12 @@ impl Document {
     pub fn text(&self, sites: usize) -> String {
         let time = |ns: f64| Time::from_ns(ns).to_string();
         let mut text = format!(
-            "{} on {}: {} of virtual time, {:.3} times the {} with all memory on {}\n\
+            "{} on {}: {} of virtual time ({}), {:.3} times the {} with all memory on {}\n\
              {} accesses, {} of which missed all caches\n\n",
             self.file,
             self.machine,
             time(self.time_ns),
+            self.mode,
             self.slowdown,
             time(self.baseline_ns),
             self.baseline_tier,

@@ -3,3 +3,4 @@
 pub mod document;
 pub mod rules;
 pub mod sites;
+pub mod tally;

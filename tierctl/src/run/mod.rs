@@ -4,5 +4,6 @@ pub mod child;
 pub mod control_dir;
 pub mod preload;
 pub mod program;
+pub mod recording;
 pub mod tier_files;
 pub mod weights;

@@ -21,6 +21,10 @@ pub const LIMITS_VARIABLE: &str = "TIERMEM_LIMITS";
 
 /// What goes wrong on purpose: a fault plan's script.
 pub const FAULTS_VARIABLE: &str = "TIERMEM_FAULTS";
+/// Where the preload records what is allocated.
+pub const TRACE_VARIABLE: &str = "TIERMEM_TRACE";
+/// Set by the first program that records there.
+pub const TRACE_TAKEN_VARIABLE: &str = "TIERMEM_TRACE_TAKEN";
 
 /// Finds the preload: `asked` (from `--preload`), else `$TIERMEM_PRELOAD`, else beside this executable, then in
 /// `../lib/tiermem/` and `../lib/` seen from there.

@@ -109,7 +109,6 @@ fn completeness(what: Completeness, unit: &str) -> String {
         Completeness::Sampled(0) => "sampled".to_owned(),
         Completeness::Sampled(period) => format!("one sample for {period} {unit}"),
         Completeness::Aggregated => "counted by extent and interval".to_owned(),
-        _ => "unknown".to_owned(),
     }
 }
 
@@ -123,7 +122,6 @@ fn kind(event: &Event) -> &'static str {
         Event::Sample(_) => "sample",
         Event::Interval(_) => "interval",
         Event::Key(_) => "key",
-        _ => "other",
     }
 }
 
@@ -147,7 +145,6 @@ fn line(StreamId(stream): StreamId, event: &Event) -> String {
         Event::Key(e) => {
             format!("{:?} {:#x}, {} bytes, tenant {}, request {}", e.action, e.key, e.size, e.tenant, e.request)
         }
-        _ => "an event of another kind".to_owned(),
     };
     format!("{at} stream {stream}: {what}")
 }

@@ -11,11 +11,12 @@ use tiermem_topology::{LoadError, SHIPPED, Topology};
 
 use super::list::{bandwidth, latency};
 use crate::exit::{Exit, Failure};
+use crate::fault_plan;
 use crate::output::{Align, Output, Table};
 
 /// Make, show and remove emulated machines: tiers on files that stand for hardware that is not there.
 ///
-/// `tierctl list` shows the tiers with the figures of their profiles; `tierctl run --tier SPEC` places memory on them.
+/// `tierctl list` shows the tiers with the figures of their profiles; `tierctl run --tier NAME` places memory on them.
 /// Nothing is slowed down: only virtual time tells how long an access would take.
 #[derive(Debug, clap::Args)]
 pub struct Emulate {
@@ -52,6 +53,24 @@ enum Action {
         #[arg(long, value_name = "FILE")]
         svg: Option<PathBuf>,
     },
+    /// Let things go wrong on the tiers of an emulated machine, as the plan says (see `tierctl fault --help`).
+    ///
+    /// Every program that uses one of its tiers through `tierctl run` from now on meets the faults, until `tierctl emulate
+    /// heal`. Times and operations count in each program from its start.
+    Fault {
+        /// The machine.
+        name: String,
+        /// The plan.
+        #[arg(value_name = "PLAN.toml")]
+        plan: PathBuf,
+    },
+    /// End the faults of an emulated machine, and take into use again what they had set aside.
+    ///
+    /// What a program still holds stays set aside until it is given back and this is done again.
+    Heal {
+        /// The machine.
+        name: String,
+    },
     /// Remove an emulated machine and its files.
     Destroy {
         /// The machine.
@@ -78,6 +97,8 @@ struct ListedMachine {
     tiers: Vec<String>,
     bytes: u64,
     users: Vec<u32>,
+    /// Whether a fault plan is in force.
+    faults: bool,
     lost: Option<String>,
 }
 
@@ -108,6 +129,19 @@ struct ShownTier {
     write_latency_ns: f64,
     read_bandwidth: f64,
     write_bandwidth: f64,
+}
+
+/// The JSON of `tierctl emulate heal`.
+#[derive(Serialize)]
+struct Healed {
+    tiers: Vec<HealedTier>,
+}
+
+#[derive(Serialize)]
+struct HealedTier {
+    name: String,
+    /// What had been set aside and is in use again.
+    bytes: u64,
 }
 
 impl Emulate {
@@ -141,18 +175,51 @@ impl Emulate {
                     show_topology(&topology, output)?;
                 }
             },
+            Action::Fault { name, plan } => {
+                let machine = ready(&registry, &name)?;
+                let text = fault_plan::text(&plan)?;
+                machine.attach_faults(&text, &plan.display().to_string()).map_err(failure)?;
+            }
+            Action::Heal { name } => {
+                let healed = ready(&registry, &name)?.heal().map_err(failure)?;
+                show_healed(healed, output)?;
+            }
             Action::Destroy { name, force } => {
                 if registry.find(&name).is_none() {
-                    let known: Vec<String> = registry.machines().into_iter().map(|(name, _)| name).collect();
-                    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-                    let message = format!("no emulated machine is called {name}; there is {known}");
-                    return Err(Failure::new(Exit::NotFound, message));
+                    return Err(unknown(&registry, &name));
                 }
                 registry.destroy(&name, force).map_err(failure)?;
             }
         }
         Ok(Exit::Ok)
     }
+}
+
+/// The machine of that name, if it can be used.
+fn ready(registry: &Registry, name: &str) -> Result<Machine, Failure> {
+    match registry.find(name) {
+        Some(State::Ready(machine)) => Ok(*machine),
+        Some(State::Lost(why)) => Err(Failure::new(Exit::NotFound, lost(name, &why))),
+        _ => Err(unknown(registry, name)),
+    }
+}
+
+fn unknown(registry: &Registry, name: &str) -> Failure {
+    let known: Vec<String> = registry.machines().into_iter().map(|(name, _)| name).collect();
+    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    Failure::new(Exit::NotFound, format!("no emulated machine is called {name}; there is {known}"))
+}
+
+fn show_healed(healed: Vec<(String, Bytes)>, output: &Output) -> Result<(), Failure> {
+    if output.is_json() {
+        let tiers = healed.into_iter().map(|(name, size)| HealedTier { name, bytes: size.0 });
+        return output.json("tiermem-emulate-heal/1", &Healed { tiers: tiers.collect() });
+    }
+    let mut table = Table::new(&[("TIER", Align::Left), ("TAKEN INTO USE AGAIN", Align::Right)]);
+    for (name, size) in healed {
+        table.row([name, size.to_string()]);
+    }
+    output.text(&table.render())
 }
 
 fn draw(topology: &Topology, file: &Path) -> Result<(), Failure> {
@@ -196,6 +263,7 @@ fn list(registry: &Registry, output: &Output) -> Result<(), Failure> {
             tiers: machine.tiers.iter().map(|tier| tier.name.clone()).collect(),
             bytes: machine.tiers.iter().map(|tier| tier.size_bytes).sum(),
             users: machine.users().into_iter().map(|user| user.pid).collect(),
+            faults: machine.has_faults(),
             lost: None,
             name,
         },
@@ -244,6 +312,7 @@ fn lost_machine(name: String, why: String) -> ListedMachine {
         tiers: Vec::new(),
         bytes: 0,
         users: Vec::new(),
+        faults: false,
         lost: Some(why),
     }
 }
@@ -283,8 +352,9 @@ fn show_machine(machine: &Machine, output: &Output) -> Result<(), Failure> {
         ]);
     }
     let specs: Vec<String> = machine.tiers.iter().map(|tier| format!("  --tier {}", tier.bare_spec())).collect();
+    let faults = if machine.has_faults() { "\na fault plan is in force: `tierctl emulate heal` ends it\n" } else { "" };
     output.text(&format!(
-        "{} ({}) in {}\n\n{}\n{}\n",
+        "{} ({}) in {}\n\n{}\n{}\n{faults}",
         machine.name,
         machine.topology,
         machine.folder.display(),

@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use tiermem_emulator::cache::CacheConfig;
-use tiermem_emulator::instrumented::config::{Config, Placement, VARIABLE};
 use tiermem_emulator::instrumented::Overlap;
+use tiermem_emulator::instrumented::config::{Config, Placement, VARIABLE};
 use tiermem_sys::signal::{end_by, number::SIGINT};
 
 use crate::exit::{Exit, Failure};

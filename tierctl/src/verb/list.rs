@@ -3,14 +3,13 @@
 use std::path::PathBuf;
 
 use tiermem_discovery::mechanism::Mechanism;
-use tiermem_discovery::report::{CxlReport, FORMAT, Figure, Figures, Machine, TierReport};
-use tiermem_discovery::{Error, Report, Roots, cache, foreign, machine};
-use tiermem_emulator::tier::State;
-use tiermem_emulator::tier::registry::Registry;
-use tiermem_tiers::{Bytes, Source, TierKind};
+use tiermem_discovery::report::{CxlReport, FORMAT, Figures, Machine, TierReport};
+use tiermem_discovery::{Error, Report, foreign};
+use tiermem_tiers::Bytes;
 
 use crate::exit::{Exit, Failure};
 use crate::output::{Align, Output, Table};
+use crate::tiers_here;
 
 /// Show the tiers of this machine, their figures, and which mechanisms work.
 ///
@@ -28,7 +27,7 @@ impl List {
     pub fn execute(self, output: &Output) -> Result<Exit, Failure> {
         let report = match &self.from {
             Some(file) => foreign::from_xml(file).map_err(failure)?,
-            None => this_machine(),
+            None => tiers_here::report(),
         };
         if output.is_json() {
             output.json(FORMAT, &report)?;
@@ -37,49 +36,6 @@ impl List {
         }
         Ok(Exit::Ok)
     }
-}
-
-/// What discovery finds, with what was measured before.
-pub(super) fn this_machine() -> Report {
-    let mut report = machine(&Roots::host());
-    match cache::load() {
-        Ok(measured) => measured.apply(&mut report),
-        Err(error) => report.notes.push(format!("measurements left out: {error}")),
-    }
-    add_emulated(&mut report);
-    report
-}
-
-/// The tiers of this user's emulated machines, as if they were hardware, but for what they say of themselves.
-fn add_emulated(report: &mut Report) {
-    for (machine, state) in Registry::default().machines() {
-        let State::Ready(found) = state else {
-            report.notes.push(format!("the emulated machine {machine} is lost: `tierctl emulate destroy {machine}`"));
-            continue;
-        };
-        for tier in &found.tiers {
-            let spec = tier.bare_spec();
-            let taken = report.tiers.iter().any(|known| known.name == tier.name);
-            let name = if taken { format!("{machine}/{}", tier.name) } else { tier.name.clone() };
-            let mut shown = TierReport::new(spec.kind, name, tier.location.clone(), &tier.description);
-            let detail = format!("profile {} in the topology {}", tier.profile, found.topology);
-            let emulated = |value| Some(Figures::one(Figure::new(value, Source::Emulated, detail.clone())));
-            shown.attributes.read_latency_ns = emulated(tier.read_latency_ns);
-            shown.attributes.write_latency_ns = emulated(tier.write_latency_ns);
-            shown.attributes.read_bandwidth = emulated(tier.read_bandwidth);
-            shown.attributes.write_bandwidth = emulated(tier.write_bandwidth);
-            #[expect(clippy::cast_precision_loss, reason = "sizes below 2^53")]
-            let size = tier.size_bytes as f64;
-            shown.attributes.capacity_bytes = emulated(size);
-            shown.spec = Some(spec.to_string());
-            shown.notes.push(format!("emulated, part of {machine}: its memory is as fast as {}", behind(&spec.kind)));
-            report.tiers.push(shown);
-        }
-    }
-}
-
-fn behind(kind: &TierKind) -> &'static str {
-    if *kind == TierKind::Device { "host DRAM" } else { "the file system that holds it" }
 }
 
 /// A discovery error with its exit code.

@@ -4,6 +4,7 @@
 mod completions;
 mod emulate;
 mod fault;
+mod health;
 mod instrument;
 mod list;
 mod man;
@@ -15,6 +16,7 @@ mod ps;
 mod qemu;
 mod replay;
 mod run;
+mod sample;
 mod stat;
 mod trace;
 
@@ -29,6 +31,7 @@ pub enum Verb {
     List(list::List),
     Probe(probe::Probe),
     Run(run::Run),
+    Sample(sample::Sample),
     Ps(ps::Ps),
     Stat(stat::Stat),
     Trace(trace::TraceVerb),
@@ -38,6 +41,7 @@ pub enum Verb {
     Model(model::ModelVerb),
     Instrument(instrument::Instrument),
     Fault(fault::FaultVerb),
+    Health(health::Health),
     Emulate(emulate::Emulate),
     Qemu(qemu::QemuVerb),
     Completions(completions::Completions),
@@ -54,6 +58,7 @@ impl Verb {
             Self::List(verb) => verb.execute(output),
             Self::Probe(verb) => verb.execute(output),
             Self::Run(verb) => verb.execute(output),
+            Self::Sample(verb) => verb.execute(output),
             Self::Ps(verb) => verb.execute(output),
             Self::Stat(verb) => verb.execute(output),
             Self::Trace(verb) => verb.execute(output),
@@ -63,6 +68,7 @@ impl Verb {
             Self::Model(verb) => verb.execute(output),
             Self::Instrument(verb) => verb.execute(output),
             Self::Fault(verb) => verb.execute(output),
+            Self::Health(verb) => verb.execute(output),
             Self::Emulate(verb) => verb.execute(output),
             Self::Qemu(verb) => verb.execute(output),
             Self::Completions(verb) => verb.execute(output),

@@ -11,11 +11,12 @@ use tiermem_sys::cpu;
 use tiermem_tiers::provider::{Obstacle, OpenError, open};
 use tiermem_tiers::{Attribute, Bytes, GRANULE, Source, TierId, TierKind, TierSpec};
 
-use super::list::{bandwidth, failure, latency, this_machine};
+use super::list::{bandwidth, failure, latency};
 use crate::curves;
 use crate::exit::{Exit, Failure};
 use crate::model::{self, from_probe, virtual_probe};
 use crate::output::{Align, Output, Table};
+use crate::tiers_here;
 
 /// Measure tiers: idle latency, bandwidth, latency under load. `tierctl list` and policies use the figures afterwards.
 ///
@@ -124,7 +125,7 @@ impl Probe {
             }
             return document.verdict();
         }
-        let report = this_machine();
+        let report = tiers_here::report();
         let working_set = self.effort(&report, Vec::new()).working_set;
         let mut probed =
             Probed { tiers: Vec::new(), skipped: Vec::new(), cache: None, notes: notes(&report, working_set) };
@@ -172,7 +173,8 @@ impl Probe {
     fn targets(&self, report: &Report, room: Bytes, skipped: &mut Vec<Skipped>) -> Result<Vec<Target>, Failure> {
         let mut targets = Vec::new();
         for name in &self.tiers {
-            let tier = report.tiers.iter().find(|tier| tier.name == *name).ok_or_else(|| unknown(name, report))?;
+            let tier =
+                report.tiers.iter().find(|tier| tier.name == *name).ok_or_else(|| tiers_here::unknown(name, report))?;
             targets.push(listed(tier, report, room).map_err(|why| Failure::new(Exit::Unsupported, why))?);
         }
         for text in &self.specs {
@@ -218,11 +220,6 @@ fn parse_size(text: &str) -> Result<Bytes, String> {
     let size = Bytes::parse(text).map_err(|e| e.to_string())?;
     let whole = Bytes(size.0 / GRANULE.0 * GRANULE.0);
     if whole < Bytes::mib(16) { Err("at least 16M are needed".to_owned()) } else { Ok(whole) }
-}
-
-fn unknown(name: &str, report: &Report) -> Failure {
-    let known: Vec<&str> = report.tiers.iter().map(|tier| tier.name.as_str()).collect();
-    Failure::new(Exit::NotFound, format!("no tier is called {name}; `tierctl list` shows: {}", known.join(", ")))
 }
 
 /// Whether it stands for hardware that is not there.

@@ -31,6 +31,11 @@ enum Verb {
     List(List),
     Show(Show),
     Run(Box<lab::Run>),
+    Exec(Box<lab::Exec>),
+    Shell(Box<lab::Shell>),
+    Stop(lab::Stop),
+    #[command(hide = true)]
+    Keep(Box<lab::Keep>),
     Guest(Guest),
 }
 
@@ -71,6 +76,9 @@ struct Show {
     /// Start so many guests.
     #[arg(long, value_name = "N")]
     hosts: Option<u32>,
+    /// Draw the topology into this file.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
 }
 
 /// For use inside a guest of the lab.
@@ -96,7 +104,8 @@ enum GuestDeed {
     Poison {
         /// Its name in the topology.
         device: String,
-        /// Where, bytes.
+        /// Where, bytes, for example 4194304, 0x400000 or 4M.
+        #[arg(value_parser = offset)]
         offset: u64,
         /// How much, bytes.
         #[arg(default_value_t = 64)]
@@ -106,7 +115,8 @@ enum GuestDeed {
     MediaEvent {
         /// Its name in the topology.
         device: String,
-        /// Where, bytes.
+        /// Where, bytes, for example 4194304, 0x400000 or 4M.
+        #[arg(value_parser = offset)]
         offset: u64,
     },
     /// Pull a CXL device out.
@@ -120,6 +130,14 @@ enum GuestDeed {
 enum ConvertTo {
     Node,
     Devdax,
+}
+
+/// A number of bytes in base 10, with a unit if it has one, or in base 16.
+fn offset(text: &str) -> Result<u64, String> {
+    match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).map_err(|error| error.to_string()),
+        None => tiermem_tiers::Bytes::parse(text).map(|bytes| bytes.0).map_err(|error| error.to_string()),
+    }
 }
 
 #[derive(Serialize)]
@@ -136,6 +154,10 @@ impl QemuVerb {
             Verb::List(List {}) => list(*output),
             Verb::Show(verb) => verb.execute(*output),
             Verb::Run(verb) => verb.execute(),
+            Verb::Exec(verb) => verb.execute(),
+            Verb::Shell(verb) => verb.execute(),
+            Verb::Stop(verb) => verb.execute(),
+            Verb::Keep(verb) => verb.execute(),
             Verb::Guest(verb) => verb.execute(),
         }
     }
@@ -203,6 +225,10 @@ fn list(output: Output) -> Result<Exit, Failure> {
 impl Show {
     fn execute(self, output: Output) -> Result<Exit, Failure> {
         let topology = lab::topology(&self.topology)?;
+        if let Some(file) = &self.svg {
+            std::fs::write(file, topology.to_svg())
+                .map_err(|e| Failure::from_io(format!("cannot write {}", file.display()), &e))?;
+        }
         let folder = PathBuf::from("FOLDER");
         let folders = Folders { scratch: &folder, state: &folder };
         let machines = machines(&topology, self.hosts, folders).map_err(|e| lab::failure(&e))?;

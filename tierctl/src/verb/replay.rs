@@ -1,24 +1,27 @@
 //! `tierctl replay`.
 
+use std::fs::File;
 use std::path::PathBuf;
 
 use tiermem_emulator::cache::CacheConfig;
-use tiermem_emulator::replay::{Config, Dependence, Placement, Report, SiteNames, replay};
-use tiermem_emulator::trace::{Strictness, Trace};
+use tiermem_emulator::replay::{self, Config, Dependence, Placement, Report, SiteNames};
+use tiermem_emulator::trace::{Catalog, Completeness, Strictness, Trace};
 use tiermem_topology::Topology;
 
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::replay::{document, rules, sites};
+use crate::replay::{document, rules, sites, tally};
 use crate::{policy_file, trace};
 
 /// Compute how long a recorded run would take on another machine, in virtual time.
 ///
 /// Every access of the trace goes through a model of the caches and, where it misses, of the machine's memory. The same run
-/// with all memory on the first tier is computed beside it, for the slowdown.
+/// with all memory on the first tier is computed beside it, for the slowdown. Of a trace that does not hold every access
+/// (what `tierctl run --trace` records, samples, counts) it tells where the memory would lie and, as far as they were seen, where
+/// the accesses would go; no times.
 #[derive(Debug, clap::Args)]
 pub struct ReplayVerb {
-    /// The trace; it must hold every access.
+    /// The trace.
     file: PathBuf,
 
     /// The machine: a topology file, or the name of a shipped one.
@@ -30,7 +33,8 @@ pub struct ReplayVerb {
     host: Option<String>,
 
     /// Put memory on a tier: `site:TEXT=TIER` (TEXT in a function or file of the call stack), `size:4K-1M=TIER`,
-    /// `addr:0x7f00-0x7fff=TIER`, or `all=TIER` for what nothing else says. The first that fits counts.
+    /// `addr:0x7f00-0x7fff=TIER`, or `all=TIER` for what nothing else says. The first that fits counts. `as-recorded` puts
+    /// the other blocks where the recorded run had them, tiers being found by name; `recorded:NAME=TIER` says which it is.
     #[arg(long, value_name = "RULE")]
     place: Vec<String>,
 
@@ -94,10 +98,13 @@ impl ReplayVerb {
         let opened = Trace::open(&self.file, strictness).map_err(|error| trace::failure(&self.file, &error))?;
         let names = sites::named(opened.catalog());
         let config = self.config(&machine);
-        let placement = self.placement(&machine, &names)?;
+        let placement = self.placement(&machine, opened.catalog(), &names)?;
+        if opened.provenance().accesses != Completeness::Exact {
+            return self.tell_tally(&opened, &machine, placement, &names, *output);
+        }
         let run = |placement: Placement| -> Result<Report, Failure> {
             let refused = |error| bad(format!("{}: {error}", self.file.display()));
-            replay(&opened, machine.system.clone(), placement, &config).map_err(refused)
+            replay::replay(&opened, machine.system.clone(), placement, &config).map_err(refused)
         };
         let report = run(placement)?;
         let baseline = run(Placement::all(machine.dram, machine.capacities()))?;
@@ -105,6 +112,27 @@ impl ReplayVerb {
         let result = document::Document::new(&self.file, &machine, &report, &baseline, &names);
         if output.is_json() {
             output.json("tiermem-replay/1", &result)?;
+        } else {
+            output.text(&result.text(self.sites))?;
+        }
+        Ok(Exit::Ok)
+    }
+
+    /// Of a trace that does not hold every access.
+    fn tell_tally(
+        &self,
+        opened: &Trace<File>,
+        machine: &rules::Machine,
+        placement: Placement,
+        names: &SiteNames,
+        output: Output,
+    ) -> Result<Exit, Failure> {
+        let refused = |error| Failure::new(Exit::BadInput, format!("{}: {error}", self.file.display()));
+        let tallied = replay::tally(opened, placement).map_err(refused)?;
+        tallied.damage.iter().for_each(|damage| eprintln!("tierctl: {}: left out: {damage}", self.file.display()));
+        let result = tally::Document::new(&self.file, machine, &tallied, names);
+        if output.is_json() {
+            output.json("tiermem-replay-tally/1", &result)?;
         } else {
             output.text(&result.text(self.sites))?;
         }
@@ -128,13 +156,22 @@ impl ReplayVerb {
         }
     }
 
-    fn placement(&self, machine: &rules::Machine, names: &SiteNames) -> Result<Placement, Failure> {
-        let (rules, default) = machine.rules(&self.place)?;
-        let placement = Placement::all(default, machine.capacities()).rules(rules, names.clone());
-        let Some(file) = &self.policy else { return Ok(placement) };
-        let policy = policy_file::read(file)?;
-        placement.policy(&policy, names.clone(), |name| machine.tier(name)).map_err(|error| {
-            Failure::new(Exit::BadInput, format!("{}: {error}: it has {}", file.display(), machine.tier_list()))
-        })
+    fn placement(&self, machine: &rules::Machine, catalog: &Catalog, names: &SiteNames) -> Result<Placement, Failure> {
+        let places = machine.rules(&self.place)?;
+        let placement = Placement::all(places.default, machine.capacities()).rules(places.rules, names.clone());
+        match (&self.policy, places.recorded) {
+            (None, None) => Ok(placement),
+            (None, Some(named)) => Ok(placement.as_recorded(machine.recorded(catalog, &named)?)),
+            (Some(_), Some(_)) => {
+                let both = "--policy and --place as-recorded both say where blocks go that no rule fits: choose one";
+                Err(Failure::new(Exit::Usage, both))
+            }
+            (Some(file), None) => {
+                let policy = policy_file::read(file)?;
+                placement.policy(&policy, names.clone(), |name| machine.tier(name)).map_err(|error| {
+                    Failure::new(Exit::BadInput, format!("{}: {error}: it has {}", file.display(), machine.tier_list()))
+                })
+            }
+        }
     }
 }

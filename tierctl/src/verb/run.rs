@@ -22,6 +22,7 @@ use crate::record::sites::{self, Site};
 use crate::record::{Recorded, RunRecord, tier_totals};
 use crate::run::child::{Ending, StandIn};
 use crate::run::control_dir::ControlDir;
+use crate::run::recording::Recording;
 use crate::run::tier_files::TierFiles;
 use crate::run::{preload, program, weights};
 use crate::{report, segments, summary, tier_spec};
@@ -34,6 +35,7 @@ The program finds these in its environment; what was there under these names bef
   TIERMEM_TIERS        the SPECs of --tier, with absolute paths, separated by semicolons
   TIERMEM_LIMITS       the --limits in bytes, separated by semicolons
   TIERMEM_FAULTS       the script of --faults
+  TIERMEM_TRACE        the file of --trace, absolute
   TIERMEM_CONTROL_DIR  the private folder in which each process publishes its figures
 libtiermem.so is taken from --preload, else $TIERMEM_PRELOAD, else from beside tierctl, ../lib/tiermem or ../lib.
 
@@ -53,8 +55,9 @@ pub struct Run {
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
 
-    /// Add a tier, or give one of the policy another place: `NAME=KIND[:WHERE][,KEY=VALUE]…`
-    #[arg(long = "tier", value_name = "SPEC")]
+    /// Add a tier, or give one of the policy another place: `NAME=KIND[:WHERE][,KEY=VALUE]…`, or the name of a tier that
+    /// `tierctl list` shows, emulated ones included.
+    #[arg(long = "tier", value_name = "SPEC|NAME")]
     tiers: Vec<String>,
 
     /// Let each process hold at most SIZE in a tier, for example dram=64M.
@@ -69,6 +72,11 @@ pub struct Run {
     /// Write a report, one HTML page that needs nothing else.
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
+
+    /// Record every allocation, resize and free into a trace (see `tierctl trace --help`). The program records into FILE, each
+    /// process and program that it starts into a file of its own, FILE.PID; a trace that is there is replaced.
+    #[arg(long, value_name = "FILE.tmt")]
+    trace: Option<PathBuf>,
 
     /// Print the summary even if stderr is not a terminal.
     #[arg(long)]
@@ -101,23 +109,26 @@ impl Run {
     }
 
     fn run(self, output: &Output) -> Result<Exit, Failure> {
-        let specs = self.tiers.iter().map(|t| tier_spec::parse(t).map(tier_spec::with_absolute_path));
+        let specs = self.tiers.iter().map(|t| tier_spec::parse_or_find(t).map(tier_spec::with_absolute_path));
         let specs = specs.collect::<Result<Vec<TierSpec>, _>>()?;
         let limits = self.limits.iter().map(|l| Limit::parse(l)).collect::<Result<Vec<_>, _>>()?;
         let mut policy = self.check_policy(&specs, &limits)?;
-        let faults = self.faults.as_deref().map(|path| fault_plan::for_program(path, &policy)).transpose()?;
+        let all_specs = policy_file::specs(&policy)?;
+        let faults = fault_plan::for_program(self.faults.as_deref(), &policy, &all_specs)?;
         let library = preload::find(self.preload.as_deref())?;
         let program = self.find_program()?;
         if let Some(path) = &self.report {
             check_writable(path)?;
         }
+        let recording = self.trace.as_deref().map(Recording::prepare).transpose()?;
 
         let stand_in = StandIn::prepare()?;
         let control = ControlDir::create()?;
-        let all_specs = policy_file::specs(&policy)?;
         let files = TierFiles::expect(&all_specs);
         let mut command = self.child_command(&program, &library, &control, &specs, &limits);
         set_or_remove(&mut command, preload::FAULTS_VARIABLE, faults.map(OsString::from));
+        set_or_remove(&mut command, preload::TRACE_VARIABLE, recording.as_ref().map(|r| r.path().into()));
+        command.env_remove(preload::TRACE_TAKEN_VARIABLE);
         let completed = weights::complete(&mut policy, &all_specs, control.path())?;
         if let Some(file) = &completed {
             command.env(preload::POLICY_VARIABLE, file.path());
@@ -128,6 +139,10 @@ impl Run {
         let duration = poller.began().elapsed();
         let recorded = poller.finish();
         drop((files, completed, control));
+        let recorded_into = recording.map(Recording::finish).transpose().unwrap_or_else(|nothing| {
+            eprintln!("tierctl: {nothing}");
+            None
+        });
 
         let sites = if self.report.is_some() { gather_sites(&recorded) } else { Vec::new() };
         let record = RunRecord {
@@ -141,7 +156,7 @@ impl Run {
             recorded,
             sites,
         };
-        let told = self.tell(&record, *output);
+        let told = self.tell(&record, recorded_into.as_deref(), *output);
         finish(ending, told)
     }
 
@@ -194,7 +209,7 @@ impl Run {
     }
 
     /// The report and the summary.
-    fn tell(&self, record: &RunRecord, output: Output) -> Result<(), Failure> {
+    fn tell(&self, record: &RunRecord, recorded_into: Option<&str>, output: Output) -> Result<(), Failure> {
         if let Some(path) = &self.report {
             let failure = |e: io::Error| Failure::from_io(format!("cannot write the report {}", path.display()), &e);
             std::fs::write(path, report::render(record)).map_err(failure)?;
@@ -208,6 +223,9 @@ impl Run {
             eprint!("{}", summary::text(record));
             if let Some(path) = &self.report {
                 eprintln!("tierctl: the report is {}", path.display());
+            }
+            if let Some(line) = recorded_into {
+                eprintln!("tierctl: {line}");
             }
         }
         Ok(())

@@ -9,7 +9,7 @@ use tiermem_tiers::{Source, TierKind};
 
 use crate::Roots;
 use crate::assumed;
-use crate::node::figures_in;
+use crate::node::region_figures;
 use crate::report::{DaxReport, Figure, Figures, TierReport, tier_spec};
 use crate::roots::{entries, node_number, number};
 
@@ -78,8 +78,7 @@ fn tier(roots: &Roots, dax: &DaxReport) -> TierReport {
     Figures::add(&mut tier.attributes.capacity_bytes, size);
     if dax.backing.as_deref() == Some("cxl") {
         if let Some(region) = &dax.region {
-            let home = roots.sys.join("bus/cxl/devices").join(region);
-            figures_in(&home.join("access0"), &format!("{region}/access0"), Source::Cdat, &mut tier.attributes);
+            region_figures(roots, region, &mut tier.attributes);
         }
         assumed::fill(assumed::Kind::Cxl, &mut tier.attributes);
     }

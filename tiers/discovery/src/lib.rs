@@ -15,6 +15,7 @@ pub mod hwloc;
 mod machine;
 pub mod measure;
 pub mod mechanism;
+pub mod media;
 pub mod mount;
 pub mod node;
 pub mod report;

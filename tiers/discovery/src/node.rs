@@ -46,6 +46,9 @@ fn describe(roots: &Roots, folder: &Path, number: u32, all: &[u32], dax: &[DaxRe
     tier.free_bytes = meminfo(&home, "MemFree");
     let table = if is_cxl { Source::Cdat } else { Source::Hmat };
     access_figures(&home, table, &mut tier.attributes);
+    if let (true, Some(region)) = (is_cxl, backing.and_then(|dax| dax.region.as_ref())) {
+        region_figures(roots, region, &mut tier.attributes);
+    }
     #[expect(clippy::cast_precision_loss, reason = "no node has 2^53 bytes")]
     let capacity = Figure::new(total as f64, Source::Kernel, format!("node{number}/meminfo"));
     Figures::add(&mut tier.attributes.capacity_bytes, capacity);
@@ -110,6 +113,15 @@ pub(crate) fn access_figures(home: &Path, table: Source, into: &mut AttributesRe
         .find(|class| number(home.join(class).join("read_latency")).is_some_and(|ns| ns > 0))
         .unwrap_or("access0/initiators");
     figures_in(&home.join(class), class, table, into);
+}
+
+/// What a CXL region's devices and the way to them add up to, where nothing more exact is known: newer kernels (7.3) show it
+/// at the region and no longer at its node.
+pub(crate) fn region_figures(roots: &Roots, region: &str, into: &mut AttributesReport) {
+    if into.read_latency_ns.is_none() && into.read_bandwidth.is_none() {
+        let home = roots.sys.join("bus/cxl/devices").join(region);
+        figures_in(&home.join("access0"), &format!("{region}/access0"), Source::Cdat, into);
+    }
 }
 
 /// The four files of one access class.

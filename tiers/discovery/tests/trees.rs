@@ -4,9 +4,11 @@
 
 mod fixture;
 
+use std::fs;
+
 use fixture::Tree;
 use tiermem_discovery::report::{Figures, TierReport};
-use tiermem_discovery::{Report, machine};
+use tiermem_discovery::{Report, machine, media};
 use tiermem_tiers::TierSpec;
 
 fn find(name: &str) -> Report {
@@ -66,6 +68,40 @@ fn a_cxl_node_has_cdat_figures_and_others_hmat() {
     let hbm = tier(&report, "node3");
     assert_eq!((hbm.kind.as_str(), figure(&hbm.attributes.read_bandwidth)), ("cxl-node", (400e9, "HMAT")));
     assert_eq!(figure(&hbm.attributes.read_latency_ns).1, "none");
+}
+
+/// Linux 7.3 shows the figures of a CXL region at the region, and none at its node.
+#[test]
+fn a_cxl_node_without_figures_has_its_regions() {
+    let tree = Tree::make("two-socket-cxl");
+    let sys = tree.roots().sys;
+    for class in ["access0", "access1"] {
+        fs::remove_dir_all(sys.join("devices/system/node/node2").join(class)).unwrap();
+    }
+    let region = sys.join("bus/cxl/devices/region0/access0");
+    fs::create_dir_all(&region).unwrap();
+    fs::write(region.join("read_latency"), "215\n").unwrap();
+    fs::write(region.join("read_bandwidth"), "29184\n").unwrap();
+    let report = machine(&tree.roots());
+    let cxl = tier(&report, "cxl2");
+    assert_eq!(figure(&cxl.attributes.read_latency_ns), (215.0, "CDAT"));
+    assert_eq!(figure(&cxl.attributes.read_bandwidth), (29.184e9, "CDAT"));
+}
+
+/// An address that the kernel's log names is found in the node that a CXL region became; others are in no tier.
+#[test]
+fn bad_memory_is_found_in_its_tier() {
+    let tree = Tree::make("two-socket-cxl");
+    let device = tree.roots().sys.join("bus/dax/devices/dax0.0");
+    fs::write(device.join("resource"), "0x110000000\n").unwrap();
+    let log = "[1.0] Memory failure: 0x110200: recovery action for dirty LRU page: Recovered\n\
+        [1.1] Memory failure: 0x110200: recovery action for dirty LRU page: Recovered\n\
+        [1.2] Memory failure: 0x7: recovery action for reserved page: Ignored\n";
+    let found = media::failures(&tree.roots(), log);
+    assert_eq!(found.len(), 2, "each once: {found:?}");
+    assert_eq!((found[0].address, &found[0].tier), (Some(0x7000), &None));
+    let place = found[1].tier.as_ref().unwrap();
+    assert_eq!((place.kind.as_str(), place.location.as_str(), place.offset), ("cxl-node", "2", 0x20_0000));
 }
 
 #[test]

@@ -45,6 +45,21 @@ impl BackingFile {
         }
     }
 
+    /// The descriptor, checked. `ESTALE` also if the file is shorter than `len`: somebody has cut it, and a load from
+    /// the missing part would be a signal.
+    pub(super) fn fd_with(&self, len: u64) -> Result<BorrowedFd<'_>> {
+        // Relaxed: as in `fd`.
+        let fd = self.fd.load(Ordering::Relaxed);
+        let (fd, size) = match self.matching(fd) {
+            Some(status) => (borrow(fd), status.size),
+            None => {
+                let fd = self.open_again(fd)?;
+                (fd, file::status(fd)?.size)
+            }
+        };
+        if size < len { Err(Errno::ESTALE) } else { Ok(fd) }
+    }
+
     fn matching(&self, fd: RawFd) -> Option<Status> {
         file::status(borrow(fd)).ok().filter(|status| status.identity == self.identity)
     }

@@ -66,6 +66,9 @@ pub(super) fn open_file(
         (Err(errno), _) => return Err(failed(errno)),
     };
     let past = sidecar.past(fd.as_fd()).map_err(|errno| explain(spec, errno, path))?;
+    if past != Past::Unknown {
+        must_not_be_cut(spec, path, sidecar, fd.as_fd())?;
+    }
     let size = check_size(spec, fd.as_fd())?;
     match past {
         Past::Unknown if !made_now => must_be_blank(spec, fd.as_fd())?,
@@ -83,6 +86,21 @@ fn make(path: &CString, size: Bytes, direct: bool) -> Result<OwnedFd, Errno> {
     let fd = file::open(path, Existing::Forbidden, direct)?;
     file::set_size(fd.as_fd(), size.0)?;
     Ok(fd)
+}
+
+/// Refuses a file that is shorter than it was when it served as a tier: others may still use the part that is missing.
+fn must_not_be_cut(spec: &TierSpec, path: &Path, sidecar: &Sidecar, fd: BorrowedFd<'_>) -> Result<(), OpenError> {
+    let failed = |errno| explain(spec, errno, path);
+    let had = Bytes(sidecar.granules_known().map_err(failed)?.saturating_mul(GRANULE.0));
+    let has = Bytes(file::status(fd).map_err(failed)?.size);
+    if has >= had {
+        return Ok(());
+    }
+    let advice = format!(
+        "the file was cut to {has} and was a tier of {had}: end the programs that use it, then remove it and {}.extents",
+        path.display()
+    );
+    Err(OpenError::new(spec, Obstacle::Unsuitable, advice))
 }
 
 /// The capacity: what is asked for, or else what the file has.

@@ -83,7 +83,7 @@ pub(super) fn sidecar_path(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Bytes, ErrorKind, GRANULE, Provenance, Provider, provider};
+    use crate::{Bytes, ErrorKind, GRANULE, Health, Provenance, Provider, provider};
 
     #[test]
     fn a_memfd_fills_up_and_empties() {
@@ -115,6 +115,37 @@ mod tests {
         drop(tier);
         assert!(destroy(&again).unwrap());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    /// fallocate used to make a cut file as long as it had been, full of zeroes where somebody's data had been.
+    #[test]
+    fn a_cut_file_is_not_grown_again() {
+        let folder = tempfile::tempdir().unwrap();
+        for kind in ["dax-file", "nvme"] {
+            let path = folder.path().join(kind);
+            let spec: TierSpec = format!("f={kind}:{},size=8M", path.display()).parse().unwrap();
+            let tier = provider::open(&spec, TierId(0)).unwrap();
+            let extent = tier.reserve(GRANULE, Provenance::Tool).unwrap();
+            let len = || std::fs::metadata(&path).unwrap().len();
+            std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(4096).unwrap();
+            assert_eq!(tier.reserve(GRANULE, Provenance::Tool).unwrap_err().kind(), ErrorKind::Gone, "{kind}");
+            assert_eq!(tier.read(&extent, GRANULE.0 - 1, &mut [0]).unwrap_err().kind(), ErrorKind::Gone, "{kind}");
+            if let Some(mapped) = tier.addressable() {
+                let at = tiermem_sys::map::reserve(GRANULE.0 as usize, GRANULE.0 as usize).unwrap();
+                // SAFETY: the range was reserved for this.
+                let refused = unsafe { mapped.reserve_at(at, GRANULE, false, Provenance::Tool) };
+                assert_eq!(refused.unwrap_err().kind(), ErrorKind::Gone);
+            }
+            assert_eq!((tier.health(), len()), (Health::Failed, 4096), "{kind}");
+            tier.release(extent).unwrap();
+            drop(tier);
+            for again in [spec.to_string(), format!("f={kind}:{}", path.display())] {
+                let error = provider::open(&again.parse().unwrap(), TierId(0)).err().unwrap();
+                assert_eq!(error.obstacle(), Obstacle::Unsuitable, "{error}");
+                assert!(error.to_string().contains("was cut"), "{error}");
+            }
+            assert_eq!(len(), 4096, "{kind}");
+        }
     }
 
     fn obstacle(text: String) -> (Obstacle, String) {

@@ -5,10 +5,11 @@
 //! own, in DRAM. The file's bytes are then a snapshot that both read, until the last one of them lets go; see
 //! `extent_table`. A DAX device can only be mapped shared, so there the child has to copy.
 
+use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 
 use tiermem_sys::map::{self, Placement, Sharing};
-use tiermem_sys::sync::atomic::{AtomicU32, Ordering};
+use tiermem_sys::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use tiermem_sys::{Errno, Result, file};
 
 use super::backing_file::BackingFile;
@@ -38,6 +39,8 @@ pub(super) struct Mapped {
     window: Window,
     /// How often this process has set something aside.
     quarantine_events: AtomicU32,
+    /// The device was met missing.
+    is_gone: AtomicBool,
 }
 
 /// What is mapped, opened and measured, with its sidecar still locked.
@@ -61,7 +64,7 @@ impl Mapped {
         let mut tier = tier(spec, id);
         tier.attributes.capacity.get_or_insert(Attribute::new(size, Source::Kernel));
         let (window, quarantine_events) = (Window::new(granules), AtomicU32::new(0));
-        let this = Self { tier, medium, file, table, window, quarantine_events };
+        let this = Self { tier, medium, file, table, window, quarantine_events, is_gone: AtomicBool::new(false) };
         if this.table.has_former_self() {
             this.sweep(Thoroughness::Quick);
         }
@@ -82,8 +85,17 @@ impl Mapped {
 
     fn promise_space(&self, first: u32, count: u32) -> Result<()> {
         match self.medium {
-            Medium::File => file::reserve_space(self.file.fd()?, offset_of(first), offset_of(count)),
+            Medium::File => file::reserve_space(self.whole()?, offset_of(first), offset_of(count)),
             Medium::Device => Ok(()),
+        }
+    }
+
+    /// The file, if all of the tier is still in it.
+    fn whole(&self) -> Result<BorrowedFd<'_>> {
+        match self.medium {
+            Medium::File => self.file.fd_with(offset_of(self.table.granules())),
+            // Its length is not in its inode.
+            Medium::Device => self.file.fd(),
         }
     }
 
@@ -171,10 +183,12 @@ impl Mapped {
     }
 
     fn note(&self, extent: &Extent, outcome: std::result::Result<(), Error>) -> std::result::Result<(), Error> {
-        if let Err(error) = &outcome
-            && let ErrorKind::Poisoned { offset, .. } = error.kind()
-        {
-            self.set_aside(granule_of(extent.offset() + offset));
+        match outcome.map_err(|error| error.kind()) {
+            Err(ErrorKind::Poisoned { offset, .. }) => self.set_aside(granule_of(extent.offset() + offset)),
+            // Of a file a part may be gone; a device is gone as a whole, and comes back as another one.
+            // Relaxed: a flag that says nothing about other memory.
+            Err(ErrorKind::Gone) if self.medium == Medium::Device => self.is_gone.store(true, Ordering::Relaxed),
+            _ => {}
         }
         outcome
     }
@@ -213,8 +227,10 @@ impl Provider for Mapped {
     }
 
     fn health(&self) -> Health {
-        match self.file.fd() {
+        match self.whole() {
             Err(_) => Health::Failed,
+            // Relaxed: as in `note`.
+            Ok(_) if self.is_gone.load(Ordering::Relaxed) => Health::Failed,
             // Whoever it was that met poison.
             Ok(_) if self.table.quarantined() > 0 => Health::Degraded,
             Ok(_) => Health::Good,
@@ -255,6 +271,14 @@ impl Provider for Mapped {
     fn quarantine(&self, extent: &Extent, offset: u64) -> std::result::Result<(), Error> {
         check::range(&self.tier, extent, offset, 1)?;
         self.set_aside(granule_of(extent.offset() + offset));
+        Ok(())
+    }
+
+    fn quarantine_place(&self, offset: u64) -> std::result::Result<(), Error> {
+        if offset >= offset_of(self.table.granules()) {
+            return Err(check::error(&self.tier, ErrorKind::OutOfRange));
+        }
+        self.set_aside(granule_of(offset));
         Ok(())
     }
 

@@ -127,6 +127,17 @@ pub trait Provider: Send + Sync {
         Err(Error::new(ErrorKind::Unsupported { reason }).of_tier(self.tier().name))
     }
 
+    /// As [`quarantine`](Self::quarantine), by the place in the tier, whoever holds it or nobody: for those who hear of bad
+    /// memory from its device. Every process that uses the tier sees it.
+    ///
+    /// # Errors
+    /// `OutOfRange` if the tier is smaller; `Unsupported` if its memory has no places, or places that one process knows only.
+    fn quarantine_place(&self, offset: u64) -> Result<(), Error> {
+        let _ = offset;
+        let reason = "what lies where in this tier is not known to others";
+        Err(Error::new(ErrorKind::Unsupported { reason }).of_tier(self.tier().name))
+    }
+
     /// How much is set aside, whether somebody still holds it or not. Counts as reserved in [`usage`](Self::usage).
     fn quarantined(&self) -> Bytes {
         Bytes::ZERO
@@ -138,6 +149,13 @@ pub trait Provider: Send + Sync {
     /// As the system says.
     fn repair(&self) -> Result<Bytes, Error> {
         Ok(Bytes::ZERO)
+    }
+
+    /// For models in virtual time: it is `now_ns` there, so what is due by then happens now. Says by how much the tier is
+    /// slower than it should be; 1 if it is not. The tier itself does not wait.
+    fn slowdown_at(&self, now_ns: u64) -> f64 {
+        let _ = now_ns;
+        1.0
     }
 
     /// The further interface of tiers with [`Access::Load`]; `None` on the others.

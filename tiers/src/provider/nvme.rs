@@ -7,7 +7,7 @@
 //! After a fork, extents belong to the process that reserved them.
 
 use std::ffi::CString;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -184,6 +184,11 @@ impl Nvme {
         file::punch_hole(self.file.fd()?, u64::from(first) * GRANULE.0, u64::from(count) * GRANULE.0)
     }
 
+    /// The file, if all of the tier is still in it.
+    fn whole(&self) -> Result<BorrowedFd<'_>> {
+        self.file.fd_with(u64::from(self.table.granules()) * GRANULE.0)
+    }
+
     fn sweep(&self, thoroughness: Thoroughness) -> bool {
         self.table.sweep(thoroughness, &|first, count| self.erase(first, count))
     }
@@ -213,7 +218,7 @@ impl Nvme {
     /// Carries out `transfer` at a byte of the file, through an aligned buffer.
     fn transfer(&self, at: u64, mut transfer: Transfer<'_>) -> Result<()> {
         self.notice_fork();
-        let fd = self.file.fd()?;
+        let fd = self.whole()?;
         // Relaxed: spreads callers over the lanes.
         let lane = self.next_lane.fetch_add(1, Ordering::Relaxed) as usize % LANES;
         let mut lane = self.lanes[lane].lock();
@@ -282,7 +287,7 @@ impl Provider for Nvme {
     }
 
     fn health(&self) -> Health {
-        match self.file.fd() {
+        match self.whole() {
             Err(_) => Health::Failed,
             Ok(_) if self.table.quarantined() > 0 => Health::Degraded,
             Ok(_) => Health::Good,
@@ -304,7 +309,7 @@ impl Provider for Nvme {
                 None => Errno::ENOSPC,
                 Some(first) => {
                     let offset = u64::from(first) * GRANULE.0;
-                    let reserved = self.file.fd().and_then(|fd| file::reserve_space(fd, offset, len.0));
+                    let reserved = self.whole().and_then(|fd| file::reserve_space(fd, offset, len.0));
                     let Err(errno) = reserved else {
                         return Ok(Extent::from_parts(self.tier.id, offset, len, None, provenance));
                     };

@@ -17,6 +17,11 @@ fn every_shipped_topology_is_drawn_whole() {
         let mut words = svg.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
         assert!(!words.any(|word| ["inf", "-inf", "NaN"].contains(&word)), "{name}");
         assert!(!overlapping_cards(&svg), "{name}: cards lie on each other");
+        for line in svg.lines().filter(|line| line.contains("class=\"soft\"") && line.contains(" · ")) {
+            let text = line.split_once('>').unwrap().1.split_once('<').unwrap().0;
+            // Wide letters of the fallback font at 12 pixels, in a card of 206 with 15 before them.
+            assert!(text.chars().count() as f64 * 5.9 < 191.0, "{name}: {text:?} is wider than its card");
+        }
         if let Some(folder) = std::env::var_os("TIERMEM_DRAWINGS") {
             std::fs::write(std::path::Path::new(&folder).join(format!("{name}.svg")), svg).unwrap();
         }

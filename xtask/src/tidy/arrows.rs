@@ -21,17 +21,25 @@ pub struct Package {
 const ARROWS: &[(&str, &[&str])] = &[
     ("tiermem-sys", &[]),
     ("tiermem-complaint", &[]),
+    ("tiermem-trace", &[]),
     ("tiermem-placement", &["tiermem-complaint"]),
     ("tiermem-tiers", &["tiermem-sys"]),
     ("tiermem-discovery", &["tiermem-tiers", "tiermem-sys"]),
     ("tiermem-topology", &["tiermem-tiers", "tiermem-complaint"]),
     (
         "tiermem-emulator",
-        &["tiermem-topology", "tiermem-placement", "tiermem-complaint", "tiermem-tiers", "tiermem-sys"],
+        &[
+            "tiermem-topology",
+            "tiermem-placement",
+            "tiermem-complaint",
+            "tiermem-trace",
+            "tiermem-tiers",
+            "tiermem-sys",
+        ],
     ),
     ("tiermem-instrument", &["tiermem-emulator", "tiermem-sys"]),
     ("tiermem-qemu", &["tiermem-topology", "tiermem-sys"]),
-    ("tiermem", &["tiermem-placement", "tiermem-tiers", "tiermem-sys"]),
+    ("tiermem", &["tiermem-placement", "tiermem-trace", "tiermem-tiers", "tiermem-sys"]),
     ("tiermem-preload", &["tiermem"]),
     (
         "tierctl",

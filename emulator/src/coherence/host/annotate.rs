@@ -50,15 +50,21 @@ impl Host<'_> {
         self.remark(&range, "has allocated", |machine, range| machine.allocated(self.id, range));
     }
 
-    /// The range is given back, by its holder or on behalf of a dead one. Say it *before* the operation that makes it
-    /// available.
+    /// The range is given back by its holder. Say it *before* the operation that makes it available.
     pub fn freed(&self, range: Range<u64>) {
         self.remark(&range, "frees", |machine, range| machine.freed(self.id, range));
     }
 
-    /// What has been stored in the range so far must be gone after [`Self::erased`].
+    /// A recovery makes the range available because whoever had it has crashed. It may not have come as far as to be
+    /// [allocated](Self::allocated): a crash between the two is what recoveries are for. Say it *before* the operation
+    /// that makes the range available.
+    pub fn reclaimed(&self, range: Range<u64>) {
+        self.remark(&range, "reclaims", |machine, range| machine.reclaimed(self.id, range));
+    }
+
+    /// What has been stored in the range, and this host has there now, must be gone after [`Self::erased`].
     pub fn secret(&self, range: Range<u64>) {
-        self.remark(&range, "declares secret", |machine, range| machine.secret(range));
+        self.remark(&range, "declares secret", |machine, range| machine.secret(self.id, range));
     }
 
     /// The range has been erased: its [secrets](Self::secret) are neither in the pool nor in a dirty line of any host,
@@ -81,7 +87,9 @@ impl Host<'_> {
         #[expect(clippy::cast_possible_truncation, reason = "pools are in memory")]
         let range = self.range(range.start, range.end.saturating_sub(range.start) as usize);
         self.local(|machine| {
-            machine.log.event(machine.steps, self.id, || format!("{words} {}", super::places(&range)));
+            // Nobody hears of it before a later store, and a store fence has put that one behind its flushes.
+            machine.finish_due(self.id, u32::MAX);
+            machine.log.event(machine.steps, self.id, || format!("{words} {}", machine.labels.place(&range)));
             act(machine, &range);
         });
     }

@@ -1,6 +1,6 @@
 //! Atomic operations.
 
-use super::{Host, Inert, Poisoned, places};
+use super::{Host, Poisoned};
 use crate::cache::LINE;
 use crate::coherence::machine::{Machine, PoisonHit};
 
@@ -59,18 +59,12 @@ impl Host<'_> {
                     }
                 }
                 machine.log.event(machine.steps, self.id, || match new {
-                    Some(new) => format!("{word} {}: {old} -> {new}", places(&range)),
-                    None => format!("{word} {}: not done, {old} is there", places(&range)),
+                    Some(new) => format!("{word} {}: {old} -> {new}", machine.labels.place(&range)),
+                    None => format!("{word} {}: not done, {old} is there", machine.labels.place(&range)),
                 });
                 Ok(old)
             },
         );
         result.unwrap_or_else(|line: usize| panic!("{}", Poisoned { offset: line as u64 * LINE }))
-    }
-}
-
-impl Inert for Result<u64, usize> {
-    fn inert() -> Self {
-        Ok(0)
     }
 }

@@ -1,9 +1,10 @@
 //! Lines that the hardware keeps coherent (back-invalidation), behind each host's store buffer.
 
 use super::super::choice::Kind;
-use super::super::history::{Place, Write, mask, mix};
-use super::cache::{PoisonHit, amounts};
-use super::{Architecture, Machine, Version};
+use super::super::history::{Place, StoreId, Write, mask, mix};
+use super::cache::PoisonHit;
+use super::evict::{Candidates, amounts};
+use super::{Architecture, HostState, Machine, Version};
 
 /// A store that the others do not see yet.
 #[derive(Clone, Debug)]
@@ -18,6 +19,13 @@ impl Buffered {
     }
 }
 
+impl HostState {
+    /// How many of its stores to a coherent line are not visible yet.
+    fn waiting(&self, line: usize) -> usize {
+        self.buffer.iter().filter(|entry| entry.line == line).count()
+    }
+}
+
 impl Machine {
     /// A coherent line as the host sees it: what all see, with its own buffered stores.
     pub(super) fn coherent_view(
@@ -27,6 +35,7 @@ impl Machine {
         span: std::ops::Range<usize>,
         into: &mut [u8],
     ) -> Result<(), PoisonHit> {
+        self.drain_own(host, line);
         self.coherent_observe(host, line);
         self.poison_strikes(host, line)?;
         let version = self.lines[line].newest();
@@ -44,18 +53,16 @@ impl Machine {
     /// Before a host looks at a coherent line: which of the others' buffered stores to it are visible by now? A line
     /// that another host holds modified is written back to the pool on its way here.
     fn coherent_observe(&mut self, by: usize, line: usize) {
-        for host in 0..self.hosts.len() {
-            if host == by {
-                continue;
-            }
-            let waiting = self.hosts[host].buffer.iter().filter(|entry| entry.line == line).count();
-            if waiting == 0 {
-                continue;
-            }
+        let mut left = Candidates::of(&self.hosts, |number, host| number != by && host.waiting(line) > 0);
+        while !left.as_slice().is_empty() {
+            let first = self.choose(by, Kind::Drain, left.as_slice());
+            left.remove(first);
+            let host = usize::from(first);
+            let waiting = self.hosts[host].waiting(line);
             let options = amounts(waiting);
             let taken = usize::from(self.choose(by, Kind::Drain, options.as_slice())).min(waiting);
             if taken == 0 {
-                self.log.event(self.steps, host, || format!("  line {line}: still in the store buffer"));
+                self.log.event(self.steps, host, || format!("  {}: still in the store buffer", self.labels.line(line)));
             }
             self.drain_line(host, line, taken);
         }
@@ -64,6 +71,18 @@ impl Machine {
         if state.owner.is_some_and(|owner| usize::from(owner) != by) {
             state.persisted = latest as usize;
             state.owner = None;
+        }
+    }
+
+    /// Before a host loads from a coherent line to which it has stored: are its stores visible by now? It matters where
+    /// those of others may have come after them.
+    fn drain_own(&mut self, host: usize, line: usize) {
+        let waiting = self.hosts[host].waiting(line);
+        let others = self.hosts.iter().enumerate().any(|(other, state)| other != host && state.waiting(line) > 0);
+        if waiting > 0 && others {
+            let options = amounts(waiting).none_first();
+            let taken = usize::from(self.choose(host, Kind::Drain, options.as_slice())).min(waiting);
+            self.drain_line(host, line, taken);
         }
     }
 
@@ -115,11 +134,21 @@ impl Machine {
         }
     }
 
+    /// Makes a store visible; those of others to the line may have come before it.
     fn make_visible(&mut self, host: usize, entry: Buffered) {
+        self.finish_due(host, entry.write.fences);
+        if self.rules.architecture == Architecture::X86 {
+            self.arrived(host, entry.write.id);
+        }
+        self.coherent_observe(host, entry.line);
+        self.put(host, entry);
+    }
+
+    fn put(&mut self, host: usize, entry: Buffered) {
         self.own(host, entry.line);
         let mut content = self.lines[entry.line].newest().content.clone();
         content.apply(&entry.write);
-        self.stores.get_mut(entry.write.id).place = Place::Pool;
+        self.stores.get_mut(entry.write.id).place = Place::Pool { since: self.steps };
         let identity = self.stores.identity(entry.write.id);
         #[expect(clippy::cast_possible_truncation, reason = "at most MAX_HOSTS")]
         let version = Version { content, writer: Some(host as u8), meant: entry.write.mask(), hash: 0 };
@@ -139,19 +168,21 @@ impl Machine {
     /// What comes before an atomic operation: the host's own stores become visible, and on x86 its flushes are done.
     pub(in super::super) fn before_atomic(&mut self, host: usize) {
         self.drain_all(host);
+        self.finish_due(host, u32::MAX);
+        self.arrived(host, StoreId(u32::MAX));
         if self.rules.architecture == Architecture::X86 {
-            self.fence_flushes(host, true);
+            self.fence_flushes(host);
         }
     }
 
-    /// The store half of an atomic operation on a coherent line.
+    /// The store half of an atomic operation on a coherent line: nothing comes between it and the load.
     pub(in super::super) fn store_now(&mut self, host: usize, line: usize, write: Write) {
-        self.make_visible(host, Buffered { line, write });
+        self.put(host, Buffered { line, write });
     }
 
     /// A coherent line goes to the pool itself.
     pub(super) fn persist(&mut self, host: usize, line: usize) {
-        let waiting = self.hosts[host].buffer.iter().filter(|entry| entry.line == line).count();
+        let waiting = self.hosts[host].waiting(line);
         self.drain_line(host, line, waiting);
         let latest = self.lines[line].latest() as usize;
         let state = &mut self.lines[line];
@@ -160,7 +191,7 @@ impl Machine {
             state.owner = None;
             let hash = state.hash;
             self.saw(host, hash);
-            self.log.event(self.steps, host, || format!("  line {line}: in the pool itself"));
+            self.log.event(self.steps, host, || format!("  {}: in the pool itself", self.labels.line(line)));
         }
     }
 

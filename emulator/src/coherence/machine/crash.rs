@@ -3,13 +3,25 @@
 use super::super::choice::Kind;
 use super::super::finding::Detector;
 use super::super::history::{Place, mask, mix};
-use super::cache::amounts;
-use super::{Machine, State, Version};
+use super::evict::amounts;
+use super::{Dirty, Machine, State, Version};
 use crate::cache::LINE;
 
 /// What of a dirty line is in the pool after a loss of power: none of it, all of it, or one half (a line is written in
 /// units of eight bytes; two halves stand for all the ways to divide it).
 const TORN: [u8; 4] = [0, 1, 2, 3];
+
+/// Which of a dying host's stores may still get to the pool: those with fewer fences before them. What a store fence had
+/// put before the others is lost.
+#[derive(Clone, Copy, Debug)]
+struct Cut(u32);
+
+impl Cut {
+    /// How many stores of a dirty line there are before it.
+    fn of(self, dirty: Option<&Dirty>) -> usize {
+        dirty.map_or(0, |dirty| dirty.writes.iter().take_while(|write| write.fences < self.0).count())
+    }
+}
 
 impl Machine {
     /// A host dies with all that was only in its cache or store buffer.
@@ -17,21 +29,17 @@ impl Machine {
         self.crashes_left = self.crashes_left.saturating_sub(1);
         self.log.event(self.steps, host, || "CRASHES".to_owned());
         self.lose_buffer(host);
+        let mut cut = Cut(u32::MAX);
         for line in std::mem::take(&mut self.hosts[host].dirty) {
             let line = line as usize;
-            let stores = self.hosts[host].private[line].dirty.as_ref().map_or(0, |dirty| dirty.writes.len());
-            // Lost is the usual here.
-            let mut options = [0_u8; 8];
-            let rest = amounts(stores);
-            options[1..].iter_mut().zip(rest.as_slice().iter().filter(|&&code| code != 0)).for_each(|(o, c)| *o = *c);
-            let len = rest.as_slice().len().min(8);
-            let survives = self.choose(host, Kind::Survives, &options[..len]);
+            let stores = cut.of(self.hosts[host].private[line].dirty.as_deref());
+            let options = amounts(stores).none_first();
+            let survives = self.choose(host, Kind::Survives, options.as_slice());
             self.saw(host, u64::from(survives));
             if survives > 0 {
-                self.hosts[host].dirty.push(u32::try_from(line).unwrap_or(0));
-                self.write_back(host, line, usize::from(survives));
+                self.evict_dying(host, line, usize::from(survives));
             }
-            self.lose_dirty(host, line);
+            self.lose_dirty(host, line, &mut cut);
         }
         self.hosts[host].dirty.clear();
         self.lose_coherent(Some(host));
@@ -49,14 +57,27 @@ impl Machine {
             }
             self.log.event(self.steps, host, || "LOSES POWER".to_owned());
             self.lose_buffer(host);
+            let mut cut = Cut(u32::MAX);
             for line in std::mem::take(&mut self.hosts[host].dirty) {
                 let line = line as usize;
-                let survives = self.choose(host, Kind::Survives, &TORN);
+                let dirty = self.hosts[host].private[line].dirty.as_deref();
+                let (stores, all) = (cut.of(dirty), dirty.map_or(0, |dirty| dirty.writes.len()));
+                // A line with only some of its stores is not torn as well.
+                let ways = if stores == 0 {
+                    1
+                } else if stores < all {
+                    2
+                } else {
+                    TORN.len()
+                };
+                let survives = self.choose(host, Kind::Survives, &TORN[..ways]);
                 self.saw(host, u64::from(survives));
-                if survives > 0 {
-                    self.write_torn(host, line, survives);
+                match survives {
+                    0 => {}
+                    1 => self.evict_dying(host, line, stores),
+                    half => self.write_torn(host, line, half),
                 }
-                self.lose_dirty(host, line);
+                self.lose_dirty(host, line, &mut cut);
             }
         }
         self.lose_coherent(None);
@@ -78,6 +99,12 @@ impl Machine {
         self.progressed();
     }
 
+    fn evict_dying(&mut self, host: usize, line: usize, stores: usize) {
+        self.hosts[host].dirty.push(u32::try_from(line).unwrap_or(0));
+        self.evict(host, line, stores);
+    }
+
+    /// What of the store buffer is lost. It does not bind what else may be: what has left it may be lost with the cache.
     fn lose_buffer(&mut self, host: usize) {
         let waiting = self.hosts[host].buffer.len();
         if waiting > 0 {
@@ -93,12 +120,11 @@ impl Machine {
         }
     }
 
-    /// Writes back one half of a dirty line, or all of it.
+    /// Writes back one half of a dirty line.
     fn write_torn(&mut self, host: usize, line: usize, how: u8) {
-        if how == 1 {
-            self.hosts[host].dirty.push(u32::try_from(line).unwrap_or(0));
-            self.write_back(host, line, usize::MAX);
-            return;
+        let dirty = self.hosts[host].private[line].dirty.as_deref();
+        if let Some(fences) = dirty.and_then(|dirty| dirty.writes.last()).map(|write| write.fences) {
+            self.finish_due(host, fences);
         }
         let Some(dirty) = self.hosts[host].private[line].dirty.take() else { return };
         let half = if how == 2 { 0..LINE as usize / 2 } else { LINE as usize / 2..LINE as usize };
@@ -108,19 +134,25 @@ impl Machine {
         for write in &dirty.writes {
             meant |= write.mask() & mask(half.clone());
             let kept = write.span().start < half.end && half.start < write.span().end;
-            self.stores.get_mut(write.id).place = if kept { Place::Pool } else { Place::Lost };
+            self.stores.get_mut(write.id).place = if kept { Place::Pool { since: self.steps } } else { Place::Lost };
         }
-        self.log.event(self.steps, host, || format!("  line {line}: TORN, bytes {half:?} of it are in the pool"));
+        self.log.event(self.steps, host, || {
+            format!("  {}: TORN, bytes {half:?} of it are in the pool", self.labels.line(line))
+        });
         let version = Version { content, writer: u8::try_from(host).ok(), meant, hash: 0 };
         self.push_version(line, version, mix(u64::from(how), meant));
     }
 
-    fn lose_dirty(&mut self, host: usize, line: usize) {
+    fn lose_dirty(&mut self, host: usize, line: usize, cut: &mut Cut) {
+        let due = self.hosts[host].private[line].pending.and_then(|pending| pending.due);
+        if let Some((fences, 1..)) = due {
+            cut.0 = cut.0.min(fences);
+        }
         if let Some(dirty) = self.hosts[host].private[line].dirty.take() {
             for write in &dirty.writes {
                 self.stores.get_mut(write.id).place = Place::Lost;
             }
-            self.log.event(self.steps, host, || format!("  line {line}: lost with the cache"));
+            self.log.event(self.steps, host, || format!("  {}: lost with the cache", self.labels.line(line)));
         }
     }
 
@@ -140,7 +172,7 @@ impl Machine {
             if survives {
                 self.own_nobody(line);
             } else {
-                self.log.event(self.steps, host, || format!("  line {line}: back to what the pool had"));
+                self.log.event(self.steps, host, || format!("  {}: back to what the pool had", self.labels.line(line)));
                 self.revert(line);
             }
         }
@@ -157,9 +189,9 @@ impl Machine {
         let Some(promise) = broken else { return };
         self.detect(Detector::LostAtCrash, |machine| {
             format!(
-                "{} had promised that the bytes at offset {:#x} outlive a crash, but {} was still in its cache",
+                "{} had promised that what is at {} outlives a crash, but {} was still in its cache",
                 machine.name(promise.host),
-                promise.line as u64 * LINE + promise.byte as u64,
+                machine.labels.byte(promise.line as u64 * LINE + promise.byte as u64),
                 machine.tell(promise.store),
             )
         });

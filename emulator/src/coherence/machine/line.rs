@@ -1,7 +1,7 @@
 //! A line of the pool, and what a host has of it.
 
 use super::super::history::{Content, StoreId, Write, mix};
-use super::cache::PendingFlush;
+use super::flush::PendingFlush;
 use crate::cache::LINE;
 
 /// Contents that a line of the pool had at some time.
@@ -117,6 +117,8 @@ pub(in super::super) struct Dirty {
     pub(in super::super) base: Content,
     /// Which version that was.
     pub(in super::super) base_version: u32,
+    /// Whether its stores may still be on their way to the cache, so that the line may be fetched anew under them.
+    pub(in super::super) open: bool,
     /// What was stored since, in order.
     pub(in super::super) writes: Vec<Write>,
     /// The base with all stores.

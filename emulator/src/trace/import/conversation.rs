@@ -5,7 +5,7 @@ use std::io::Write;
 use serde::Deserialize;
 
 use super::{Complaint, Lines, Sink, tool};
-use crate::trace::record::{Clock, Completeness, Event, KeyAction, KeyOperation, Provenance, StreamId};
+use crate::trace::{Clock, Completeness, Event, KeyAction, KeyOperation, Provenance, StreamId};
 
 #[derive(Debug)]
 pub(super) struct Conversation {

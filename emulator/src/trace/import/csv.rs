@@ -3,7 +3,7 @@
 use std::io::{BufRead, Write};
 
 use super::{Complaint, ImportError, Sink, Summary, tool};
-use crate::trace::record::{Clock, Completeness, Event, KeyAction, KeyOperation, Provenance, StreamId};
+use crate::trace::{Clock, Completeness, Event, KeyAction, KeyOperation, Provenance, StreamId};
 
 const EXPECTED: &str = "comma-separated values, with a first line that names the columns, or with the columns given";
 

@@ -13,7 +13,7 @@ use std::io::Write;
 
 use super::perf::Head;
 use super::{Complaint, Lines, Sink, tool};
-use crate::trace::record::{Clock, Completeness, Counts, Definition, Event, Interval, Provenance, StreamId};
+use crate::trace::{Clock, Completeness, Counts, Definition, Event, Interval, Provenance, StreamId};
 
 #[derive(Debug)]
 pub(super) struct Damon {

@@ -11,7 +11,7 @@
 use std::io::Write;
 
 use super::{Complaint, Lines, Sink, hex, tool};
-use crate::trace::record::{Access, Clock, Completeness, Event, Provenance, StreamId};
+use crate::trace::{Access, Clock, Completeness, Event, Provenance, StreamId};
 
 #[derive(Debug, Default)]
 pub(super) struct Lackey {

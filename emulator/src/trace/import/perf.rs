@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::io::Write;
 
 use super::{Complaint, Lines, Sink, hex, nanoseconds, tool};
-use crate::trace::record::{Clock, Completeness, Definition, Event, Provenance, Sample, StreamId};
+use crate::trace::{Clock, Completeness, Definition, Event, Provenance, Sample, StreamId};
 
 /// Events that say where the program was, but not what it accessed.
 const WITHOUT_ADDRESS: &[&str] = &[

@@ -17,6 +17,9 @@ use crate::{Bytes, Error, ErrorKind};
 
 pub(super) const DOUBLE_NOTICE: &str = "a test double of the CUDA driver, not hardware";
 
+const UNPINNED_NOTICE: &str =
+    "the host would not pin memory for copies: they go through the driver's own, one at a time";
+
 const HINT: &str = "the CUDA driver's library libcuda.so.1 could not be loaded; it comes with NVIDIA's driver";
 
 /// `CUresult`.
@@ -29,6 +32,8 @@ type Context = *mut c_void;
 type DevicePointer = u64;
 /// `CUstream`, opaque; null is the context's default stream.
 type Stream = *mut c_void;
+/// `CUevent`, opaque.
+type Event = *mut c_void;
 
 const SUCCESS: Status = 0;
 const OUT_OF_MEMORY: Status = 2;
@@ -56,6 +61,16 @@ symbol_table! {
         fn cuMemcpyHtoD_v2(DevicePointer, *const c_void, usize) -> Status;
         fn cuMemcpyDtoH_v2(*mut c_void, DevicePointer, usize) -> Status;
         fn cuStreamSynchronize(Stream) -> Status;
+        fn cuStreamCreate(*mut Stream, c_uint) -> Status;
+        fn cuStreamDestroy_v2(Stream) -> Status;
+        fn cuEventCreate(*mut Event, c_uint) -> Status;
+        fn cuEventDestroy_v2(Event) -> Status;
+        fn cuEventRecord(Event, Stream) -> Status;
+        fn cuEventSynchronize(Event) -> Status;
+        fn cuMemHostAlloc(*mut *mut c_void, usize, c_uint) -> Status;
+        fn cuMemFreeHost(*mut c_void) -> Status;
+        fn cuMemcpyHtoDAsync_v2(DevicePointer, *const c_void, usize, Stream) -> Status;
+        fn cuMemcpyDtoHAsync_v2(*mut c_void, DevicePointer, usize, Stream) -> Status;
     }
 }
 
@@ -65,6 +80,9 @@ macro_rules! call {
         $cuda.check(stringify!($function), ($cuda.driver.$function)($($argument),*))
     };
 }
+
+mod staging;
+use staging::{Staging, WORTHWHILE};
 
 /// A loaded and initialised driver. Never unloaded: drivers keep threads and exit handlers.
 pub(super) struct Cuda {
@@ -225,6 +243,7 @@ pub(super) struct CudaDevice {
     device: Device,
     context: Context,
     total: Bytes,
+    staging: Staging,
 }
 
 // SAFETY: a context is an opaque handle that the driver lets any thread push and pop.
@@ -251,7 +270,7 @@ impl CudaDevice {
         let mut context = ptr::null_mut();
         // SAFETY: `context` is a valid place for the answer.
         unsafe { call!(cuda, cuDevicePrimaryCtxRetain(&raw mut context, device)) }?;
-        Ok(Self { cuda, device, context, total })
+        Ok(Self { cuda, device, context, total, staging: Staging::default() })
     }
 
     pub(super) const fn total(&self) -> Bytes {
@@ -279,6 +298,10 @@ impl CudaDevice {
 
 impl Backend for CudaDevice {
     type Memory = DevicePointer;
+
+    fn notice(&self) -> Option<&'static str> {
+        self.staging.is_refused().then_some(UNPINNED_NOTICE)
+    }
 
     fn occupied(&self) -> Option<Bytes> {
         let _current = self.enter().ok()?;
@@ -314,13 +337,25 @@ impl Backend for CudaDevice {
     unsafe fn copy_out(&self, memory: &DevicePointer, offset: usize, into: &mut [u8]) -> Result<(), Error> {
         let _current = self.enter()?;
         let from = *memory + offset as u64;
+        if into.len() >= WORTHWHILE {
+            // SAFETY: passed on to the caller.
+            if let Some(done) = unsafe { self.staging.copy_out(self.cuda, from, into) } {
+                return done;
+            }
+        }
         // SAFETY: the caller keeps the device's range within the allocation; the host's range is `into`.
         unsafe { call!(self.cuda, cuMemcpyDtoH_v2(into.as_mut_ptr().cast(), from, into.len())) }
     }
 
-    unsafe fn copy_in(&self, memory: &mut DevicePointer, offset: usize, from: &[u8]) -> Result<(), Error> {
+    unsafe fn copy_in(&self, memory: &DevicePointer, offset: usize, from: &[u8]) -> Result<(), Error> {
         let _current = self.enter()?;
         let to = *memory + offset as u64;
+        if from.len() >= WORTHWHILE {
+            // SAFETY: passed on to the caller.
+            if let Some(done) = unsafe { self.staging.copy_in(self.cuda, to, from) } {
+                return done;
+            }
+        }
         // The driver has staged a pageable source when it returns, and orders later copies after this one.
         // SAFETY: the caller keeps the device's range within the allocation; the host's range is `from`.
         unsafe { call!(self.cuda, cuMemcpyHtoD_v2(to, from.as_ptr().cast(), from.len())) }
@@ -329,6 +364,9 @@ impl Backend for CudaDevice {
 
 impl Drop for CudaDevice {
     fn drop(&mut self) {
+        if let Ok(_current) = self.enter() {
+            self.staging.close(self.cuda);
+        }
         // SAFETY: retained once in `open`, released once here. There is nobody to tell of a failure.
         let _ = unsafe { call!(self.cuda, cuDevicePrimaryCtxRelease_v2(self.device)) };
     }

@@ -19,10 +19,9 @@ pub(super) struct HostMemory {
     len: usize,
 }
 
-// SAFETY: the memory belongs to this value alone; reaching it takes a reference to the value, so the usual rules of
-// sharing hold for its bytes.
+// SAFETY: the memory belongs to this value alone.
 unsafe impl Send for HostMemory {}
-// SAFETY: as above; a shared reference only reads.
+// SAFETY: its bytes are reached by copies only, whose callers promise that none of them collide.
 unsafe impl Sync for HostMemory {}
 
 impl Backend for Emulated {
@@ -60,16 +59,16 @@ impl Backend for Emulated {
     unsafe fn copy_out(&self, memory: &HostMemory, offset: usize, into: &mut [u8]) -> Result<(), Error> {
         // SAFETY: the caller keeps the range within the mapping.
         let from = unsafe { memory.at.add(offset) };
-        // SAFETY: as above; `into` is the caller's and cannot overlap a mapping that nobody else knows of; writers
-        // need `&mut HostMemory`, so there are none now.
+        // SAFETY: as above; `into` is the caller's and cannot overlap a mapping that nobody else knows of; nobody writes
+        // these bytes now.
         unsafe { ptr::copy_nonoverlapping(from.as_ptr(), into.as_mut_ptr(), into.len()) };
         Ok(())
     }
 
-    unsafe fn copy_in(&self, memory: &mut HostMemory, offset: usize, from: &[u8]) -> Result<(), Error> {
+    unsafe fn copy_in(&self, memory: &HostMemory, offset: usize, from: &[u8]) -> Result<(), Error> {
         // SAFETY: the caller keeps the range within the mapping.
         let into = unsafe { memory.at.add(offset) };
-        // SAFETY: as above; the ranges cannot overlap; `&mut` keeps readers and other writers out.
+        // SAFETY: as above; the ranges cannot overlap; nobody else copies these bytes now.
         unsafe { ptr::copy_nonoverlapping(from.as_ptr(), into.as_ptr(), from.len()) };
         Ok(())
     }

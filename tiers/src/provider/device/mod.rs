@@ -14,6 +14,7 @@
 //! **A failed device** (removed, uncorrectable error, crashed context) answers `Gone` from then on, and its health is
 //! [`Failed`](crate::Health::Failed). What was stored there is lost.
 
+mod allocation;
 mod cuda;
 mod emulated;
 mod loader;

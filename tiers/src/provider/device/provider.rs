@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::mem::ManuallyDrop;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tiermem_sys::sync::atomic::{AtomicBool, Ordering};
 
 use crate::provider::check;
+use crate::provider::device::allocation::Allocation;
 use crate::{Access, Bytes, Error, ErrorKind, Extent, Health, Provenance, Provider, Tier, Usage};
 
 /// Preferred transfer unit. Assumed, not measured on hardware: a copy over PCIe has a start-up cost of some
@@ -21,6 +22,11 @@ const NOT_RESERVED: Error = Error::new(ErrorKind::Unsuitable { reason: "the exte
 pub(super) trait Backend: Send + Sync {
     /// One allocation on the device. Dropping it leaks it: only the back end can give it back.
     type Memory: Send + Sync;
+
+    /// What its user should know of how it works today.
+    fn notice(&self) -> Option<&'static str> {
+        None
+    }
 
     /// Bytes in use on the whole device by all processes, where the runtime tells.
     fn occupied(&self) -> Option<Bytes>;
@@ -43,7 +49,8 @@ pub(super) trait Backend: Send + Sync {
     /// `Gone`, or as the runtime says.
     ///
     /// # Safety
-    /// `offset + into.len()` is at most the length of `memory`, which is this back end's.
+    /// `offset + into.len()` is at most the length of `memory`, which is this back end's, and no copy in to any of these
+    /// bytes runs at the same time.
     unsafe fn copy_out(&self, memory: &Self::Memory, offset: usize, into: &mut [u8]) -> Result<(), Error>;
 
     /// Copies from the host to the device; when it returns, `from` may change and later copies see the bytes.
@@ -52,8 +59,8 @@ pub(super) trait Backend: Send + Sync {
     /// `Gone`, or as the runtime says.
     ///
     /// # Safety
-    /// As [`Backend::copy_out`].
-    unsafe fn copy_in(&self, memory: &mut Self::Memory, offset: usize, from: &[u8]) -> Result<(), Error>;
+    /// As [`Backend::copy_out`], and no copy out either.
+    unsafe fn copy_in(&self, memory: &Self::Memory, offset: usize, from: &[u8]) -> Result<(), Error>;
 }
 
 /// A back end's memory as a tier.
@@ -79,15 +86,6 @@ struct Allocations<M> {
     live: HashMap<u64, Arc<Allocation<M>>>,
     /// Released after it was set aside: the device does not get it back, so nobody else does.
     retired: Vec<Arc<Allocation<M>>>,
-}
-
-struct Allocation<M> {
-    len: Bytes,
-    /// Readers of the bytes share it, a writer and `release` have it alone; `None` once released. Nothing but this
-    /// stops safe callers from copying in and out of one extent at once.
-    memory: RwLock<Option<M>>,
-    /// Set aside: see [`Provider::quarantine`].
-    is_bad: AtomicBool,
 }
 
 /// An allocation and a byte within it, or its end.
@@ -159,8 +157,7 @@ impl<B: Backend> DeviceProvider<B> {
         let mut allocations = self.allocations();
         match memory {
             Ok(memory) => {
-                let allocation = Allocation { len, memory: RwLock::new(Some(memory)), is_bad: AtomicBool::new(false) };
-                allocations.live.insert(offset, Arc::new(allocation));
+                allocations.live.insert(offset, Arc::new(Allocation::new(len, memory)));
                 Ok(Extent::from_parts(self.tier.id, offset, len, None, provenance))
             }
             Err(error) => {
@@ -183,24 +180,26 @@ impl<B: Backend> DeviceProvider<B> {
 
     fn copy_out(&self, extent: &Extent, offset: u64, into: &mut [u8]) -> Result<(), Error> {
         let (allocation, start) = self.find(extent, offset, into.len())?;
-        let memory = allocation.memory.read().unwrap_or_else(PoisonError::into_inner);
-        match memory.as_ref() {
-            None => Err(NOT_RESERVED),
-            Some(_) if into.is_empty() => Ok(()),
-            // SAFETY: `find` keeps the range within the allocation, which this back end made.
-            Some(memory) => unsafe { self.backend.copy_out(memory, start, into) },
-        }
+        let copied = allocation.reading(start, into.len(), |memory| {
+            if into.is_empty() {
+                return Ok(());
+            }
+            // SAFETY: `find` keeps the range within the allocation, which this back end made, and nobody writes it now.
+            unsafe { self.backend.copy_out(memory, start, into) }
+        });
+        copied.unwrap_or(Err(NOT_RESERVED))
     }
 
     fn copy_in(&self, extent: &Extent, offset: u64, from: &[u8]) -> Result<(), Error> {
         let (allocation, start) = self.find(extent, offset, from.len())?;
-        let mut memory = allocation.memory.write().unwrap_or_else(PoisonError::into_inner);
-        match memory.as_mut() {
-            None => Err(NOT_RESERVED),
-            Some(_) if from.is_empty() => Ok(()),
-            // SAFETY: `find` keeps the range within the allocation, which this back end made.
-            Some(memory) => unsafe { self.backend.copy_in(memory, start, from) },
-        }
+        let copied = allocation.writing(start, from.len(), |memory| {
+            if from.is_empty() {
+                return Ok(());
+            }
+            // SAFETY: `find` keeps the range within the allocation, which this back end made, and nobody else copies it now.
+            unsafe { self.backend.copy_in(memory, start, from) }
+        });
+        copied.unwrap_or(Err(NOT_RESERVED))
     }
 
     /// Works on a failed device too: a runtime that still answers gets its memory back.
@@ -213,12 +212,11 @@ impl<B: Backend> DeviceProvider<B> {
             Entry::Occupied(entry) if entry.get().len == extent.len() => entry.remove(),
             _ => return Err(NOT_RESERVED),
         };
-        // Relaxed, here and below: set and read by the extent's holder.
-        if allocation.is_bad.load(Ordering::Relaxed) {
+        if allocation.is_set_aside() {
             self.allocations().retired.push(allocation);
             return Ok(());
         }
-        let memory = allocation.memory.write().unwrap_or_else(PoisonError::into_inner).take();
+        let memory = allocation.take();
         let result = memory.map_or(Ok(()), |memory| self.backend.free(memory));
         // Space that could not be given back stays counted: it is lost, not free.
         if result.is_ok() {
@@ -273,12 +271,12 @@ impl<B: Backend> Provider for DeviceProvider<B> {
     }
 
     fn notice(&self) -> Option<&str> {
-        self.notice
+        self.backend.notice().or(self.notice)
     }
 
     fn quarantine(&self, extent: &Extent, offset: u64) -> Result<(), Error> {
         let (allocation, _) = self.find(extent, offset, 1).map_err(|error| error.of_tier(self.tier.name))?;
-        allocation.is_bad.store(true, Ordering::Relaxed);
+        allocation.set_aside();
         Ok(())
     }
 
@@ -286,9 +284,7 @@ impl<B: Backend> Provider for DeviceProvider<B> {
     fn quarantined(&self) -> Bytes {
         let allocations = self.allocations();
         let all = allocations.live.values().chain(&allocations.retired);
-        Bytes(
-            all.filter(|allocation| allocation.is_bad.load(Ordering::Relaxed)).map(|allocation| allocation.len.0).sum(),
-        )
+        Bytes(all.filter(|allocation| allocation.is_set_aside()).map(|allocation| allocation.len.0).sum())
     }
 
     fn repair(&self) -> Result<Bytes, Error> {
@@ -296,7 +292,7 @@ impl<B: Backend> Provider for DeviceProvider<B> {
         let retired = std::mem::take(&mut self.allocations().retired);
         let mut repaired = Bytes::ZERO;
         for allocation in retired {
-            let memory = allocation.memory.write().unwrap_or_else(PoisonError::into_inner).take();
+            let memory = allocation.take();
             self.note(memory.map_or(Ok(()), |memory| self.backend.free(memory)))?;
             self.allocations().reserved -= allocation.len.0;
             repaired.0 += allocation.len.0;
@@ -316,7 +312,7 @@ impl<B: Backend> Drop for DeviceProvider<B> {
             (std::mem::take(&mut allocations.live), std::mem::take(&mut allocations.retired))
         };
         for allocation in live.into_values().chain(retired) {
-            let memory = allocation.memory.write().unwrap_or_else(PoisonError::into_inner).take();
+            let memory = allocation.take();
             // There is nobody to tell that the runtime would not take it back; closing the device frees it anyway.
             let _ = memory.map(|memory| self.backend.free(memory));
         }

@@ -87,6 +87,11 @@ impl Sidecar {
         Ok(Past::Unknown)
     }
 
+    /// How many granules the file had when it was used last; 0 if nothing is known about it.
+    pub(in crate::provider) fn granules_known(&self) -> Result<u64> {
+        Ok(self.fixed()?.map_or(0, |fixed| fixed.granules))
+    }
+
     fn fixed(&self) -> Result<Option<Fixed>> {
         let mut bytes = [0; Fixed::LEN];
         file::read_at(self.fd.as_fd(), &mut bytes, 0)?;

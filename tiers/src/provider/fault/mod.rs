@@ -10,7 +10,7 @@
 //! | link down | `Gone` while it lasts | SIGSEGV while it lasts | `Failed` while it lasts |
 //! | shrink, full | `reserve` answers `Full` | nothing | capacity follows |
 //! | I/O error | `System` with `EIO` | nothing | nothing |
-//! | slow | nothing | nothing | [`Faulty::slowdown`] tells the models |
+//! | slow | nothing | nothing | models in virtual time take that much longer ([`Faulty::slowdown`]) |
 //! | crash | the process is killed | | |
 
 mod hand;
@@ -272,12 +272,21 @@ impl Provider for Faulty {
         self.inner.quarantine(extent, offset)
     }
 
+    fn quarantine_place(&self, offset: u64) -> Result<(), Error> {
+        self.inner.quarantine_place(offset)
+    }
+
     fn quarantined(&self) -> Bytes {
         self.inner.quarantined()
     }
 
     fn repair(&self) -> Result<Bytes, Error> {
         self.inner.repair()
+    }
+
+    fn slowdown_at(&self, now_ns: u64) -> f64 {
+        self.advance_to(now_ns);
+        self.slowdown()
     }
 
     fn addressable(&self) -> Option<&dyn Addressable> {

@@ -198,3 +198,24 @@ fn parts_of_an_extent_are_released_one_by_one() {
     }
     assert_eq!((tier.usage().reserved, tier.quarantined()), (GRANULE, GRANULE));
 }
+
+/// Somebody has heard from the device: it does not matter who holds the place, or whether anybody does.
+#[test]
+fn a_place_is_set_aside_whoever_holds_it() {
+    let tier = faulty(MEMFD, "full at-op=1000");
+    let held = one(&tier);
+    let free = held.offset() + 3 * GRANULE.0;
+    tier.quarantine_place(held.offset() + 5).unwrap();
+    tier.quarantine_place(free).unwrap();
+    assert_eq!((tier.health(), tier.quarantined()), (Health::Degraded, Bytes::mib(4)));
+    assert!(tier.is_quarantined(&held));
+    let places = [held.offset(), free];
+    tier.release(held).unwrap();
+    let all: Vec<Extent> = (0..6).map(|_| one(&tier)).collect();
+    assert!(all.iter().all(|extent| !places.contains(&extent.offset())), "handed out again");
+    assert!(matches!(tier.reserve(GRANULE, Provenance::Tool).unwrap_err().kind(), ErrorKind::Full { .. }));
+    assert_eq!(tier.quarantine_place(Bytes::mib(16).0).unwrap_err().kind(), ErrorKind::OutOfRange);
+    let dram = provider::open(&"d=dram,size=16M".parse().unwrap(), TierId(0)).unwrap();
+    assert!(matches!(dram.quarantine_place(0).unwrap_err().kind(), ErrorKind::Unsupported { .. }));
+    all.into_iter().for_each(|extent| tier.release(extent).unwrap());
+}

@@ -33,6 +33,7 @@ shipped!(
     "nvme-gen4",
     "nvme-gen5",
     "gpu-h100",
+    "gpu-h200",
 );
 
 pub(super) fn get(name: &str) -> Option<Profile> {

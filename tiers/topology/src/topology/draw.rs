@@ -19,10 +19,10 @@ pub(super) fn svg(topology: &Topology) -> String {
         canvas.line(from.bottom(), to.top(), &texts);
     }
     for group in &plan.groups {
-        canvas.frame(&group.spot, &group.title);
+        canvas.frame(&group.spot, &group.title, false);
     }
     for (host, spot) in &plan.hosts {
-        canvas.frame(spot, &format!("host {host}"));
+        canvas.frame(spot, &format!("host {host}"), true);
     }
     for node in &topology.nodes {
         let what = if node.cpus == 0 { "memory only".to_owned() } else { format!("{} CPUs", node.cpus) };

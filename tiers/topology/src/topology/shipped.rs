@@ -17,6 +17,7 @@ macro_rules! shipped {
 
 shipped!(
     "one-expander",
+    "one-expander-devdax",
     "two-interleaved",
     "two-ports",
     "switch-one",
@@ -26,6 +27,7 @@ shipped!(
     "pool-4-coherent",
     "pool-4-incoherent",
     "persistent",
+    "persistent-devdax",
     "three-tiers",
     "inference-server",
 );

@@ -142,7 +142,7 @@ impl Backend for OpenClDevice {
         check("clEnqueueReadBuffer", status)
     }
 
-    unsafe fn copy_in(&self, memory: &mut Buffer, offset: usize, from: &[u8]) -> Result<(), Error> {
+    unsafe fn copy_in(&self, memory: &Buffer, offset: usize, from: &[u8]) -> Result<(), Error> {
         let (at, len) = (from.as_ptr().cast(), from.len());
         // SAFETY: the caller keeps the range within the buffer; the call blocks until `from` has been read.
         let status = unsafe {

@@ -30,6 +30,9 @@ pub(super) struct Canvas {
     body: String,
 }
 
+/// How far a link goes straight down: three lines of text.
+const STRAIGHT: f64 = 52.0;
+
 /// Plain colours first, for viewers that know no dark mode.
 const STYLE: &str = "\
 text { fill: #1f2933; font-size: 12px; } \
@@ -74,25 +77,29 @@ impl Canvas {
         }
     }
 
-    /// A dashed frame with its title at the top.
-    pub(super) fn frame(&mut self, at: &Spot, title: &str) {
+    /// A dashed frame with its title, at the top or at the bottom of it.
+    pub(super) fn frame(&mut self, at: &Spot, title: &str, at_top: bool) {
         let Spot { x, y, width, height } = *at;
         self.add(format_args!(
             "<rect class=\"frame\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" rx=\"10\"/>\n"
         ));
-        self.text(x + 14.0, y + 17.0, "label halo", &escape(title), "start");
+        let line = if at_top { y + 17.0 } else { y + height - 9.0 };
+        self.text(x + 14.0, line, "label", &escape(title), "start");
     }
 
-    /// A link, with `texts` in its middle.
+    /// A link that goes straight down first and then turns, with `texts` beside its straight part: there no other one
+    /// crosses them.
     pub(super) fn line(&mut self, from: (f64, f64), to: (f64, f64), texts: &[String]) {
         let ((x1, y1), (x2, y2)) = (from, to);
-        let middle = y1.midpoint(y2);
+        let turn = (y1 + STRAIGHT).min(y2);
+        let middle = turn.midpoint(y2);
         self.add(format_args!(
-            "<path class=\"link\" d=\"M{x1:.1} {y1:.1} C{x1:.1} {middle:.1} {x2:.1} {middle:.1} {x2:.1} {y2:.1}\"/>\n"
+            "<path class=\"link\" d=\"M{x1:.1} {y1:.1} V{turn:.1} C{x1:.1} {middle:.1} {x2:.1} {middle:.1} {x2:.1} \
+             {y2:.1}\"/>\n"
         ));
         for (number, text) in texts.iter().enumerate() {
-            let y = y1 + 24.0 + 15.0 * number as f64;
-            // Near its upper end, where links do not cross yet, and on the side to which it does not turn.
+            let y = y1 + 18.0 + 15.0 * number as f64;
+            // On the side to which it does not turn.
             let (x, anchor) = if x2 > x1 + 1.0 { (x1 - 8.0, "end") } else { (x1 + 8.0, "start") };
             self.text(x, y, "soft halo", &escape(text), anchor);
         }

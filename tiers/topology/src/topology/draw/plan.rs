@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use super::super::{Coherence, Link, Topology};
 
-pub(super) const BOX_WIDTH: f64 = 178.0;
+pub(super) const BOX_WIDTH: f64 = 206.0;
 pub(super) const BOX_HEIGHT: f64 = 88.0;
 /// Between boxes beside each other.
 const GAP: f64 = 26.0;
-/// Between rows: room for a line with three lines of text.
-const ROW_GAP: f64 = 86.0;
+/// Between rows: room for a link that goes straight down beside three lines of text, and then turns.
+const ROW_GAP: f64 = 112.0;
 /// Between a frame and what it holds.
 const INSET: f64 = 14.0;
-/// Above the boxes in a frame, for its title.
+/// Above or below the boxes in a frame, for its title.
 const TITLE: f64 = 26.0;
 /// Around everything, and the heading.
 const MARGIN: f64 = 28.0;
@@ -38,11 +38,12 @@ impl Spot {
         (self.x + self.width / 2.0, self.y + self.height)
     }
 
+    /// A frame with its title below, where no link arrives.
     fn around(spots: &[Self]) -> Self {
         let least = |get: fn(&Self) -> f64| spots.iter().map(get).fold(f64::INFINITY, f64::min);
         let most = |get: fn(&Self) -> f64| spots.iter().map(get).fold(f64::NEG_INFINITY, f64::max);
-        let (x, y) = (least(|s| s.x) - INSET, least(|s| s.y) - TITLE);
-        let (right, bottom) = (most(|s| s.x + s.width) + INSET, most(|s| s.y + s.height) + INSET);
+        let (x, y) = (least(|s| s.x) - INSET, least(|s| s.y) - INSET);
+        let (right, bottom) = (most(|s| s.x + s.width) + INSET, most(|s| s.y + s.height) + TITLE);
         Self { x, y, width: right - x, height: bottom - y }
     }
 }
@@ -83,13 +84,13 @@ impl<'t> Plan<'t> {
         plan.shift_hosts((widest - plan.width) / 2.0);
         plan.width = widest;
         for row in rows.iter().filter(|row| !row.is_empty()) {
-            bottom += ROW_GAP + TITLE;
+            bottom += ROW_GAP;
             plan.place_row(row, bottom, widest);
-            bottom += BOX_HEIGHT + INSET;
+            bottom += BOX_HEIGHT;
         }
         plan.frame_groups(topology);
         plan.connect(topology);
-        plan.legend_top = bottom + 46.0;
+        plan.legend_top = bottom + TITLE + 46.0;
         let tiers = topology.tiers().len() + 1;
         plan.height = plan.legend_top + LEGEND_LINE * tiers as f64 + MARGIN;
         plan.width = (widest + 2.0 * MARGIN).max(700.0);

@@ -11,10 +11,35 @@ pub fn put(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// Appends a text with its length.
-pub fn put_text(out: &mut Vec<u8>, text: &str) {
-    put(out, text.len() as u64);
-    out.extend_from_slice(text.as_bytes());
+/// Bytes that a number takes.
+#[inline]
+pub const fn len(value: u64) -> usize {
+    (70 - (value | 1).leading_zeros() as usize) / 7
+}
+
+/// A number's bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Encoded {
+    bytes: [u8; 10],
+    len: usize,
+}
+
+impl Encoded {
+    /// They.
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// A number's bytes, without allocating.
+pub fn encoded(mut value: u64) -> Encoded {
+    let mut all = Encoded { bytes: [0; 10], len: len(value) };
+    for byte in &mut all.bytes[..all.len] {
+        *byte = value as u8 | 0x80;
+        value >>= 7;
+    }
+    all.bytes[all.len - 1] &= 0x7f;
+    all
 }
 
 /// The difference `to - from` as a number that is small where the two are near: 0, −1, 1, −2, … become 0, 1, 2, 3, …
@@ -99,7 +124,7 @@ mod tests {
             for value in [1u64 << shift, (1 << shift) - 1, u64::MAX >> shift] {
                 let mut out = Vec::new();
                 put(&mut out, value);
-                assert!(out.len() <= 10);
+                assert_eq!((out.len(), &out[..]), (len(value), encoded(value).as_slice()));
                 let mut input = Input { rest: &out };
                 assert_eq!((input.number(), input.rest.len()), (Some(value), 0));
                 assert_eq!(Input { rest: &out[..out.len() - 1] }.number(), None);

@@ -7,11 +7,10 @@ pub const HEADER_LEN: usize = 48;
 pub const PAYLOAD_MAX: usize = 16 << 20;
 
 /// What each header begins with.
-pub(super) const MARK: [u8; 4] = *b"TMb\x1a";
+pub const MARK: [u8; 4] = *b"TMb\x1a";
 
 /// What is in a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum BlockKind {
     /// Where the trace comes from: the first block.
     Provenance,
@@ -24,7 +23,8 @@ pub enum BlockKind {
 }
 
 impl BlockKind {
-    const fn code(self) -> u8 {
+    /// Its number in a header.
+    pub const fn code(self) -> u8 {
         match self {
             Self::Provenance => 0,
             Self::Definitions => 1,
@@ -85,7 +85,8 @@ impl BlockHeader {
         HEADER_LEN as u64 + self.len as u64
     }
 
-    pub(super) fn encode(&self) -> [u8; HEADER_LEN] {
+    /// The header's bytes.
+    pub fn encode(&self) -> [u8; HEADER_LEN] {
         let mut bytes = [0; HEADER_LEN];
         bytes[..4].copy_from_slice(&MARK);
         bytes[4] = self.kind.code();
@@ -103,7 +104,7 @@ impl BlockHeader {
     }
 
     /// `None` if this is no header, or a damaged one.
-    pub(super) fn decode(bytes: &[u8; HEADER_LEN]) -> Option<Self> {
+    pub fn decode(bytes: &[u8; HEADER_LEN]) -> Option<Self> {
         let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let wide = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
         if bytes[..4] != MARK || word(44) != crc32c::crc32c(&bytes[..44]) {

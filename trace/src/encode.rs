@@ -15,90 +15,25 @@
 //! as the distance from the nearest of eight slots, which hold addresses of late: a program walks several arrays and its
 //! stack in turn, and each of them soon has a slot to itself. So a typical access takes two or three bytes.
 
-use super::block::{BlockHeader, BlockKind, HEADER_LEN};
-use super::record::{Access, Counts, Event, KeyAction, StreamId};
-use super::varint;
+use crate::block::{BlockHeader, BlockKind, HEADER_LEN, PAYLOAD_MAX};
+use crate::record::{Access, Counts, Event, KeyAction, StreamId};
+use crate::varint;
+use layout::{DELTA_BYTES, DELTA_LEN, GAP_BYTE, GAP_NUMBER, Memory, OTHER, operation};
+
+pub mod layout;
 
 /// Bytes of payload after which a block is full.
 pub const PAYLOAD_TARGET: usize = 64 << 10;
 
-/// More than any record has.
-const RECORD_MAX: usize = 96;
+/// More bytes than any record has.
+pub const RECORD_MAX: usize = 96;
 const CAPACITY: usize = HEADER_LEN + PAYLOAD_TARGET + RECORD_MAX;
 
-/// Addresses that are remembered.
-pub(super) const SLOTS: usize = 8;
-/// `size` of a tag that is no plain access.
-pub(super) const OTHER: u8 = 7;
-/// `gap` where one byte or a number follows.
-pub(super) const GAP_BYTE: u8 = 6;
-pub(super) const GAP_NUMBER: u8 = 7;
-/// The first `delta` that announces bytes instead of being the distance itself, and how many bytes.
-pub(super) const DELTA_BYTES: u8 = 26;
-pub(super) const DELTA_LEN: [u8; 6] = [1, 2, 3, 4, 6, 8];
-/// A distance of so many bytes is a new place, which takes a slot away instead of moving the one it was told from.
-pub(super) const DELTA_FAR: u8 = 3;
-
-/// After so many new places, which slots were of use is found out anew.
-const FORGET_EACH: u8 = 64;
-
-/// The operations of tags that are no plain access.
-pub(super) mod operation {
-    pub const ACCESS: u8 = 0;
-    pub const ALLOCATE: u8 = 1;
-    pub const FREE: u8 = 2;
-    pub const REALLOCATE: u8 = 3;
-    pub const PLACE: u8 = 4;
-    pub const SAMPLE: u8 = 5;
-    pub const COUNTED: u8 = 6;
-    pub const SEEN: u8 = 7;
-    pub const KEY: u8 = 8;
-}
-
-/// What both sides remember within a block.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Memory {
-    pub(super) at: u64,
-    /// Addresses of late accesses.
-    pub(super) slots: [u64; SLOTS],
-    /// The slots that were of use lately, a bit each.
-    pub(super) useful: u8,
-    /// The slot that was taken last for a new place.
-    pub(super) victim: u8,
-    /// New places so far.
-    pub(super) news: u8,
-    /// The address of the last record that was no access.
-    pub(super) anchor: u64,
-    /// The last request of a key operation.
-    pub(super) request: u64,
-}
-
-impl Memory {
-    /// Remembers an address that was told as `delta_len` bytes from `slot`.
-    #[inline]
-    pub(super) fn remember(&mut self, slot: usize, delta_len: u8, address: u64) {
-        if delta_len < DELTA_FAR {
-            self.useful |= 1 << (slot % SLOTS);
-            self.slots[slot % SLOTS] = address;
-            return;
-        }
-        // A new place takes a slot that was of no use lately, each of them in turn: a table that is looked up at random
-        // does not drive out the arrays that are walked meanwhile.
-        self.news = self.news.wrapping_add(1);
-        if self.useful == u8::MAX || self.news.is_multiple_of(FORGET_EACH) {
-            self.useful = 0;
-        }
-        let next = (u32::from(self.victim) + 1) % SLOTS as u32;
-        let steps = (!self.useful).rotate_right(next).trailing_zeros();
-        self.victim = ((next + steps) % SLOTS as u32) as u8;
-        self.slots[usize::from(self.victim) % SLOTS] = address;
-    }
-}
-
-/// Makes blocks of one stream's events. Allocates when it is made, and never again.
+/// Makes blocks of one stream's events, in a buffer that it makes for itself or is [given](Self::with_buffer). Filling it never
+/// allocates.
 ///
 /// ```
-/// use tiermem_emulator::trace::{Access, Encoder, Event, StreamId};
+/// use tiermem_trace::{Access, Encoder, Event, StreamId};
 ///
 /// let mut encoder = Encoder::new(StreamId(1));
 /// let mut file = Vec::new();
@@ -112,10 +47,12 @@ impl Memory {
 /// assert!(file.len() < 210_000);
 /// ```
 #[derive(Clone, Debug)]
-pub struct Encoder {
+pub struct Encoder<B = Box<[u8]>> {
     stream: StreamId,
     sequence: u32,
-    buffer: Box<[u8]>,
+    buffer: B,
+    /// Bytes from which on the block is full.
+    full: usize,
     /// Bytes of the buffer in use, the header's included.
     len: usize,
     records: u32,
@@ -127,16 +64,39 @@ pub struct Encoder {
 impl Encoder {
     /// One that has no events yet.
     pub fn new(stream: StreamId) -> Self {
+        Self::with_buffer(stream, vec![0; CAPACITY].into_boxed_slice())
+    }
+}
+
+impl<B: AsRef<[u8]> + AsMut<[u8]>> Encoder<B> {
+    /// One that fills `buffer`; a block then has about as many bytes.
+    ///
+    /// # Panics
+    /// If there is no room for an event: it takes [`HEADER_LEN`] and twice [`RECORD_MAX`] bytes at least.
+    pub fn with_buffer(stream: StreamId, buffer: B) -> Self {
+        let room = buffer.as_ref().len();
+        assert!((HEADER_LEN + 2 * RECORD_MAX..PAYLOAD_MAX).contains(&room), "a buffer for one block");
         Self {
             stream,
             sequence: 0,
-            buffer: vec![0; CAPACITY].into_boxed_slice(),
+            buffer,
+            full: room - RECORD_MAX,
             len: HEADER_LEN,
             records: 0,
             first: 0,
             late: 0,
             memory: Memory::default(),
         }
+    }
+
+    /// Forgets what it has, and begins with another stream.
+    pub fn restart(&mut self, stream: StreamId) {
+        self.stream = stream;
+        self.sequence = 0;
+        self.len = HEADER_LEN;
+        self.records = 0;
+        self.late = 0;
+        self.memory = Memory::default();
     }
 
     /// Whose events these are.
@@ -147,7 +107,7 @@ impl Encoder {
     /// Whether the block has to be sealed before the next event.
     #[inline]
     pub const fn is_full(&self) -> bool {
-        self.len >= HEADER_LEN + PAYLOAD_TARGET
+        self.len >= self.full
     }
 
     /// Whether there is nothing to seal.
@@ -192,7 +152,7 @@ impl Encoder {
             return;
         }
         let gap_code = if gap < GAP_BYTE.into() { gap as u8 } else { GAP_BYTE + u8::from(gap > 0xff) };
-        self.buffer[self.len] = gap_code << 5 | flags | size;
+        self.buffer.as_mut()[self.len] = gap_code << 5 | flags | size;
         let place = self.len + 1;
         self.len += 2;
         match gap_code {
@@ -221,11 +181,11 @@ impl Encoder {
             let needed = (71 - distance.leading_zeros()) as u8 / 8;
             let class = DELTA_LEN.iter().position(|&len| len >= needed).unwrap_or(DELTA_LEN.len() - 1);
             delta_len = DELTA_LEN[class];
-            self.buffer[self.len..self.len + 8].copy_from_slice(&distance.to_le_bytes());
+            self.buffer.as_mut()[self.len..self.len + 8].copy_from_slice(&distance.to_le_bytes());
             self.len += usize::from(delta_len);
             DELTA_BYTES + class as u8
         };
-        self.buffer[place] = code << 3 | slot as u8;
+        self.buffer.as_mut()[place] = code << 3 | slot as u8;
         self.memory.remember(slot, delta_len, address);
     }
 
@@ -324,7 +284,7 @@ impl Encoder {
 
     #[inline]
     fn byte(&mut self, byte: u8) {
-        self.buffer[self.len] = byte;
+        self.buffer.as_mut()[self.len] = byte;
         self.len += 1;
     }
 
@@ -351,7 +311,7 @@ impl Encoder {
         if self.records == 0 {
             return &[];
         }
-        let payload = &self.buffer[HEADER_LEN..self.len];
+        let payload = &self.buffer.as_ref()[HEADER_LEN..self.len];
         let header = BlockHeader {
             kind: BlockKind::Events,
             len: payload.len() as u32,
@@ -362,10 +322,10 @@ impl Encoder {
             last: self.memory.at,
             checksum: crc32c::crc32c(payload),
         };
-        self.buffer[..HEADER_LEN].copy_from_slice(&header.encode());
+        self.buffer.as_mut()[..HEADER_LEN].copy_from_slice(&header.encode());
         self.sequence += 1;
         self.records = 0;
         let len = std::mem::replace(&mut self.len, HEADER_LEN);
-        &self.buffer[..len]
+        &self.buffer.as_ref()[..len]
     }
 }

@@ -30,14 +30,13 @@ impl Default for TierTag {
 
 /// What a tick of a trace's times is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum Clock {
     /// Only the order counts.
     #[default]
     Order,
     /// Nanoseconds of the recorded machine's clock.
     RealNs,
-    /// Picoseconds of virtual time ([`time`](crate::time)).
+    /// Picoseconds of virtual time.
     VirtualPs,
     /// Instructions that the stream has executed.
     Instructions,
@@ -57,7 +56,6 @@ impl Clock {
 
 /// How much of what happened stands in a trace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum Completeness {
     /// Nothing of it.
     #[default]
@@ -105,9 +103,7 @@ pub enum Frame {
     },
     /// A function, by name.
     Symbol(String),
-    /// An address of the recorded process. [`Definition::Module`] makes a [`Frame::Code`] of it; [`Catalog`] does that.
-    ///
-    /// [`Catalog`]: super::Catalog
+    /// An address of the recorded process. With [`Definition::Module`] a reader makes a [`Frame::Code`] of it.
     Address(u64),
 }
 
@@ -122,7 +118,6 @@ pub struct Site {
 
 /// What events refer to. A definition may stand after its first use; the last one of a number counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Definition {
     /// An allocation site.
     Site(Site),
@@ -275,7 +270,6 @@ pub struct Interval {
 
 /// What was done with a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum KeyAction {
     /// Its value was asked for.
     #[default]
@@ -305,7 +299,6 @@ pub struct KeyOperation {
 
 /// Something that happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Event {
     /// See [`Access`].
     Access(Access),

@@ -1,0 +1,9 @@
+//! Everything else.
+
+mod faults;
+mod kernels;
+mod persistence;
+mod pools;
+mod programs;
+mod tables;
+mod topologies;

@@ -1,0 +1,64 @@
+//! Memory that goes bad, and devices that go.
+
+use crate::guests::{Guests, Set};
+
+/// Poison that a device lists and an event of its media become the tier's health: seen by every process, handed out by none.
+#[test]
+fn what_a_device_reports_is_set_aside() {
+    let Some(guests) = Guests::of(Set::Full, "one-expander-devdax") else { return };
+    let said = guests.holds(
+        3,
+        "tierctl health --json
+        tierctl qemu guest poison cxl0 0x200040 128
+        tierctl health --set-aside --json > /tmp/list
+        grep -q '\"origin\": \"poison-list\"' /tmp/list
+        grep -q '\"set_aside\": true' /tmp/list
+        $G set-aside $T 2097216 1
+        tierctl health --follow --set-aside --json > /tmp/follow & F=$!
+        until grep -q poison-list /tmp/follow; do sleep 0.1; done
+        tierctl qemu guest media-event cxl0 16M
+        until grep -q media-event /tmp/follow; do sleep 0.1; done
+        kill $F
+        wait $F || true
+        test -z \"$(ls /sys/kernel/tracing/instances)\"
+        $G set-aside $T 2097216 2
+        $G set-aside $T 16777216 2",
+    );
+    assert!(said.text.contains("\"bad\": []"), "before, nothing is bad:\n{}", said.text);
+}
+
+/// A node's bad OS page is taken out of use by the kernel.
+#[test]
+fn what_a_device_reports_of_a_node_is_taken_out_of_use() {
+    let Some(guests) = Guests::of(Set::Full, "one-expander") else { return };
+    guests.holds(
+        0,
+        "grep -q 'HardwareCorrupted: *0 kB' /proc/meminfo
+        tierctl qemu guest poison cxl0 32M
+        tierctl health --set-aside --json | grep -q '\"set_aside\": true'
+        grep -q 'HardwareCorrupted: *4 kB' /proc/meminfo",
+    );
+}
+
+/// A memory failure that the kernel deals with: typed errors where the page stays bad, set aside where the kernel's log says so.
+#[test]
+fn memory_failures() {
+    let Some(guests) = Guests::of(Set::Full, "one-expander") else { return };
+    guests.holds(
+        3,
+        "$G poisoned $T
+        tierctl qemu guest convert dax0.0 devdax
+        $G break /dev/dax0.0 8388608
+        tierctl health --set-aside --json | grep -q '\"offset\": 8388608'
+        $G set-aside d=devdax:/dev/dax0.0 8388608 $(tierctl health --json | grep -c '\"origin\": \"kernel\"')",
+    );
+}
+
+/// Somebody pulls the device out while a program uses it.
+#[test]
+fn a_device_is_pulled_out() {
+    let Some(guests) = Guests::of(Set::Full, "one-expander-devdax") else { return };
+    let said = guests.holds(1, "$G removed $T,size=16M cxl0\nls /sys/bus/cxl/devices");
+    let devices: Vec<&str> = said.text.lines().skip_while(|line| !line.contains("decoder0.0")).collect();
+    assert!(!devices.is_empty() && !devices.contains(&"mem0"), "{devices:?}");
+}
