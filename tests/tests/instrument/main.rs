@@ -148,7 +148,8 @@ fn blocks_have_sites_and_tiers() {
 fn a_slower_tier_takes_longer() {
     let program = Program::rust();
     let time = |tier: &str| {
-        let report = program.report_with(&["--tier", tier, "--cache", "48K/12@1.7,shared:256K/16@15"], &["chase", "20000"]);
+        let report =
+            program.report_with(&["--tier", tier, "--cache", "48K/12@1.7,shared:256K/16@15"], &["chase", "20000"]);
         report["processes"][0]["virtual_ns"].as_f64().unwrap()
     };
     let (near, far) = (time("dram"), time("cxl0"));
