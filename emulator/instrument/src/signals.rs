@@ -132,9 +132,11 @@ fn call(handler: usize, flags: c_int, (number, info, context): (c_int, *mut c_vo
     let (Some(buffer), Some(mut thread)) = (buffer, thread) else { return };
     let end = buffer::position();
     if !captive {
-        let _quiet = Quiet::new();
-        // SAFETY: the calling thread's own.
-        engine::take(unsafe { thread.as_mut() });
+        {
+            let _quiet = Quiet::new();
+            // SAFETY: the calling thread's own.
+            engine::take(unsafe { thread.as_mut() });
+        }
         drop(handling);
         // SAFETY: the position leads elsewhere again.
         unsafe { buffer.release() };
@@ -168,7 +170,9 @@ fn end_by(number: c_int) {
     }
     // SAFETY: the default action, which every signal has.
     unsafe { SIGACTION.get()(number, ptr::from_ref(&Action::NONE), ptr::null_mut()) };
-    signal::end_by(number);
+    // It is blocked here, and comes when the handler has returned. If it cannot be sent, the program goes on as if it had
+    // not come.
+    let _sent = signal::kill(process::id(), number);
 }
 
 extern "C" fn report_of_signal(number: c_int) {

@@ -1,6 +1,6 @@
 //! `counted MODE N`: does N of one thing, and what each mode does besides does not depend on N.
 
-use std::arch::x86_64::{__m256i, _mm256_extract_epi64, _mm256_loadu_si256, _mm256_setzero_si256, _mm256_xor_si256};
+use std::arch::x86_64::{__m256i, _mm256_loadu_si256, _mm256_setzero_si256, _mm256_testz_si256, _mm256_xor_si256};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -73,13 +73,24 @@ fn mixed(at: *mut u8, n: usize) -> u64 {
     0
 }
 
-#[inline(never)]
-fn each_length(n: usize, mut step: impl FnMut(usize)) {
-    for _ in 0..n {
-        for len in 1..=64 {
-            step(len);
+macro_rules! each_length {
+    ($($name:ident($at:ident, $to:ident, $len:ident) $step:expr;)*) => {$(
+        #[inline(never)]
+        fn $name($at: *mut u8, $to: *mut u8, n: usize) -> u64 {
+            for _ in 0..n {
+                for $len in 1..=64 {
+                    unsafe { $step };
+                }
+            }
+            0
         }
-    }
+    )*};
+}
+each_length! {
+    copy(at, to, len) to.copy_from_nonoverlapping(at, len);
+    shift(at, _to, len) at.add(8).copy_from(at, len);
+    fill(at, _to, len) at.write_bytes(1, len);
+    compare(at, to, len) assert!(std::slice::from_raw_parts(at, len) == std::slice::from_raw_parts(to, len));
 }
 
 #[inline(never)]
@@ -89,7 +100,7 @@ fn vector(at: *const u8, n: usize) -> u64 {
     for i in 0..n {
         all = _mm256_xor_si256(all, unsafe { _mm256_loadu_si256(at.add(i % 64 * 32).cast()) });
     }
-    _mm256_extract_epi64::<3>(all) as u64
+    _mm256_testz_si256(all, all) as u64
 }
 
 /// A chain through `n` nodes of a line each, out of order.
@@ -158,26 +169,10 @@ fn main() {
             (0..n).for_each(|_| _ = shared.fetch_add(1, Ordering::SeqCst));
             0
         }
-        "copy" => {
-            each_length(n, |len| unsafe { to.copy_from_nonoverlapping(at, len) });
-            0
-        }
-        "move" => {
-            each_length(n, |len| unsafe { at.add(8).copy_from(at, len) });
-            0
-        }
-        "fill" => {
-            each_length(n, |len| unsafe { at.write_bytes(1, len) });
-            0
-        }
-        "compare" => {
-            let mut same = 0;
-            each_length(n, |len| {
-                let (a, b) = unsafe { (std::slice::from_raw_parts(at, len), std::slice::from_raw_parts(to, len)) };
-                same += u64::from(a == b);
-            });
-            same
-        }
+        "copy" => copy(at, to, n),
+        "move" => shift(at, to, n),
+        "fill" => fill(at, to, n),
+        "compare" => compare(at, to, n),
         "vector" => unsafe { vector(at, n) },
         "threads" => {
             let address = at as usize;

