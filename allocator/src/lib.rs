@@ -117,3 +117,7 @@ pub fn fallbacks(tier: TierId) -> u64 {
 pub fn next_symbol(name: &std::ffi::CStr) -> *const std::ffi::c_void {
     tiermem_sys::symbol::next(name)
 }
+
+#[cfg(not(loom))]
+#[doc(hidden)]
+pub use tiermem_sys::symbol::NextSymbol;

@@ -3,10 +3,35 @@
 use std::ffi::{CStr, c_void};
 use std::mem::MaybeUninit;
 
+#[cfg(not(loom))]
+use crate::sync::atomic::{AtomicPtr, Ordering};
+
 /// The definition of `name` in the libraries after the one that holds the caller; null if there is none.
 pub fn next(name: &CStr) -> *const c_void {
     // SAFETY: a C string; RTLD_NEXT is a valid handle.
     unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) }.cast_const()
+}
+
+/// The place of a function in a library behind this one, looked up beforehand: see [`next`].
+///
+/// One word, so that assembly can read it.
+#[cfg(not(loom))]
+#[derive(Debug)]
+#[repr(transparent)]
+pub struct NextSymbol(AtomicPtr<c_void>);
+
+#[cfg(not(loom))]
+impl NextSymbol {
+    /// Not looked up yet: null.
+    pub const fn unknown() -> Self {
+        Self(AtomicPtr::new(std::ptr::null_mut()))
+    }
+
+    /// Looks it up; null if there is none.
+    pub fn look_up(&self, name: &CStr) {
+        // Relaxed: it points to code, which is there already.
+        self.0.store(next(name).cast_mut(), Ordering::Relaxed);
+    }
 }
 
 /// Where a code address lies.
@@ -44,6 +69,16 @@ pub fn locate(address: usize) -> Option<Location> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_looked_up_is_kept_as_one_word() {
+        let known = NextSymbol::unknown();
+        assert!(known.0.load(Ordering::Relaxed).is_null());
+        known.look_up(c"getpid");
+        assert_eq!(known.0.load(Ordering::Relaxed).cast_const(), next(c"getpid"));
+        known.look_up(c"no_such_function");
+        assert!(known.0.load(Ordering::Relaxed).is_null());
+    }
 
     #[test]
     fn a_library_function_is_located_and_a_wild_address_is_not() {

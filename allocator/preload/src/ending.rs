@@ -22,8 +22,8 @@ extern "C" fn _Exit(code: c_int) -> ! {
 }
 
 #[cfg(target_arch = "x86_64")]
-mod exec {
-    use tiermem::recorder;
+pub(crate) mod exec {
+    use tiermem::{NextSymbol, recorder};
 
     use crate::cxx::next_definition;
 
@@ -38,17 +38,37 @@ mod exec {
                     // All that may hold arguments; with the return address they keep the stack aligned.
                     "push rdi", "push rsi", "push rdx", "push rcx", "push r8", "push r9", "push rax",
                     "call {conclude}",
+                    "mov rax, [rip + {known}]",
+                    "test rax, rax",
+                    "jnz 2f",
+                    // An initialiser that runs before this library's.
                     "lea rdi, [rip + {text}]",
                     "call {next}",
+                    "2:",
                     "mov r11, rax",
                     "pop rax", "pop r9", "pop r8", "pop rcx", "pop rdx", "pop rsi", "pop rdi",
                     "jmp r11",
                     conclude = sym conclude,
+                    known = sym known::$name,
                     next = sym next_definition,
                     text = sym TEXT,
                 )
             }
-        )+};
+        )+
+
+        /// The C library's functions.
+        #[expect(non_upper_case_globals, reason = "they are called as those are")]
+        mod known {
+            use super::NextSymbol;
+            $(pub static $name: NextSymbol = NextSymbol::unknown();)+
+        }
+
+        /// Looks all of them up. Here, because `dlsym` takes a lock of the loader's, which a child of fork may find held for ever
+        /// by a thread that it does not have.
+        pub fn look_up() {
+            $(known::$name.look_up(core::ffi::CStr::from_bytes_with_nul($text).unwrap_or_default());)+
+        }
+        };
     }
 
     extern "C" fn conclude() {

@@ -15,6 +15,8 @@ static END: extern "C" fn() = end;
 extern "C" fn begin() {
     let (start, end) = own_code();
     sites::set_own_range(start, end);
+    #[cfg(target_arch = "x86_64")]
+    crate::ending::exec::look_up();
     startup::start();
     startup::forget_code(start, end);
 }
