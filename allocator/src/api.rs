@@ -42,7 +42,7 @@ pub extern "C" fn allocate_slow(size: usize, caller: usize) -> *mut u8 {
     if harden::sees_requests() {
         return harden::allocate(size, caller);
     }
-    match SizeClass::of(size).and_then(|class| allocate_class(tls::current(), class)) {
+    match SizeClass::of(size).and_then(|class| allocate_class(tls::current, class)) {
         Some(block) => block.as_ptr(),
         None => allocate_any(size, ALIGNMENT_MIN),
     }
@@ -51,10 +51,11 @@ pub extern "C" fn allocate_slow(size: usize, caller: usize) -> *mut u8 {
 /// Serves a class from its current span: from what the span may still give out, or else from what it has got back
 /// meanwhile or never given out.
 #[inline]
-fn allocate_class(view: &View, class: SizeClass) -> Option<NonNull<u8>> {
+fn allocate_class(view: impl FnOnce() -> &'static View, class: SizeClass) -> Option<NonNull<u8>> {
     if place::is_ruled(class) {
         return None;
     }
+    let view = view();
     view.pop(class).or_else(|| view.pop_after_refill(class)).map(NonNull::cast)
 }
 
@@ -71,16 +72,17 @@ pub fn allocate_aligned_by(caller: usize, size: usize, align: usize) -> *mut u8 
     if harden::sees_requests() {
         return harden::allocate_aligned(size, align, caller);
     }
-    allocate_from(tls::current(), size, align)
+    allocate_from(tls::current, size, align)
 }
 
 /// As [`allocate_aligned`], for a thread whose view is closed: nobody else hears of it.
+#[inline(never)]
 pub fn allocate_open(size: usize, align: usize) -> *mut u8 {
-    allocate_from(tls::heap_or_empty().open(), size, align)
+    allocate_from(|| tls::heap_or_empty().open(), size, align)
 }
 
-#[inline]
-fn allocate_from(view: &View, size: usize, align: usize) -> *mut u8 {
+#[inline(always)]
+fn allocate_from(view: impl FnOnce() -> &'static View, size: usize, align: usize) -> *mut u8 {
     // Spans start at multiples of a unit, and so do not align blocks any better.
     if align <= UNIT_SIZE
         && let Some(block) = SizeClass::of_aligned(size, align).and_then(|class| allocate_class(view, class))
