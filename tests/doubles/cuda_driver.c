@@ -353,20 +353,27 @@ API CUresult cuStreamSynchronize(struct stream *stream) {
     return SUCCESS;
 }
 
+/* Makes a handle of the first free place in a table. */
+#define MAKE(table, out)                                       \
+    do {                                                       \
+        CUresult status = OUT_OF_MEMORY;                       \
+        pthread_mutex_lock(&lock);                             \
+        for (int i = 0; i < HANDLES_MAX && status; i++) {      \
+            if (table[i].made) continue;                       \
+            memset(&table[i], 0, sizeof table[i]);             \
+            table[i].made = 1;                                 \
+            *(out) = &table[i];                                \
+            status = SUCCESS;                                  \
+        }                                                      \
+        pthread_mutex_unlock(&lock);                           \
+        return status;                                         \
+    } while (0)
+
 API CUresult cuStreamCreate(struct stream **stream, unsigned flags) {
     ENTER();
     CURRENT();
     (void)flags;
-    CUresult status = OUT_OF_MEMORY;
-    pthread_mutex_lock(&lock);
-    for (int i = 0; i < HANDLES_MAX && status; i++) {
-        if (streams[i].made) continue;
-        streams[i] = (struct stream){.made = 1};
-        *stream = &streams[i];
-        status = SUCCESS;
-    }
-    pthread_mutex_unlock(&lock);
-    return status;
+    MAKE(streams, stream);
 }
 
 API CUresult cuStreamDestroy_v2(struct stream *stream) {
@@ -382,16 +389,7 @@ API CUresult cuEventCreate(struct event **event, unsigned flags) {
     ENTER();
     CURRENT();
     (void)flags;
-    CUresult status = OUT_OF_MEMORY;
-    pthread_mutex_lock(&lock);
-    for (int i = 0; i < HANDLES_MAX && status; i++) {
-        if (events[i].made) continue;
-        events[i] = (struct event){.made = 1};
-        *event = &events[i];
-        status = SUCCESS;
-    }
-    pthread_mutex_unlock(&lock);
-    return status;
+    MAKE(events, event);
 }
 
 API CUresult cuEventDestroy_v2(struct event *event) {

@@ -24,7 +24,7 @@ pub(crate) fn target_directory() -> PathBuf {
 fn built() -> PathBuf {
     let target = target_directory();
     let library = target.join("release/libtiermem.so");
-    build_unless_fresh(&library, &["sys", "tiers", "placement", "trace", "allocator", "Cargo.lock"], |cargo| {
+    build_unless_fresh(&library, &["sys", "tiers", "placement", "trace", "allocator"], |cargo| {
         cargo.args(["build", "--release", "--package", "tiermem-preload", "--target-dir"]).arg(&target);
     });
     library

@@ -7,6 +7,7 @@ use tiermem_emulator::replay::{Count, Report, SiteNames};
 use tiermem_emulator::time::{Mode, Time};
 use tiermem_tiers::Bytes;
 
+use super::ending::ending;
 use super::rules::Machine;
 use super::sites;
 use crate::output::{Align, Table};
@@ -144,23 +145,10 @@ impl Document {
         let columns = [("TIER", Align::Left), right("LOST"), right("ACCESSES"), right("MISSES"), right("MOVED")];
         let cells = |row: &Row| {
             let counts = [row.accesses.to_string(), row.misses.to_string(), Bytes(row.bytes).to_string()];
-            [row.tier.clone(), time(row.lost_ns)].into_iter().chain(counts)
+            [row.tier.clone(), time(row.lost_ns)].into_iter().chain(counts).collect()
         };
-        let mut tiers = Table::new(&columns);
-        self.tiers.iter().for_each(|row| {
-            tiers.row(cells(row));
-        });
-        text.extend(["\n", &tiers.render()]);
-        let mut table = Table::new(&[&columns[..], &[("SITE", Align::Left)]].concat());
-        self.sites.iter().take(sites).for_each(|row| {
-            table.row(cells(row).chain([row.name.clone()]));
-        });
-        text.extend(["\n", &table.render()]);
-        if self.sites.len() > sites {
-            text.push_str(&format!("and {} more sites\n", self.sites.len() - sites));
-        }
-        text.push_str("\nAssumed:\n");
-        self.assumptions.iter().for_each(|assumption| text.push_str(&format!("- {assumption}\n")));
+        let rows: [&[Row]; 2] = [&self.tiers, &self.sites];
+        text.extend(["\n", &ending(&columns, rows, cells, |row| &row.name, sites, &self.assumptions)]);
         text
     }
 }

@@ -8,9 +8,10 @@ use tiermem_emulator::time::Mode;
 use tiermem_emulator::trace::Completeness;
 use tiermem_tiers::Bytes;
 
+use super::ending::ending;
 use super::rules::Machine;
 use super::sites;
-use crate::output::{Align, Table};
+use crate::output::Align;
 
 /// `tiermem-replay-tally/1`: where memory would lie and where accesses would go. `mode` is `functional`: no times.
 #[derive(Debug, Serialize)]
@@ -97,23 +98,10 @@ impl Document {
             let bytes = [row.bytes_max, row.bytes_left].map(|bytes| Bytes(bytes).to_string());
             let seen = Bytes(row.bytes_seen as u64).to_string();
             let front = [row.tier.clone(), row.blocks.to_string()];
-            front.into_iter().chain(bytes).chain([format!("{:.0}", row.accesses), seen])
+            front.into_iter().chain(bytes).chain([format!("{:.0}", row.accesses), seen]).collect()
         };
-        let mut tiers = Table::new(&columns);
-        self.tiers.iter().for_each(|row| {
-            tiers.row(cells(row));
-        });
-        text.push_str(&tiers.render());
-        let mut table = Table::new(&[&columns[..], &[("SITE", Align::Left)]].concat());
-        self.sites.iter().take(sites).for_each(|row| {
-            table.row(cells(row).chain([row.name.clone()]));
-        });
-        text.extend(["\n", &table.render()]);
-        if self.sites.len() > sites {
-            text.push_str(&format!("and {} more sites\n", self.sites.len() - sites));
-        }
-        text.push_str("\nAssumed:\n");
-        self.assumptions.iter().for_each(|assumption| text.push_str(&format!("- {assumption}\n")));
+        let rows: [&[Row]; 2] = [&self.tiers, &self.sites];
+        text.push_str(&ending(&columns, rows, cells, |row| &row.name, sites, &self.assumptions));
         text
     }
 }
