@@ -74,7 +74,7 @@ impl Limit {
             Failure::new(Exit::BadInput, format!("--limit '{text}': {what}; write TIER=SIZE, for example dram=64M"))
         };
         let (tier, size) = text.split_once('=').ok_or_else(|| bad("there is no '='"))?;
-        let size = Bytes::parse(size).map_err(|e| bad(&format!("'{size}' is no size ({e})")))?;
+        let size = Bytes::parse(size).map_err(|e| bad(&e))?;
         if size == Bytes::ZERO {
             return Err(bad("a limit of 0 would leave the tier unused"));
         }

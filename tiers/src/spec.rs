@@ -330,6 +330,7 @@ mod tests {
 
     #[test]
     fn says_which_part_is_wrong_and_why() {
+        assert_eq!(problem("a=cxl-node:3,size=18446744073709551615.7"), SpecProblem::BadSize);
         assert_eq!(problem(""), SpecProblem::NoName);
         assert_eq!(problem("dram:0"), SpecProblem::NoName);
         assert_eq!(problem("1slow=dram"), SpecProblem::BadName);

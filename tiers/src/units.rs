@@ -25,7 +25,7 @@ impl Bytes {
         Self(n << 30)
     }
 
-    /// Parses `4G`, `512 MiB`, `2m`, `65536`. Units are binary whether or not the `i` is written.
+    /// Parses `4G`, `512 MiB`, `1.5m`, `65536`. Units are binary whether or not the `i` is written.
     ///
     /// ```
     /// use tiermem_tiers::Bytes;
@@ -36,8 +36,8 @@ impl Bytes {
     ///
     /// # Errors
     /// What is wrong with the text, in words.
-    pub fn parse(text: &str) -> Result<Self, parse_size::Error> {
-        parse_size::Config::new().with_binary().parse_size(text).map(Self)
+    pub fn parse(text: &str) -> Result<Self, String> {
+        tiermem_complaint::units::parse_bytes(text).map(Self)
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use tiermem_complaint::units::parse_bytes;
+
 use super::LINE;
 use super::level::WAYS_MAX;
 
@@ -162,22 +164,12 @@ impl CacheConfig {
 fn parse_level(text: &str) -> Result<LevelConfig, CacheConfigError> {
     let parsed = text.split_once('/').and_then(|(size, rest)| {
         let (ways, latency) = rest.split_once('@')?;
-        Some(LevelConfig { size: parse_size(size)?, ways: ways.parse().ok()?, latency_ns: latency.parse().ok()? })
+        Some(LevelConfig { size: parse_bytes(size).ok()?, ways: ways.parse().ok()?, latency_ns: latency.parse().ok()? })
     });
     match parsed {
         Some(level) => Ok(level),
         None => wrong(format!("'{text}' is no level: SIZE/WAYS@NS, for example 48K/12@1.7")),
     }
-}
-
-fn parse_size(text: &str) -> Option<u64> {
-    let (digits, shift) = match text.char_indices().last()? {
-        (at, 'K') => (&text[..at], 10),
-        (at, 'M') => (&text[..at], 20),
-        (at, 'G') => (&text[..at], 30),
-        _ => (text, 0),
-    };
-    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
 fn parse_prefetch(text: &str) -> Result<Prefetch, CacheConfigError> {

@@ -72,7 +72,7 @@ enum Unit {
 }
 
 fn parse_size(text: &str) -> Result<u64, String> {
-    Bytes::parse(text).map(|Bytes(size)| size).map_err(|error| error.to_string())
+    Bytes::parse(text).map(|Bytes(size)| size)
 }
 
 /// `tiermem-trace-import/1`.

@@ -217,7 +217,7 @@ fn write_profiles(folder: &Path, measured: &[Measurement], report: &Report) -> R
 }
 
 fn parse_size(text: &str) -> Result<Bytes, String> {
-    let size = Bytes::parse(text).map_err(|e| e.to_string())?;
+    let size = Bytes::parse(text)?;
     let whole = Bytes(size.0 / GRANULE.0 * GRANULE.0);
     if whole < Bytes::mib(16) { Err("at least 16M are needed".to_owned()) } else { Ok(whole) }
 }

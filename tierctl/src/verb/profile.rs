@@ -80,7 +80,7 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
 }
 
 fn parse_interval(text: &str) -> Result<u64, String> {
-    let Bytes(interval) = Bytes::parse(text).map_err(|e| e.to_string())?;
+    let Bytes(interval) = Bytes::parse(text)?;
     if interval != 0 && interval == sampling::clamp(interval) {
         return Ok(interval);
     }

@@ -136,7 +136,7 @@ enum ConvertTo {
 fn offset(text: &str) -> Result<u64, String> {
     match text.strip_prefix("0x") {
         Some(digits) => u64::from_str_radix(digits, 16).map_err(|error| error.to_string()),
-        None => tiermem_tiers::Bytes::parse(text).map(|bytes| bytes.0).map_err(|error| error.to_string()),
+        None => tiermem_tiers::Bytes::parse(text).map(|bytes| bytes.0),
     }
 }
 

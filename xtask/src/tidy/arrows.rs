@@ -23,7 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tiermem-complaint", &[]),
     ("tiermem-trace", &[]),
     ("tiermem-placement", &["tiermem-complaint"]),
-    ("tiermem-tiers", &["tiermem-sys"]),
+    ("tiermem-tiers", &["tiermem-complaint", "tiermem-sys"]),
     ("tiermem-discovery", &["tiermem-tiers", "tiermem-sys"]),
     ("tiermem-topology", &["tiermem-tiers", "tiermem-complaint"]),
     (
