@@ -243,9 +243,9 @@ impl Tallies {
 
 fn assumptions(config: &Config) -> Vec<String> {
     let pace = match config.pace {
-        Pace::Recorded(factor) => format!(
-            "operations begin at the recorded times, times {factor}, whether or not those before them are done"
-        ),
+        Pace::Recorded(factor) => {
+            format!("operations begin at the recorded times, times {factor}, whether or not those before them are done")
+        }
         Pace::Clients(clients) => format!("{clients} clients, each doing one operation at a time"),
     };
     let promotion = if config.promote {

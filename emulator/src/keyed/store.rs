@@ -64,7 +64,12 @@ pub struct Store {
 impl Store {
     pub fn new(capacities: impl Iterator<Item = u64>) -> Self {
         let shelf = |capacity| Shelf { capacity, used: 0, newest: NONE, oldest: NONE, written: 0 };
-        Self { shelves: capacities.map(shelf).collect(), entries: Vec::new(), unused: Vec::new(), by_key: HashMap::new() }
+        Self {
+            shelves: capacities.map(shelf).collect(),
+            entries: Vec::new(),
+            unused: Vec::new(),
+            by_key: HashMap::new(),
+        }
     }
 
     /// Bytes that the values of each tier take.

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::{Direction, Request, System};
 use crate::random::Random;
-use crate::trace::{Access, Completeness, Provenance, Strictness, StreamId, Writer};
+use crate::trace::{Access, Completeness, Provenance, StreamId, Strictness, Writer};
 
 const FAST: TierIndex = TierIndex(0);
 const SLOW: TierIndex = TierIndex(1);
@@ -98,28 +98,35 @@ fn copies_begin_when_their_cause_is_done() {
     assert_eq!((report.put.max, report.get.max), (Time(FAST_PS), Time(FAST_PS)));
     let lens: Vec<_> = served.iter().map(|(at, r)| (*at, r.direction, r.offset, r.len)).collect();
     let [whole, rest] = [(0, 1 << 20), (PIECE, 5)];
-    assert_eq!(lens, [
-        (0, Direction::Write, whole.0, whole.1),
-        (0, Direction::Write, rest.0, rest.1),
-        (1_000_000, Direction::Read, whole.0, whole.1),
-        (1_000_000, Direction::Read, rest.0, rest.1),
-    ]);
+    assert_eq!(
+        lens,
+        [
+            (0, Direction::Write, whole.0, whole.1),
+            (0, Direction::Write, rest.0, rest.1),
+            (1_000_000, Direction::Read, whole.0, whole.1),
+            (1_000_000, Direction::Read, rest.0, rest.1),
+        ]
+    );
     // A miss that takes a microsecond, with the value that it displaces: read when the miss is over, written when read.
     let config = Config { miss: Time::from_ns(1000.0), ..config([100, 100]) };
     let (report, served) = run(&[get(0, 1), get(5000, 2)], &config);
     assert_eq!((report.get.max, report.end), (Time(1_000_000), Time(6_000_000)));
     let times: Vec<_> = served.iter().map(|(at, r)| (*at, r.tier, r.direction)).collect();
-    assert_eq!(times, [
-        (1_000_000, FAST, Direction::Write),
-        (6_000_000, FAST, Direction::Write),
-        (6_000_000, FAST, Direction::Read),
-        (6_000_000 + FAST_PS, SLOW, Direction::Write),
-    ]);
+    assert_eq!(
+        times,
+        [
+            (1_000_000, FAST, Direction::Write),
+            (6_000_000, FAST, Direction::Write),
+            (6_000_000, FAST, Direction::Read),
+            (6_000_000 + FAST_PS, SLOW, Direction::Write),
+        ]
+    );
 }
 
 #[test]
 fn clients_do_one_operation_after_another() {
-    let operations: Vec<_> = (0..100).map(|n| if n == 0 { operation(0, KeyAction::Put, 7) } else { get(0, 7) }).collect();
+    let operations: Vec<_> =
+        (0..100).map(|n| if n == 0 { operation(0, KeyAction::Put, 7) } else { get(0, 7) }).collect();
     for clients in [1, 4, 10] {
         let (report, served) = run(&operations, &Config { pace: Pace::Clients(clients), ..config([1000, 1000]) });
         assert_eq!(report.end, Time(100 * FAST_PS / u64::from(clients)));
@@ -219,7 +226,8 @@ fn what_cannot_be_replayed_is_refused() {
     let clients = Config { pace: Pace::Clients(1), ..good.clone() };
     assert_eq!(replay(&untimed, &mut Fixed::default(), &clients).unwrap().gets, 1);
     // Others are left out and counted; a value that fits nowhere is not kept.
-    let from = Provenance { clock: Clock::RealNs, common_clock: true, accesses: Completeness::Exact, ..Provenance::default() };
+    let from =
+        Provenance { clock: Clock::RealNs, common_clock: true, accesses: Completeness::Exact, ..Provenance::default() };
     let mixed = written(&from, [Event::Key(get(0, 1)), Event::Access(Access::default())].into_iter());
     assert!(is_keyed(&mixed).unwrap());
     let report = replay(&mixed, &mut Fixed::default(), &config([10, 50])).unwrap();

@@ -18,8 +18,9 @@ use crate::output::{Align, Table};
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Traces of key operations")]
 pub struct KeyOptions {
-    /// Keep values on these tiers, first choice first, as `dram=4G,cxl0=64G,nvme0`. Without sizes as much as there is; without
-    /// any, all tiers that the host reaches, the one that a value comes from fastest first.
+    /// Keep values on these tiers, first choice first, as `dram=4G,cxl0=64G,nvme0`. Without a size as much as the topology
+    /// says; with one as much as that, were it more. Without any, all tiers that the host reaches, the one that a value comes from
+    /// fastest first.
     #[arg(long, value_name = "TIER[=SIZE],…", value_delimiter = ',')]
     tiers: Vec<String>,
 
@@ -139,10 +140,6 @@ impl KeyOptions {
             let unknown = || usage(format!("there is no tier `{name}`; the host reaches {}", machine.tier_list()));
             let tier = machine.tier(name).ok_or_else(unknown)?;
             let capacity = size.map_or(Ok(whole(tier)), |size| parse_size(size).map_err(usage))?;
-            if capacity > whole(tier) {
-                let there = Bytes(whole(tier));
-                return Err(usage(format!("{} are more than the {there} of {name}", Bytes(capacity))));
-            }
             Ok(Shelf { tier, capacity })
         };
         self.tiers.iter().map(shelf).collect()
@@ -230,6 +227,14 @@ impl Document {
             promoted: shelf.promoted,
             latency: shelf.latency.into(),
         };
+        let capacities = machine.capacities();
+        let larger = report.shelves.iter().filter_map(|shelf| {
+            let there = capacities.get(usize::from(shelf.tier.0)).copied().unwrap_or(0);
+            let name = machine.tier_name(shelf.tier);
+            let told =
+                || format!("{name} has room for {}, not {} as the topology says", Bytes(shelf.capacity), Bytes(there));
+            (shelf.capacity > there).then(told)
+        });
         Self {
             file: file.display().to_string(),
             mode: Mode::Replayed.as_str(),
@@ -251,7 +256,7 @@ impl Document {
             get: report.get.into(),
             put: report.put.into(),
             request: report.request.into(),
-            assumptions: report.assumptions.clone(),
+            assumptions: report.assumptions.iter().cloned().chain(larger).collect(),
             damage: report.damage.clone(),
         }
     }
@@ -280,7 +285,10 @@ impl Document {
         );
         let notes = [
             (self.puts + self.deletes, format!("{} puts, {} deletes", self.puts, self.deletes)),
-            (self.behind, format!("{} of the misses are values that lie behind another miss of their request", self.behind)),
+            (
+                self.behind,
+                format!("{} of the misses are values that lie behind another miss of their request", self.behind),
+            ),
             (self.dropped, format!("{} values left the last tier", self.dropped)),
             (self.too_large, format!("{} values were too large for every tier, and not kept", self.too_large)),
             (self.other_events, format!("{} events are no operations on keys, and were left out", self.other_events)),
@@ -311,8 +319,11 @@ impl Document {
         text.extend(["\n", &table.render(), "\n"]);
         let quantiles = ["MEAN", "P50", "P99", "P99.9", "MAX"].map(right);
         let mut table = Table::new(&[&[("LATENCY OF", Align::Left), right("COUNT")][..], &quantiles].concat());
-        let all = [("gets".to_owned(), &self.get), ("puts".to_owned(), &self.put), ("requests".to_owned(), &self.request)];
-        for (name, latency) in all.into_iter().chain(self.tiers.iter().map(|t| (format!("hits on {}", t.tier), &t.latency))) {
+        let all =
+            [("gets".to_owned(), &self.get), ("puts".to_owned(), &self.put), ("requests".to_owned(), &self.request)];
+        for (name, latency) in
+            all.into_iter().chain(self.tiers.iter().map(|t| (format!("hits on {}", t.tier), &t.latency)))
+        {
             if latency.count > 0 {
                 table.row([name, latency.count.to_string()].into_iter().chain(latency.cells()));
             }

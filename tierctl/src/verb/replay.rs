@@ -132,9 +132,14 @@ impl ReplayVerb {
 
     /// Of a trace of key operations.
     fn tell_keys(&self, opened: &Trace<File>, machine: &rules::Machine, output: Output) -> Result<Exit, Failure> {
-        let for_blocks = [(!self.place.is_empty(), "--place"), (self.policy.is_some(), "--policy"), (self.cache.is_some(), "--cache")];
+        let for_blocks = [
+            (!self.place.is_empty(), "--place"),
+            (self.policy.is_some(), "--policy"),
+            (self.cache.is_some(), "--cache"),
+        ];
         if let Some((_, option)) = for_blocks.iter().find(|(given, _)| *given) {
-            let what = format!("{option}: {} holds operations on keys; --tiers says where values go", self.file.display());
+            let what =
+                format!("{option}: {} holds operations on keys; --tiers says where values go", self.file.display());
             return Err(Failure::new(Exit::Usage, what));
         }
         let result = self.keys.replay(&self.file, opened, machine, self.work_factor)?;
