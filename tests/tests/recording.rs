@@ -133,7 +133,7 @@ fn while_the_heap_is_sampled() {
 #[test]
 fn each_way_to_end() {
     let Some(program) = c_program("recorded") else { return };
-    for way in ["return", "_exit", "exec", "failed-exec"] {
+    for way in ["return", "_exit", "quick_exit", "exec", "failed-exec"] {
         let folder = scratch();
         let file = folder.path().join("trace.tmt");
         let run = program.bare().preloading(preload()).args([way, "30000"]);

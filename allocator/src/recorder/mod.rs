@@ -90,6 +90,11 @@ pub fn reallocated(old: usize, block: *mut u8, size: usize, caller: usize) {
     }
 }
 
+/// Whether this process is recorded.
+pub fn is_on() -> bool {
+    is_recorded()
+}
+
 /// Makes the file, if one is asked for. At start-up: sets the environment.
 pub fn begin() {
     if !is_recorded() {
