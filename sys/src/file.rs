@@ -115,6 +115,14 @@ pub fn open_read_only(path: &CStr) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Opens a file for writing only, as some of `/proc` must be.
+///
+/// # Errors
+/// As open(2).
+pub fn open_write_only(path: &CStr) -> Result<OwnedFd> {
+    open_with(path, libc::O_WRONLY)
+}
+
 /// Reads the start of a small file (of `/proc` or `/sys`) and gives the number of bytes.
 ///
 /// # Errors

@@ -7,11 +7,14 @@
 //!   or a second old (`output`).
 //! - Times are those of one clock and all different (`now`): a block is entered after it was got and before it is given up, so
 //!   that in the order of times no address is in use twice, whichever threads used it.
+//! - A thread looks now and then how much of each extent was accessed, if asked to (`accesses`).
 //! - A child of fork records into a file of its own, and so does every program that the first one starts.
 //!
 //! What was not written yet is written at exit, at `_exit` and before an exec. What a signal kills keeps what was written.
 
+pub mod accesses;
 mod lane;
+mod lines;
 mod modules;
 mod output;
 mod sites;
@@ -68,6 +71,7 @@ pub fn allocated(block: *mut u8, size: usize, caller: usize) -> *mut u8 {
     if is_recorded() && !block.is_null() {
         let (site, tier) = (SiteId(sites::number(caller)), tier_of(block));
         enter(|at| Event::Allocate(Allocate { at, site, address: block.addr() as u64, size: size as u64, tier }));
+        accesses::start_if_wanted();
     }
     block
 }
@@ -102,10 +106,13 @@ pub fn begin() {
     }
     let _errno = KeepErrno::new();
     let takes = output::may_take();
-    OUTPUT.lock().open();
+    let is_open = OUTPUT.lock().open();
     if takes {
         // SAFETY: start-up runs before `main`, or as the first thing in it: no other thread reads the environment.
         unsafe { std::env::set_var(TAKEN_VARIABLE, "1") };
+    }
+    if is_open {
+        accesses::begin();
     }
 }
 
@@ -126,6 +133,7 @@ pub fn conclude() {
     }
     let _errno = KeepErrno::new();
     let _uncancelled = Uncancelled::new();
+    accesses::conclude();
     heap::for_each(|heap| heap.lane.try_flush());
     SPARE.try_flush();
     output::conclude();
@@ -152,6 +160,7 @@ pub fn restart_in_child() {
     }
     heap::for_each(|heap| heap.lane.restart_in_child());
     SPARE.restart_in_child();
+    accesses::restart_in_child();
     sites::restart_in_child();
     OUTPUT.lock().restart_in_child();
 }

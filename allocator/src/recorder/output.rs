@@ -16,7 +16,7 @@ use tiermem_trace::{Clock, MAGIC, StreamId};
 use super::modules::Known;
 use super::words::{Text, push_command};
 use super::writer::{PATH_MAX, Writer};
-use super::{TAKEN_VARIABLE, TRACE_VARIABLE, lane, sites, tier_name};
+use super::{TAKEN_VARIABLE, TRACE_VARIABLE, accesses, lane, sites, tier_name};
 
 /// Files of one process, one for each program that it becomes (exec).
 const PROGRAMS_MAX: u64 = 1000;
@@ -164,12 +164,20 @@ impl Output {
         writer.put(provenance::STARTED, &[Part::Number(clock::unix_ns())]);
         writer.put(provenance::CLOCK, &[Part::Number(clock_code(Clock::RealNs))]);
         writer.put(provenance::COMMON_CLOCK, &[Part::Number(1)]);
-        writer.put(provenance::ACCESSES, &[completeness::ABSENT, 0].map(Part::Number));
+        let source = accesses::source();
+        let accesses = if source.is_some() { completeness::AGGREGATED } else { completeness::ABSENT };
+        writer.put(provenance::ACCESSES, &[accesses, 0].map(Part::Number));
         writer.put(provenance::ALLOCATIONS, &[completeness::EXACT, 0].map(Part::Number));
         if self.parent != 0 {
             let mut note = Text::<128>::new();
             note.push(b"forked by process ").push_number(self.parent.into());
             note.push(b": what that had allocated before is freed here without having been allocated");
+            writer.put(provenance::NOTE, &[Part::Rest(note.as_bytes())]);
+        }
+        if let Some(kind) = source {
+            let mut note = Text::<128>::new();
+            note.push(b"accesses as seen by ").push(kind.as_str().as_bytes()).push(b": ").push(kind.sees().as_bytes());
+            note.push(b", at most every ").push_number(accesses::every_ms().into()).push(b" ms");
             writer.put(provenance::NOTE, &[Part::Rest(note.as_bytes())]);
         }
         writer.write_provenance();

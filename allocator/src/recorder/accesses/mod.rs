@@ -1,0 +1,389 @@
+//! Accesses in a recording: how much of each extent was accessed in each interval.
+//!
+//! A thread looks at all memory of extents now and then, through whichever source was asked for or works. What a look costs
+//! grows with the memory; so that it does not grow with it for ever, the thread takes at most a twentieth of a CPU and looks
+//! less often instead. Nothing here allocates.
+
+mod referenced;
+mod request;
+mod written;
+
+use std::ptr::NonNull;
+
+use tiermem_sys::map::{self, Advice};
+use tiermem_sys::sync::Lock;
+use tiermem_sys::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use tiermem_sys::trial::{Obstacle, Outcome};
+use tiermem_sys::{Errno, clock, process, thread};
+use tiermem_trace::{Counts, Event, Interval};
+
+use super::Lane;
+use super::lines::Buffer;
+use super::words::Text;
+use referenced::Referenced;
+use written::Written;
+
+pub use request::{Request, SourceKind, Unclear};
+
+/// Whether accesses are recorded, and by which source: see [`Request::FORMS`].
+pub const ACCESSES_VARIABLE: &str = "TIERMEM_TRACE_ACCESSES";
+
+/// The looking thread sleeps this many times as long as its last look took.
+const REST: u64 = 19;
+/// It looks whether it is to end this often, milliseconds.
+const NAP_MS: u32 = 50;
+/// A child of fork is looked at when it has lived this long, so that short ones cost nothing.
+const CHILD_AGE_NS: u64 = 100_000_000;
+
+/// What was seen of some memory in one look.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    /// Its first byte.
+    pub address: usize,
+    /// Bytes.
+    pub len: usize,
+    /// OS pages that had been accessed.
+    pub hits: u32,
+    /// OS pages.
+    pub looks: u32,
+}
+
+/// What each source has told why it does not work.
+#[derive(Clone, Debug, Default)]
+pub struct Tried([Option<(SourceKind, Obstacle)>; SourceKind::ALL.len()]);
+
+impl Tried {
+    /// Source and reason, in the order in which they were tried.
+    pub fn iter(&self) -> impl Iterator<Item = &(SourceKind, Obstacle)> {
+        self.0.iter().flatten()
+    }
+}
+
+enum Source {
+    Referenced(Referenced),
+    Written(Written),
+}
+
+impl Source {
+    fn make(kind: SourceKind) -> Outcome<Self> {
+        match kind {
+            SourceKind::ClearRefs => Referenced::make().map(Self::Referenced),
+            SourceKind::PagemapScan => Written::make().map(Self::Written),
+        }
+    }
+
+    /// Sees whether it works, on memory of its own.
+    fn try_out(&self, buffer: &mut Buffer) -> Outcome {
+        match self {
+            Self::Referenced(source) => source.try_out(buffer),
+            Self::Written(source) => source.try_out(),
+        }
+    }
+
+    fn look(&mut self, buffer: &mut Buffer, visit: impl FnMut(Seen)) -> Outcome {
+        match self {
+            Self::Referenced(source) => source.look(buffer, visit),
+            Self::Written(source) => source.look(visit),
+        }
+    }
+}
+
+/// Tries what is asked for; the first source that works, or why none does. Does not allocate.
+///
+/// # Errors
+/// If none works.
+pub fn choose(request: Request) -> Result<SourceKind, Tried> {
+    let (mut tried, mut buffer) = (Tried::default(), Buffer::new());
+    let wanted = |kind: &SourceKind| request.source.is_none_or(|asked| asked == *kind);
+    for (kind, place) in SourceKind::ALL.into_iter().filter(wanted).zip(&mut tried.0) {
+        match Source::make(kind).and_then(|source| source.try_out(&mut buffer)) {
+            Ok(()) => return Ok(kind),
+            Err(obstacle) => *place = Some((kind, obstacle)),
+        }
+    }
+    Err(tried)
+}
+
+const UNDECIDED: u8 = 0;
+const NONE: u8 = 1;
+/// And the source's number.
+const CHOSEN: u8 = 2;
+static CHOICE: AtomicU8 = AtomicU8::new(UNDECIDED);
+static EVERY_MS: AtomicU32 = AtomicU32::new(Request::EVERY_MS_DEFAULT);
+
+/// The source of this process's accesses. The first time tries what the environment asks for, and tells the user if nothing
+/// of it works.
+pub fn source() -> Option<SourceKind> {
+    // Relaxed throughout: settled before there is a second thread that asks, but for one that comes to the same result.
+    match CHOICE.load(Ordering::Relaxed) {
+        UNDECIDED => settle(),
+        choice => choice.checked_sub(CHOSEN).map(|number| SourceKind::ALL[usize::from(number)]),
+    }
+}
+
+/// How often memory is looked at, milliseconds, if that does not take too long.
+pub fn every_ms() -> u32 {
+    EVERY_MS.load(Ordering::Relaxed)
+}
+
+#[cold]
+fn settle() -> Option<SourceKind> {
+    let text = process::early_variable(ACCESSES_VARIABLE.as_bytes()).unwrap_or_default();
+    let mut chosen = None;
+    match Request::parse(text) {
+        Ok(None) => {}
+        Ok(Some(request)) => {
+            EVERY_MS.store(request.every_ms, Ordering::Relaxed);
+            match choose(request) {
+                Ok(kind) => chosen = Some(kind),
+                Err(tried) => tell("no accesses are recorded", &tried),
+            }
+        }
+        Err(Unclear) => {
+            process::say(b"tiermem: TIERMEM_TRACE_ACCESSES is one of ");
+            process::say(Request::FORMS.as_bytes());
+            process::say(b"; no accesses are recorded\n");
+        }
+    }
+    let number = chosen.and_then(|kind| SourceKind::ALL.iter().position(|other| *other == kind));
+    CHOICE.store(number.map_or(NONE, |number| CHOSEN + number as u8), Ordering::Relaxed);
+    chosen
+}
+
+fn tell(what: &str, tried: &Tried) {
+    let mut line = Text::<512>::new();
+    line.push(b"tiermem: ").push(what.as_bytes());
+    for (i, (kind, Obstacle { step, errno })) in tried.iter().enumerate() {
+        line.push(if i == 0 { b": " } else { b"; " }).push(kind.as_str().as_bytes()).push(b": ").push(step.as_bytes());
+        line.push(b": ").push(errno.map_or("nothing happened", Errno::desc).as_bytes());
+    }
+    process::say(line.push(b"\n").as_bytes());
+}
+
+/// Where what is seen is entered.
+static LANE: Lane = Lane::new();
+static LOOKER: Lock<Looker> = Lock::new(Looker::new());
+
+struct Looker {
+    source: Option<Source>,
+    /// When the last look ended, nanoseconds; 0 if there was none.
+    since: u64,
+    buffer: Buffer,
+}
+
+impl Looker {
+    const fn new() -> Self {
+        Self { source: None, since: 0, buffer: Buffer::new() }
+    }
+
+    /// Looks at all memory of extents and enters what was accessed since the last time.
+    fn look(&mut self) {
+        let Some(kind) = source() else { return };
+        if let Err(obstacle) = self.try_to_look(kind) {
+            // It worked at the start; what has changed since (the user, the descriptors) does not change back.
+            CHOICE.store(NONE, Ordering::Relaxed);
+            self.source = None;
+            tell("accesses are no longer recorded", &Tried([Some((kind, obstacle)), None]));
+        }
+    }
+
+    fn try_to_look(&mut self, kind: SourceKind) -> Outcome {
+        let source = match &mut self.source {
+            Some(source) => source,
+            none => none.insert(Source::make(kind)?),
+        };
+        let ticks = clock::monotonic_ns() - self.since;
+        let is_first = self.since == 0;
+        let mut entered = Entered { ticks, idle: None };
+        source.look(&mut self.buffer, |seen| {
+            if !is_first {
+                entered.enter(seen);
+            }
+        })?;
+        entered.flush();
+        self.since = clock::monotonic_ns();
+        Ok(())
+    }
+}
+
+/// Enters what is seen in one look. What is idle and lies side by side is one event.
+struct Entered {
+    ticks: u64,
+    idle: Option<Seen>,
+}
+
+impl Entered {
+    fn enter(&mut self, seen: Seen) {
+        match &mut self.idle {
+            Some(idle) if seen.hits == 0 && idle.address + idle.len == seen.address => {
+                idle.len += seen.len;
+                idle.looks = idle.looks.saturating_add(seen.looks);
+            }
+            _ => {
+                self.flush();
+                self.idle = Some(seen);
+                if seen.hits > 0 {
+                    self.flush();
+                }
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        let Some(Seen { address, len, hits, looks }) = self.idle.take() else { return };
+        let (ticks, address, len, counts) = (self.ticks, address as u64, len as u64, Counts::Seen { hits, looks });
+        LANE.push(|at| Event::Interval(Interval { at, ticks, address, len, counts }));
+    }
+}
+
+/// There is no thread, and none is wanted.
+const OFF: u32 = 0;
+/// A thread is to be started by whoever comes by, once it is time.
+const WANTED: u32 = 1;
+const RUNNING: u32 = 2;
+/// It is to end: no other thread has a heap.
+const ENDING: u32 = 3;
+static STATE: AtomicU32 = AtomicU32::new(OFF);
+static NOT_BEFORE_NS: AtomicU64 = AtomicU64::new(0);
+
+/// Begins to look, if that is asked for. At start-up.
+pub fn begin() {
+    if source().is_some() {
+        LOOKER.lock().look();
+        STATE.store(WANTED, Ordering::Relaxed);
+        start_if_wanted();
+    }
+}
+
+/// Starts the thread if it is time. Called where the allocator holds no lock and is in no list.
+#[inline]
+pub fn start_if_wanted() {
+    // Relaxed: who misses it here comes by again.
+    if STATE.load(Ordering::Relaxed) == WANTED {
+        start();
+    }
+}
+
+#[cold]
+fn start() {
+    if clock::monotonic_ns() < NOT_BEFORE_NS.load(Ordering::Relaxed) {
+        return;
+    }
+    // AcqRel: the winner's thread sees everything that came before.
+    if STATE.compare_exchange(WANTED, RUNNING, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        && thread::spawn_detached(c"tiermem-look", run).is_err()
+    {
+        STATE.store(OFF, Ordering::Relaxed);
+    }
+}
+
+extern "C" fn run() {
+    let mut rest_ms = u64::from(every_ms());
+    loop {
+        while rest_ms > 0 {
+            let nap = rest_ms.min(NAP_MS.into());
+            thread::sleep_ms(nap as u32);
+            rest_ms -= nap;
+            // Who comes back to allocating has another one started.
+            if STATE.compare_exchange(ENDING, WANTED, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                return;
+            }
+        }
+        let begun = clock::thread_cpu_ns();
+        LOOKER.lock().look();
+        if source().is_none() {
+            STATE.store(OFF, Ordering::Relaxed);
+            return;
+        }
+        let taken_ms = (clock::thread_cpu_ns() - begun) / 1_000_000;
+        rest_ms = (taken_ms * REST).max(every_ms().into());
+    }
+}
+
+/// Called when the last thread with a heap has given it back: this one ends, too, else it would keep the process alive.
+pub fn end() {
+    // AcqRel: as for every change of the state.
+    let _ = STATE.compare_exchange(RUNNING, ENDING, Ordering::AcqRel, Ordering::Relaxed);
+}
+
+/// Looks a last time, at the end of a process that was being looked at, and writes what was entered.
+pub fn conclude() {
+    // Relaxed: whoever ends the process has started the thread, or is ordered after who did.
+    if STATE.load(Ordering::Relaxed) >= RUNNING
+        && let Some(mut looker) = LOOKER.try_lock()
+    {
+        looker.look();
+    }
+    LANE.try_flush();
+}
+
+/// In a child of fork: the thread was not copied, and what the source holds is the parent's.
+pub fn restart_in_child() {
+    if CHOICE.load(Ordering::Relaxed) < CHOSEN {
+        return;
+    }
+    LANE.restart_in_child();
+    match LOOKER.try_lock() {
+        Some(mut looker) => {
+            if let Some(Source::Written(source)) = std::mem::replace(&mut *looker, Looker::new()).source {
+                source.leave_to_parent();
+            }
+        }
+        None => {
+            // The parent's thread was looking, and has left it in any state. What it held is lost.
+            // SAFETY: the child has one thread, this one, which is not in here: nobody uses what the lock guards.
+            unsafe { LOOKER.as_ptr().write(Looker::new()) };
+            // SAFETY: as above: the thread that this one was copied from stands for the one that held it.
+            unsafe { LOOKER.release() };
+        }
+    }
+    NOT_BEFORE_NS.store(clock::monotonic_ns() + CHILD_AGE_NS, Ordering::Relaxed);
+    STATE.store(WANTED, Ordering::Relaxed);
+}
+
+/// An obstacle at a step, for `map_err`.
+fn at(step: &'static str) -> impl Fn(Errno) -> Obstacle {
+    move |errno| Obstacle { step, errno: Some(errno) }
+}
+
+/// Two OS pages to try a source on, with one on each side that differs, so that the kernel takes them for a mapping of their
+/// own.
+struct Trial(NonNull<u8>);
+
+impl Trial {
+    const OS_PAGES: usize = 2;
+
+    fn new() -> Outcome<Self> {
+        let os_page = map::os_page_size();
+        let whole = map::anonymous((Self::OS_PAGES + 2) * os_page).map_err(at("mapping memory for the trial"))?;
+        // SAFETY: inside the mapping.
+        let this = Self(unsafe { whole.add(os_page) });
+        // SAFETY: our own mapping.
+        unsafe { map::advise(this.0, this.range().len(), Advice::DontDump) }
+            .map_err(at("giving memory a flag of its own"))?;
+        Ok(this)
+    }
+
+    fn range(&self) -> std::ops::Range<usize> {
+        let start = self.0.addr().get();
+        start..start + Self::OS_PAGES * map::os_page_size()
+    }
+
+    fn touch(&self, os_page: usize) {
+        assert!(os_page < Self::OS_PAGES, "OS page {os_page} is outside the trial's memory");
+        // SAFETY: inside the mapping.
+        let at = unsafe { self.0.add(os_page * map::os_page_size()) };
+        // SAFETY: as above; volatile, because the write is wanted for its own sake.
+        unsafe { at.as_ptr().write_volatile(1) };
+    }
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        let os_page = map::os_page_size();
+        // SAFETY: where the mapping begins.
+        let whole = unsafe { self.0.sub(os_page) };
+        // SAFETY: our own mapping. A failure would only leak it.
+        let _ = unsafe { map::unmap(whole, (Self::OS_PAGES + 2) * os_page) };
+    }
+}
