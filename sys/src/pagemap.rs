@@ -56,6 +56,9 @@ pub struct Region {
 pub struct Entry(u64);
 
 impl Entry {
+    /// Of an OS page that is not there.
+    pub const EMPTY: Self = Self(0);
+
     /// It has contents of this process's own, in memory or swapped out: not a file's, nor memory that others share.
     pub const fn is_private(self) -> bool {
         const PRESENT: u64 = 1 << 63;

@@ -1,8 +1,7 @@
 //! Accesses in a recording: how much of each extent was accessed in each interval.
 //!
-//! A thread looks at all memory of extents now and then, through whichever source was asked for or works. What a look costs
-//! grows with the memory; so that it does not grow with it for ever, the thread takes at most a twentieth of a CPU and looks
-//! less often instead. Nothing here allocates.
+//! All memory of extents is looked at now and then (`watch`), through whichever source was asked for or works. Nothing here
+//! allocates.
 
 mod referenced;
 mod request;
@@ -12,13 +11,13 @@ use std::ptr::NonNull;
 
 use tiermem_sys::map::{self, Advice};
 use tiermem_sys::sync::Lock;
-use tiermem_sys::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use tiermem_sys::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use tiermem_sys::trial::{Obstacle, Outcome};
-use tiermem_sys::{Errno, clock, process, thread};
+use tiermem_sys::{Errno, clock, process};
 use tiermem_trace::{Counts, Event, Interval};
 
-use super::Lane;
 use super::lines::Buffer;
+use super::watch::LANE;
 use super::words::Text;
 use referenced::Referenced;
 use written::Written;
@@ -27,13 +26,6 @@ pub use request::{Request, SourceKind, Unclear};
 
 /// Whether accesses are recorded, and by which source: see [`Request::FORMS`].
 pub const ACCESSES_VARIABLE: &str = "TIERMEM_TRACE_ACCESSES";
-
-/// The looking thread sleeps this many times as long as its last look took.
-const REST: u64 = 19;
-/// It looks whether it is to end this often, milliseconds.
-const NAP_MS: u32 = 50;
-/// A child of fork is looked at when it has lived this long, so that short ones cost nothing.
-const CHILD_AGE_NS: u64 = 100_000_000;
 
 /// What was seen of some memory in one look.
 #[derive(Clone, Copy, Debug)]
@@ -160,8 +152,6 @@ fn tell(what: &str, tried: &Tried) {
     process::say(line.push(b"\n").as_bytes());
 }
 
-/// Where what is seen is entered.
-static LANE: Lane = Lane::new();
 static LOOKER: Lock<Looker> = Lock::new(Looker::new());
 
 struct Looker {
@@ -236,93 +226,20 @@ impl Entered {
     }
 }
 
-/// There is no thread, and none is wanted.
-const OFF: u32 = 0;
-/// A thread is to be started by whoever comes by, once it is time.
-const WANTED: u32 = 1;
-const RUNNING: u32 = 2;
-/// It is to end: no other thread has a heap.
-const ENDING: u32 = 3;
-static STATE: AtomicU32 = AtomicU32::new(OFF);
-static NOT_BEFORE_NS: AtomicU64 = AtomicU64::new(0);
-
-/// Begins to look, if that is asked for. At start-up.
-pub fn begin() {
-    if source().is_some() {
-        LOOKER.lock().look();
-        STATE.store(WANTED, Ordering::Relaxed);
-        start_if_wanted();
-    }
-}
-
-/// Starts the thread if it is time. Called where the allocator holds no lock and is in no list.
-#[inline]
-pub fn start_if_wanted() {
-    // Relaxed: who misses it here comes by again.
-    if STATE.load(Ordering::Relaxed) == WANTED {
-        start();
-    }
-}
-
-#[cold]
-fn start() {
-    if clock::monotonic_ns() < NOT_BEFORE_NS.load(Ordering::Relaxed) {
-        return;
-    }
-    // AcqRel: the winner's thread sees everything that came before.
-    if STATE.compare_exchange(WANTED, RUNNING, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-        && thread::spawn_detached(c"tiermem-look", run).is_err()
-    {
-        STATE.store(OFF, Ordering::Relaxed);
-    }
-}
-
-extern "C" fn run() {
-    let mut rest_ms = u64::from(every_ms());
-    loop {
-        while rest_ms > 0 {
-            let nap = rest_ms.min(NAP_MS.into());
-            thread::sleep_ms(nap as u32);
-            rest_ms -= nap;
-            // Who comes back to allocating has another one started.
-            if STATE.compare_exchange(ENDING, WANTED, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-                return;
-            }
-        }
-        let begun = clock::thread_cpu_ns();
-        LOOKER.lock().look();
-        if source().is_none() {
-            STATE.store(OFF, Ordering::Relaxed);
-            return;
-        }
-        let taken_ms = (clock::thread_cpu_ns() - begun) / 1_000_000;
-        rest_ms = (taken_ms * REST).max(every_ms().into());
-    }
-}
-
-/// Called when the last thread with a heap has given it back: this one ends, too, else it would keep the process alive.
-pub fn end() {
-    // AcqRel: as for every change of the state.
-    let _ = STATE.compare_exchange(RUNNING, ENDING, Ordering::AcqRel, Ordering::Relaxed);
-}
-
-/// Looks a last time, at the end of a process that was being looked at, and writes what was entered.
-pub fn conclude() {
-    // Relaxed: whoever ends the process has started the thread, or is ordered after who did.
-    if STATE.load(Ordering::Relaxed) >= RUNNING
+/// Looks once, unless somebody else is looking.
+pub fn look() {
+    if source().is_some()
         && let Some(mut looker) = LOOKER.try_lock()
     {
         looker.look();
     }
-    LANE.try_flush();
 }
 
-/// In a child of fork: the thread was not copied, and what the source holds is the parent's.
-pub fn restart_in_child() {
+/// In a child of fork: what the source holds is the parent's. Whether there is a source.
+pub fn restart_in_child() -> bool {
     if CHOICE.load(Ordering::Relaxed) < CHOSEN {
-        return;
+        return false;
     }
-    LANE.restart_in_child();
     match LOOKER.try_lock() {
         Some(mut looker) => {
             if let Some(Source::Written(source)) = std::mem::replace(&mut *looker, Looker::new()).source {
@@ -337,8 +254,7 @@ pub fn restart_in_child() {
             unsafe { LOOKER.release() };
         }
     }
-    NOT_BEFORE_NS.store(clock::monotonic_ns() + CHILD_AGE_NS, Ordering::Relaxed);
-    STATE.store(WANTED, Ordering::Relaxed);
+    true
 }
 
 /// An obstacle at a step, for `map_err`.
