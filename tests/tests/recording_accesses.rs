@@ -65,8 +65,9 @@ fn bytes_of(block: &Range<u64>, interval: &Interval) -> Range<u64> {
 
 /// The looks that fell wholly into a phase, each with what was seen in it.
 fn looks_in<'a>(intervals: &'a [Interval], phase: &Range<u64>) -> Vec<&'a [Interval]> {
-    let inside = |look: &&[Interval]| look[0].at - look[0].ticks > phase.start && look[look.len() - 1].at < phase.end;
-    intervals.chunk_by(|a, b| a.ticks == b.ticks).filter(inside).collect()
+    let since = |interval: &Interval| interval.at - interval.ticks;
+    let inside = |look: &&[Interval]| since(&look[0]) > phase.start && look[look.len() - 1].at < phase.end;
+    intervals.chunk_by(|a, b| since(a) == since(b)).filter(inside).collect()
 }
 
 /// Bytes of a block that were accessed, look by look: at least, and at most.

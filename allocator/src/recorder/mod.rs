@@ -37,6 +37,8 @@ pub(crate) use lane::Lane;
 use lane::SPARE;
 use output::OUTPUT;
 
+pub use sites::FRAMES_VARIABLE;
+
 /// The file to record into.
 pub const TRACE_VARIABLE: &str = "TIERMEM_TRACE";
 /// Set by the process that records into that very file, so that those that it starts take others.

@@ -8,7 +8,7 @@ use tiermem_sys::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use tiermem_sys::unwind;
 
 use crate::control;
-use crate::control::layout::FRAMES;
+pub use crate::control::layout::FRAMES;
 use crate::heap::tls;
 use resolve::Resolved;
 pub use resolve::parse_mapping;
@@ -60,6 +60,18 @@ pub fn walk(frames: &mut [usize; FRAMES]) -> usize {
     let first = all[..count].iter().position(|pc| !(start..end).contains(pc)).unwrap_or(0);
     let kept = (count - first).min(FRAMES);
     frames[..kept].copy_from_slice(&all[first..first + kept]);
+    kept
+}
+
+/// The program's return addresses from `caller` on, innermost first; that one alone, where the unwinder does not find it.
+pub fn walk_from(caller: usize, frames: &mut [usize]) -> usize {
+    let mut all = [0; FRAMES + OWN_FRAMES_MAX];
+    let wanted = frames.len().min(FRAMES);
+    let count = unwind::walk(&mut all[..wanted + OWN_FRAMES_MAX]);
+    let alone = [caller];
+    let found = all[..count].iter().position(|&pc| pc == caller).map_or(&alone[..], |first| &all[first..count]);
+    let kept = found.len().min(wanted);
+    frames[..kept].copy_from_slice(&found[..kept]);
     kept
 }
 

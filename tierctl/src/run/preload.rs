@@ -25,6 +25,8 @@ pub const FAULTS_VARIABLE: &str = "TIERMEM_FAULTS";
 pub const TRACE_VARIABLE: &str = "TIERMEM_TRACE";
 /// By which source the preload records accesses.
 pub const TRACE_ACCESSES_VARIABLE: &str = tiermem::recorder::accesses::ACCESSES_VARIABLE;
+/// How many frames of each call stack the preload records.
+pub const TRACE_FRAMES_VARIABLE: &str = tiermem::recorder::FRAMES_VARIABLE;
 /// Set by the first program that records there.
 pub const TRACE_TAKEN_VARIABLE: &str = "TIERMEM_TRACE_TAKEN";
 

@@ -37,6 +37,7 @@ The program finds these in its environment; what was there under these names bef
   TIERMEM_FAULTS       the script of --faults
   TIERMEM_TRACE        the file of --trace, absolute
   TIERMEM_TRACE_ACCESSES  the SOURCE of --trace-accesses
+  TIERMEM_TRACE_FRAMES    the N of --trace-frames
   TIERMEM_CONTROL_DIR  the private folder in which each process publishes its figures
 libtiermem.so is taken from --preload, else $TIERMEM_PRELOAD, else from beside tierctl, ../lib/tiermem or ../lib.
 
@@ -85,6 +86,11 @@ pub struct Run {
     #[arg(long, value_name = "SOURCE", requires = "trace", num_args = 0..=1, require_equals = true,
         default_missing_value = "auto")]
     trace_accesses: Option<String>,
+
+    /// Record up to N frames of the call stack of each allocation, instead of the caller alone. Each takes time: see
+    /// docs/measurements.md.
+    #[arg(long, value_name = "N", requires = "trace", value_parser = clap::value_parser!(u32).range(1..=16))]
+    trace_frames: Option<u32>,
 
     /// Print the summary even if stderr is not a terminal.
     #[arg(long)]
@@ -138,6 +144,8 @@ impl Run {
         set_or_remove(&mut command, preload::FAULTS_VARIABLE, faults.map(OsString::from));
         set_or_remove(&mut command, preload::TRACE_VARIABLE, recording.as_ref().map(|r| r.path().into()));
         set_or_remove(&mut command, preload::TRACE_ACCESSES_VARIABLE, self.trace_accesses.as_ref().map(OsString::from));
+        let frames = self.trace_frames.map(|frames| frames.to_string().into());
+        set_or_remove(&mut command, preload::TRACE_FRAMES_VARIABLE, frames);
         command.env_remove(preload::TRACE_TAKEN_VARIABLE);
         let completed = weights::complete(&mut policy, &all_specs, control.path())?;
         if let Some(file) = &completed {

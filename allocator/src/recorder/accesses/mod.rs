@@ -13,7 +13,7 @@ use tiermem_sys::map::{self, Advice};
 use tiermem_sys::sync::Lock;
 use tiermem_sys::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use tiermem_sys::trial::{Obstacle, Outcome};
-use tiermem_sys::{Errno, clock, process};
+use tiermem_sys::{Errno, process};
 use tiermem_trace::{Counts, Event, Interval};
 
 use super::lines::Buffer;
@@ -72,7 +72,8 @@ impl Source {
         }
     }
 
-    fn look(&mut self, buffer: &mut Buffer, visit: impl FnMut(Seen)) -> Outcome {
+    /// Tells what was accessed since the last look; from when on the next one will tell it, nanoseconds.
+    fn look(&mut self, buffer: &mut Buffer, visit: impl FnMut(Seen)) -> Outcome<u64> {
         match self {
             Self::Referenced(source) => source.look(buffer, visit),
             Self::Written(source) => source.look(visit),
@@ -156,7 +157,7 @@ static LOOKER: Lock<Looker> = Lock::new(Looker::new());
 
 struct Looker {
     source: Option<Source>,
-    /// When the last look ended, nanoseconds; 0 if there was none.
+    /// From when on accesses were not told yet, nanoseconds; 0 before the first look.
     since: u64,
     buffer: Buffer,
 }
@@ -182,23 +183,22 @@ impl Looker {
             Some(source) => source,
             none => none.insert(Source::make(kind)?),
         };
-        let ticks = clock::monotonic_ns() - self.since;
         let is_first = self.since == 0;
-        let mut entered = Entered { ticks, idle: None };
-        source.look(&mut self.buffer, |seen| {
+        let mut entered = Entered { since: self.since, idle: None };
+        let since = source.look(&mut self.buffer, |seen| {
             if !is_first {
                 entered.enter(seen);
             }
         })?;
         entered.flush();
-        self.since = clock::monotonic_ns();
+        self.since = since;
         Ok(())
     }
 }
 
 /// Enters what is seen in one look. What is idle and lies side by side is one event.
 struct Entered {
-    ticks: u64,
+    since: u64,
     idle: Option<Seen>,
 }
 
@@ -221,8 +221,8 @@ impl Entered {
 
     fn flush(&mut self) {
         let Some(Seen { address, len, hits, looks }) = self.idle.take() else { return };
-        let (ticks, address, len, counts) = (self.ticks, address as u64, len as u64, Counts::Seen { hits, looks });
-        LANE.push(|at| Event::Interval(Interval { at, ticks, address, len, counts }));
+        let (since, address, len, counts) = (self.since, address as u64, len as u64, Counts::Seen { hits, looks });
+        LANE.push(|at| Event::Interval(Interval { at, ticks: at.saturating_sub(since), address, len, counts }));
     }
 }
 

@@ -8,6 +8,7 @@ use std::ffi::CStr;
 use std::ops::Range;
 use std::ptr::NonNull;
 
+use tiermem_sys::clock;
 use tiermem_sys::map::{self, Advice};
 use tiermem_sys::referenced::{self, Translations};
 use tiermem_sys::trial::{Obstacle, Outcome};
@@ -60,8 +61,8 @@ impl Referenced {
         self.translations.forget().map_err(at("having the CPUs forget translations"))
     }
 
-    /// Tells how much of each mapping of extents was accessed since the last call, and begins anew.
-    pub fn look(&self, buffer: &mut Buffer, mut visit: impl FnMut(Seen)) -> Outcome {
+    /// Tells how much of each mapping of extents was accessed since the last call, and begins anew: from when on.
+    pub fn look(&self, buffer: &mut Buffer, mut visit: impl FnMut(Seen)) -> Outcome<u64> {
         let os_page = map::os_page_size();
         each_mapping(buffer, |Mapping { range, referenced }| {
             if !arena::contains(range.start) {
@@ -75,7 +76,9 @@ impl Referenced {
             });
             split(range);
         })?;
-        self.clear()
+        let since = clock::monotonic_ns();
+        self.clear()?;
+        Ok(since)
     }
 }
 

@@ -8,7 +8,7 @@ use tiermem_sys::file::{self, Identity};
 use tiermem_sys::pagemap::{After, Categories, Pagemap, Region};
 use tiermem_sys::trial::{Obstacle, Outcome};
 use tiermem_sys::userfault::{Features, Mode, Rights, Userfault};
-use tiermem_sys::{Errno, map};
+use tiermem_sys::{Errno, clock, map};
 
 use super::{Seen, Trial, at};
 use crate::arena;
@@ -58,8 +58,10 @@ impl Written {
         Ok(())
     }
 
-    /// Tells how much of each extent was written since the last call, and begins anew. Of extents that are new, nothing.
-    pub fn look(&mut self, mut visit: impl FnMut(Seen)) -> Outcome {
+    /// Tells how much of each extent was written since the last call, and begins anew: from when on. Of extents that are new,
+    /// nothing.
+    pub fn look(&mut self, mut visit: impl FnMut(Seen)) -> Outcome<u64> {
+        let since = clock::monotonic_ns();
         if !self.is_ours() {
             self.abandon();
             return Err(Obstacle { step: "using the userfaultfd", errno: Some(Errno::EBADF) });
@@ -80,7 +82,7 @@ impl Written {
                 Err(_) => drop(self.protect(address, EXTENT_SIZE)),
             }
         });
-        Ok(())
+        Ok(since)
     }
 
     /// A program that closes all descriptors closed this one, and may have another file there, which is not ours to close.
