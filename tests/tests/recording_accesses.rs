@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use tiermem_emulator::trace::{Completeness, Counts, Event, Interval, Strictness, Trace};
-use tiermem_tests::{Finished, Program, Run, Setup, Tiering, c_program, preload, scaled, scratch};
+use tiermem_tests::{Finished, Run, Tiering, c_program, preload, scaled, scratch, skip};
 
 const OS_PAGE: u64 = 4096;
 
@@ -83,17 +83,20 @@ fn seen(looks: &[&[Interval]], block: &Range<u64>) -> Vec<Range<u64>> {
 fn accessed(run: Run, source: &str, has_reads: bool) {
     let folder = scratch();
     let file = folder.path().join("trace.tmt");
-    let finished = record(run.arg(scaled(600)), &file, &format!("{source},every=20"));
+    let finished = record(run.arg(scaled(900)), &file, &format!("{source},every=20"));
     assert!(finished.stderr.is_empty(), "{}", finished.stderr);
     let told = Told { text: finished.text() };
     let trace = open(&file);
     assert_eq!(trace.provenance().accesses, Completeness::Aggregated);
     let note = &trace.provenance().notes[0];
     assert!(note.contains(source) && note.contains("20 ms"), "{note}");
-    let intervals = intervals(&trace);
+    check(&told, &intervals(&trace), source, has_reads);
+}
 
+/// Panics where what was seen is not what the program did.
+fn check(told: &Told, intervals: &[Interval], source: &str, has_reads: bool) {
     for (phase, (busy, other)) in told.phases().iter().zip([("read", "written"), ("written", "read")]) {
-        let looks = looks_in(&intervals, phase);
+        let looks = looks_in(intervals, phase);
         assert!(looks.len() >= 2, "{source}: {} looks while it {busy}", looks.len());
         let of = |name| seen(&looks, &told.block(name));
         let is_seen = busy == "written" || has_reads;
@@ -130,4 +133,95 @@ fn by_the_marks_of_accessed_os_pages() {
 #[test]
 fn by_write_protection() {
     on_one_tier_and_two("pagemap-scan", false);
+}
+
+/// Where no source works, a program that asks for accesses by the variable runs, is recorded without, and says why.
+#[test]
+fn without_any_source_it_is_said_once() {
+    let folder = scratch();
+    let file = folder.path().join("trace.tmt");
+    let script = |script: &str| {
+        let script = format!("mount -t tmpfs none /proc && {script}");
+        Run::new("/usr/bin/env").args(["unshare", "--mount", "sh", "-c", &script])
+    };
+    if !script("true").finish().status.success() {
+        return skip("only root can have a /proc of its own");
+    }
+    let program = format!(
+        "TIERMEM_TRACE={} TIERMEM_TRACE_ACCESSES=auto LD_PRELOAD={} exec /bin/ls /",
+        file.display(),
+        preload().display()
+    );
+    let finished = script(&program).finish().succeeded();
+    let line = "tiermem: no accesses are recorded: clear-refs: ";
+    assert!(finished.stderr.starts_with(line) && finished.stderr.contains("; pagemap-scan: "), "{}", finished.stderr);
+    assert_eq!(finished.stderr.lines().count(), 1, "{}", finished.stderr);
+    let trace = open(&file);
+    assert_eq!(trace.provenance().accesses, Completeness::Absent);
+    assert!(intervals(&trace).is_empty() && trace.events().count() > 0);
+}
+
+/// Negative controls: what the checks above would say of recordings that are wrong.
+mod wrong {
+    use super::*;
+
+    const BLOCK: u64 = 2 << 20;
+    const NAMES: [&str; 4] = ["read", "written", "idle", "hot"];
+
+    fn told() -> Told {
+        let lines = NAMES.iter().enumerate().map(|(n, name)| format!("{name} {:#x} {BLOCK}\n", (n as u64 + 1) * BLOCK));
+        Told { text: lines.chain(["times 100 200 300\n".to_owned()]).collect() }
+    }
+
+    /// Three looks in each phase, in which `hits` says how many OS pages of each block had been accessed.
+    fn intervals(hits: impl Fn(&str, bool) -> u32) -> Vec<Interval> {
+        let mut intervals = Vec::new();
+        for look in 0..6 {
+            let (since, is_writing) = (if look < 3 { 110 + look * 20 } else { 210 + (look - 3) * 20 }, look >= 3);
+            for (n, name) in NAMES.iter().enumerate() {
+                let counts = Counts::Seen { hits: hits(name, is_writing), looks: 512 };
+                let at = since + 10 + n as u64;
+                let address = (n as u64 + 1) * BLOCK;
+                intervals.push(Interval { at, ticks: at - since, address, len: BLOCK, counts });
+            }
+        }
+        intervals
+    }
+
+    fn right(name: &str, is_writing: bool) -> u32 {
+        match (name, is_writing) {
+            ("read", false) | ("written", true) => 512,
+            ("hot", _) => 1,
+            _ => 0,
+        }
+    }
+
+    #[test]
+    fn what_is_right_passes() {
+        check(&told(), &intervals(right), "test", true);
+    }
+
+    #[test]
+    #[should_panic(expected = "idle was left alone")]
+    fn accesses_that_were_none_are_seen() {
+        check(&told(), &intervals(|name, w| if name == "idle" { 1 } else { right(name, w) }), "test", true);
+    }
+
+    #[test]
+    #[should_panic(expected = "written")]
+    fn accesses_that_are_missing_are_seen() {
+        check(&told(), &intervals(|name, w| if name == "written" { 0 } else { right(name, w) }), "test", true);
+    }
+
+    #[test]
+    #[should_panic(expected = "read all the time")]
+    fn hot_memory_that_seems_idle_is_seen() {
+        check(&told(), &intervals(|name, w| if name == "hot" { 0 } else { right(name, w) }), "test", true);
+    }
+
+    #[test]
+    #[should_panic(expected = "read")]
+    fn reads_that_a_source_cannot_see_are_seen() {
+        check(&told(), &intervals(right), "test", false);
+    }
 }

@@ -1,14 +1,14 @@
 //! The thread that looks at memory while a recorded process runs: for accesses, and for moves.
 //!
-//! What a look costs grows with the memory. So that it does not grow with it for ever, the thread takes at most a twentieth of
-//! a CPU, and looks less often instead.
+//! What a look costs, this thread and the program, grows with the memory. So that it does not grow with it for ever, the two pay
+//! at most a twentieth of a CPU, and there are fewer looks instead.
 
 use tiermem_sys::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use tiermem_sys::{clock, thread};
 
 use super::{Lane, accesses, moves};
 
-/// The thread sleeps this many times as long as its last look took.
+/// The thread sleeps this many times as long as the CPU time that its last look costs.
 const REST: u64 = 19;
 /// It looks whether it is to end this often, milliseconds.
 const NAP_MS: u64 = 50;
@@ -70,9 +70,8 @@ extern "C" fn run() {
         }
         let begun = clock::thread_cpu_ns();
         moves::look();
-        accesses::look();
-        let taken_ms = (clock::thread_cpu_ns() - begun) / 1_000_000;
-        rest_ms = (taken_ms * REST).max(accesses::every_ms().into());
+        let cost_ns = accesses::look() + clock::thread_cpu_ns() - begun;
+        rest_ms = (cost_ns * REST / 1_000_000).max(accesses::every_ms().into());
     }
 }
 

@@ -167,32 +167,24 @@ impl Looker {
         Self { source: None, since: 0, buffer: Buffer::new() }
     }
 
-    /// Looks at all memory of extents and enters what was accessed since the last time.
-    fn look(&mut self) {
-        let Some(kind) = source() else { return };
-        if let Err(obstacle) = self.try_to_look(kind) {
-            // It worked at the start; what has changed since (the user, the descriptors) does not change back.
-            CHOICE.store(NONE, Ordering::Relaxed);
-            self.source = None;
-            tell("accesses are no longer recorded", &Tried([Some((kind, obstacle)), None]));
-        }
-    }
-
-    fn try_to_look(&mut self, kind: SourceKind) -> Outcome {
+    /// Looks at all memory of extents and enters what was accessed since the last time: how many OS pages.
+    fn look(&mut self, kind: SourceKind) -> Outcome<u64> {
         let source = match &mut self.source {
             Some(source) => source,
             none => none.insert(Source::make(kind)?),
         };
         let is_first = self.since == 0;
         let mut entered = Entered { since: self.since, idle: None };
+        let mut hits = 0;
         let since = source.look(&mut self.buffer, |seen| {
+            hits += u64::from(seen.hits);
             if !is_first {
                 entered.enter(seen);
             }
         })?;
         entered.flush();
         self.since = since;
-        Ok(())
+        Ok(hits)
     }
 }
 
@@ -226,12 +218,18 @@ impl Entered {
     }
 }
 
-/// Looks once, unless somebody else is looking.
-pub fn look() {
-    if source().is_some()
-        && let Some(mut looker) = LOOKER.try_lock()
-    {
-        looker.look();
+/// Looks once, unless somebody else is looking. What the program will pay for it, nanoseconds of CPU.
+pub fn look() -> u64 {
+    let (Some(kind), Some(mut looker)) = (source(), LOOKER.try_lock()) else { return 0 };
+    match looker.look(kind) {
+        Ok(hits) => hits * kind.cost_ns(),
+        Err(obstacle) => {
+            // It worked at the start; what has changed since (the user, the descriptors) does not change back.
+            CHOICE.store(NONE, Ordering::Relaxed);
+            looker.source = None;
+            tell("accesses are no longer recorded", &Tried([Some((kind, obstacle)), None]));
+            0
+        }
     }
 }
 

@@ -21,6 +21,15 @@ impl SourceKind {
         }
     }
 
+    /// What the program pays for each OS page that is found accessed, nanoseconds: the CPU sets a mark anew, or the kernel lifts
+    /// the protection. As measured on a virtual machine (`docs/measurements.md`), and rather too much than too little.
+    pub(super) const fn cost_ns(self) -> u64 {
+        match self {
+            Self::ClearRefs => 200,
+            Self::PagemapScan => 3000,
+        }
+    }
+
     /// What it sees.
     pub const fn sees(self) -> &'static str {
         match self {
