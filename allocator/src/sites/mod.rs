@@ -65,14 +65,13 @@ pub fn walk(frames: &mut [usize; FRAMES]) -> usize {
 
 /// The program's return addresses from `caller` on, innermost first; that one alone, where the unwinder does not find it.
 pub fn walk_from(caller: usize, frames: &mut [usize]) -> usize {
-    let mut all = [0; FRAMES + OWN_FRAMES_MAX];
-    let wanted = frames.len().min(FRAMES);
-    let count = unwind::walk(&mut all[..wanted + OWN_FRAMES_MAX]);
-    let alone = [caller];
-    let found = all[..count].iter().position(|&pc| pc == caller).map_or(&alone[..], |first| &all[first..count]);
-    let kept = found.len().min(wanted);
-    frames[..kept].copy_from_slice(&found[..kept]);
-    kept
+    match (unwind::walk_from(caller, OWN_FRAMES_MAX, frames), frames.first_mut()) {
+        (0, Some(first)) => {
+            *first = caller;
+            1
+        }
+        (count, _) => count,
+    }
 }
 
 /// Runs `body` unless this thread is in it already: the unwinder or the resolver may allocate.
