@@ -197,3 +197,47 @@ fn allocations_alone_are_placed_and_not_timed() {
     assert_eq!(unknown.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("--place recorded:far=TIER"));
 }
+
+/// What a recording tells of looks at memory is shown, and goes to the sites and tiers whose memory it was.
+#[test]
+fn what_was_seen_is_shared_out_over_sites_and_tiers() {
+    use tiermem_emulator::trace::{
+        Allocate, Completeness, Counts, Event, Interval, Provenance, SiteId, StreamId, TierTag, Writer,
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.tmt");
+    let from = Provenance {
+        accesses: Completeness::Aggregated,
+        allocations: Completeness::Exact,
+        common_clock: true,
+        ..Provenance::default()
+    };
+    let mut writer = Writer::new(fs::File::create(&file).unwrap(), &from).unwrap();
+    let extent = 2 << 20;
+    for (n, site) in [(0, 1), (1, 2)] {
+        let block = Allocate { at: n, site: SiteId(site), address: n * extent, size: extent, tier: TierTag(0) };
+        writer.event(StreamId(1), &Event::Allocate(block)).unwrap();
+    }
+    // In two looks: an eighth of the first block each time; of the second one, nothing.
+    for n in 1..3 {
+        for (address, hits) in [(0, 64), (extent, 0)] {
+            let counts = Counts::Seen { hits, looks: 512 };
+            let seen = Interval { at: n * 100, ticks: 50, address, len: extent, counts };
+            writer.event(StreamId(2), &Event::Interval(seen)).unwrap();
+        }
+    }
+    writer.finish().unwrap();
+    let file = file.to_str().unwrap();
+    let shown = json(&tierctl(&["trace", "show", file]));
+    assert_eq!(shown["accesses"].as_str(), Some("counted by extent and interval"));
+    assert_eq!(shown["kinds"]["interval"].as_u64(), Some(4));
+    let report = json(&tierctl(&["replay", file, "--place", "addr:0x0-0x1fffff=cxl0"]));
+    assert_eq!((report["mode"].as_str(), report["accesses"].as_str()), (Some("functional"), Some("counted")));
+    let seen = |rows: &str, key: &str, value: serde_json::Value| {
+        let row = report[rows].as_array().unwrap().iter().find(|row| row[key] == value).unwrap();
+        row["bytes_seen"].as_f64().unwrap()
+    };
+    let quarter = (extent / 4) as f64;
+    assert_eq!((seen("tiers", "tier", "cxl0".into()), seen("tiers", "tier", "dram".into())), (quarter, 0.0));
+    assert_eq!((seen("sites", "site", 1.into()), seen("sites", "site", 2.into())), (quarter, 0.0));
+}
