@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use tiermem_sys::sync::atomic::{AtomicU32, Ordering};
 
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::host::Qemu;
 use crate::kernel::Kernel;
 
 /// Names another folder than the usual one.
@@ -78,6 +79,24 @@ impl Cache {
     /// A place in it.
     pub fn path(&self, name: &str) -> PathBuf {
         self.root.join(name)
+    }
+
+    /// Where the fetched busybox is, if it was.
+    pub fn busybox(&self) -> PathBuf {
+        self.path("busybox/usr/bin/busybox")
+    }
+
+    /// Whether all is here that guests are made of.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] with what lacks and what to do; those of [`Cache::parts`].
+    pub fn is_ready(&self) -> Result<()> {
+        Qemu::best(self)?;
+        if self.kernels()?.is_empty() || !self.busybox().is_file() {
+            let why = format!("{}: no kernel or no busybox: run `tierctl qemu fetch`", self.root.display());
+            return Err(Error::new(ErrorKind::NotFound, why));
+        }
+        Ok(())
     }
 
     /// Makes the folder if need be and takes its lock, waiting for whoever has it.

@@ -184,6 +184,29 @@ fn memory_that_does_not_come_up_is_the_kernels_reason() {
     assert_eq!(lab.starts(), 1);
 }
 
+/// Guests that share memory wait for each other: if one does not start, the others need not run into their limit.
+#[test]
+fn one_guest_of_a_pool_that_does_not_start_ends_the_others() {
+    const LIMIT_S: u32 = 3600;
+    let why = [
+        ("refuses", "QEMU does not start this machine", 125),
+        ("no-region", "create_ram_region: planted (EBUSY)", 125),
+        ("panics", "Kernel panic - not syncing: planted", 125),
+    ];
+    for (double, word, code) in why {
+        let lab = Lab::new();
+        let start = std::time::Instant::now();
+        let ended = lab.run(&format!("host0:silent,host1:{double}"), "pool-2", LIMIT_S, &["true"]);
+        ended.is(code, &["tierctl: host1: ", word, "the other guest was ended", "The log is in"]);
+        assert!(!ended.said.contains("host0: "), "{}", ended.said);
+        // The limit of the one that is silent is an hour; no time is asserted that a busy machine could miss.
+        assert!(start.elapsed().as_secs() < u64::from(LIMIT_S) / 2);
+    }
+    // One that takes no connection at all.
+    let ended = Lab::new().run("host0:deaf,host1:refuses", "pool-2", LIMIT_S, &["true"]);
+    ended.is(125, &["tierctl: host1: ", "the other guest was ended"]);
+}
+
 /// The keeper of a shared guest tells its client what went wrong, and is gone.
 #[test]
 fn a_shared_guest_that_does_not_boot() {

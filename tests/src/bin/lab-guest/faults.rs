@@ -94,7 +94,7 @@ pub fn poisoned_device(arguments: &Arguments<'_>) -> Outcome {
     let sound = (0..GRANULE.0).step_by(4096).filter(|&offset| tier.read(&broken, offset, &mut control).is_ok()).count();
 
     let place = broken.offset();
-    tier.release(broken).map_err(failed("release"))?;
+    [broken, whole].into_iter().try_for_each(|extent| tier.release(extent)).map_err(failed("release"))?;
     never_handed_out(tier.as_ref(), place)?;
     let repaired = tier.repair().map_err(failed("repair"))?;
     ensure(repaired == GRANULE, || format!("{repaired} are repaired"))?;
@@ -103,7 +103,7 @@ pub fn poisoned_device(arguments: &Arguments<'_>) -> Outcome {
         held.push(extent(tier.as_ref())?);
     }
     held.iter().try_for_each(|extent| tier.read(extent, 0, &mut control)).map_err(failed("reading it repaired"))?;
-    held.into_iter().chain([whole]).try_for_each(|extent| tier.release(extent)).map_err(failed("release"))?;
+    held.into_iter().try_for_each(|extent| tier.release(extent)).map_err(failed("release"))?;
     Ok(format!("{}; {sound} of 512 OS pages of its granule are sound; the process goes on", said[0]))
 }
 
