@@ -31,6 +31,6 @@ mod tests;
 pub use clock::Overlap;
 pub use config::Config;
 pub use engine::{Engine, ThreadIndex};
-pub use placing::Rules;
+pub use placing::{NamedFrame, PolicyRules, Rules};
 pub use record::Record;
 pub use recorder::Recorder;
