@@ -1,6 +1,6 @@
 //! The caches of a host together.
 
-use super::level::{Level, line_of, state};
+use super::level::{Level, Victim, state};
 use super::prefetch::Streams;
 use super::{CacheConfig, CacheConfigError, CacheCounts, LINE, Lookup, Memory, Traffic};
 
@@ -33,15 +33,15 @@ impl Core {
 
     /// Takes `line` out of all levels; the states of all its copies joined, zero if there is none.
     fn remove(&mut self, line: u64) -> u64 {
-        self.levels.iter_mut().fold(0, |all, level| all | level.remove(line)) & state::ALL
+        self.levels.iter_mut().fold(0, |all, level| all | level.remove(line))
     }
 
     /// Leaves `line` in, clean and not owned; the states that its copies had, joined.
     fn share(&mut self, line: u64) -> u64 {
-        let entries = self.levels.iter_mut().filter_map(|level| level.peek(line));
-        entries.fold(0, |all, entry| {
-            let before = *entry & state::ALL;
-            *entry &= !(state::DIRTY | state::OWNED);
+        let copies = self.levels.iter_mut().filter_map(|level| level.peek(line));
+        copies.fold(0, |all, mut copy| {
+            let before = copy.state();
+            copy.take(state::DIRTY | state::OWNED);
             all | before
         })
     }
@@ -122,10 +122,10 @@ impl Hierarchy {
     pub fn access(&mut self, core: CoreIndex, address: u64, store: bool, memory: &mut impl Memory) -> Lookup {
         let line = address & !(LINE - 1);
         let own = &mut self.cores[core.index()];
-        if let Some(entry) = own.levels[0].most_recent(line)
-            && (!store || *entry & state::OWNED != 0)
+        if let Some(mut held) = own.levels[0].most_recent(line)
+            && (!store || held.state() & state::OWNED != 0)
         {
-            *entry |= if store { state::DIRTY } else { 0 };
+            held.add(if store { state::DIRTY } else { 0 });
             own.counts.hits[0] += 1;
             return Lookup::Hit(1);
         }
@@ -134,12 +134,12 @@ impl Hierarchy {
 
     fn search(&mut self, core: CoreIndex, line: u64, store: bool, memory: &mut impl Memory) -> Lookup {
         let own = &mut self.cores[core.index()];
-        let Some(entry) = own.levels[0].touch(line) else { return self.search_behind(core, line, store, memory) };
+        let Some(mut held) = own.levels[0].touch(line) else { return self.search_behind(core, line, store, memory) };
         own.counts.hits[0] += 1;
-        let was = *entry;
-        *entry &= !state::PREFETCHED;
+        let was = held.state();
+        held.take(state::PREFETCHED);
         if store {
-            *entry |= state::OWNED | state::DIRTY;
+            held.add(state::OWNED | state::DIRTY);
             if was & state::OWNED == 0 {
                 self.take_from_others(core, line);
             }
@@ -150,11 +150,11 @@ impl Hierarchy {
     fn search_behind(&mut self, core: CoreIndex, line: u64, store: bool, memory: &mut impl Memory) -> Lookup {
         let own = &mut self.cores[core.index()];
         let behind = own.levels.iter_mut().enumerate().skip(1);
-        let found = { behind }.find_map(|(at, level)| level.touch(line).map(|entry| (at, entry)));
-        let Some((at, entry)) = found else { return self.miss_own(core, line, store, memory) };
+        let found = { behind }.find_map(|(at, level)| level.touch(line).map(|held| (at, held)));
+        let Some((at, mut held)) = found else { return self.miss_own(core, line, store, memory) };
         own.counts.hits[at] += 1;
-        let was = *entry;
-        *entry &= !state::PREFETCHED;
+        let was = held.state();
+        held.take(state::PREFETCHED);
         let mut flags = state::VALID | was & state::OWNED;
         if store {
             flags |= state::OWNED | state::DIRTY;
@@ -198,26 +198,31 @@ impl Hierarchy {
     fn fill(&mut self, core: CoreIndex, line: u64, flags: u64, below: usize, memory: &mut impl Memory) {
         for at in (0..below).rev() {
             let flags = if at == 0 { flags } else { flags & !state::DIRTY };
-            self.put(core, at, line | flags, memory);
+            self.put(core, at, line, flags, memory);
         }
     }
 
-    /// Inserts an entry into one of the core's levels; a dirty victim moves on to the next one.
-    fn put(&mut self, core: CoreIndex, at: usize, entry: u64, memory: &mut impl Memory) {
-        let own = &mut self.cores[core.index()];
-        let mut victim = own.levels[at].insert(entry);
-        for level in &mut own.levels[at + 1..] {
-            if victim & state::DIRTY == 0 {
-                return;
-            }
-            if let Some(copy) = level.peek(line_of(victim)) {
-                *copy |= victim & (state::DIRTY | state::OWNED);
-                return;
-            }
-            victim = level.insert(victim);
+    /// Puts a line into one of the core's levels; a dirty one that makes way moves on to the next one.
+    #[inline]
+    fn put(&mut self, core: CoreIndex, at: usize, line: u64, flags: u64, memory: &mut impl Memory) {
+        let victim = self.cores[core.index()].levels[at].insert(line, flags);
+        if victim.is_some() {
+            self.move_on(core, at + 1, victim, memory);
         }
-        if victim & state::DIRTY != 0 {
-            self.write_back_to_shared(core, line_of(victim), memory);
+    }
+
+    /// What made way in front of level `at` goes there.
+    fn move_on(&mut self, core: CoreIndex, at: usize, mut victim: Victim, memory: &mut impl Memory) {
+        for level in &mut self.cores[core.index()].levels[at..] {
+            let Some((line, was)) = victim else { return };
+            if let Some(mut copy) = level.peek(line) {
+                copy.add(was & (state::DIRTY | state::OWNED));
+                return;
+            }
+            victim = level.insert(line, was);
+        }
+        if let Some((line, _)) = victim {
+            self.write_back_to_shared(core, line, memory);
         }
     }
 
@@ -225,7 +230,7 @@ impl Hierarchy {
         match self.shared.as_mut() {
             None => self.write_back(core, line, memory),
             Some(shared) => match shared.peek(line) {
-                Some(copy) => *copy |= state::DIRTY,
+                Some(mut copy) => copy.add(state::DIRTY),
                 None => self.fill_shared(core, line, state::DIRTY, memory),
             },
         }
@@ -233,9 +238,8 @@ impl Hierarchy {
 
     fn fill_shared(&mut self, core: CoreIndex, line: u64, flags: u64, memory: &mut impl Memory) {
         let Some(shared) = self.shared.as_mut() else { return };
-        let victim = shared.insert(line | state::VALID | flags);
-        if victim & state::DIRTY != 0 {
-            self.write_back(core, line_of(victim), memory);
+        if let Some((victim, _)) = shared.insert(line, state::VALID | flags) {
+            self.write_back(core, victim, memory);
         }
     }
 
@@ -286,7 +290,7 @@ impl Hierarchy {
             self.fill_shared(core, line, 0, memory);
         }
         let at = 1.min(self.config.private.len() - 1);
-        self.put(core, at, line | flags, memory);
+        self.put(core, at, line, flags, memory);
     }
 
     /// Takes the line of `address` out of all caches, and writes it to memory if it was dirty; says whether it was.
@@ -301,9 +305,9 @@ impl Hierarchy {
     pub fn clean(&mut self, address: u64, memory: &mut impl Memory) -> bool {
         let line = address & !(LINE - 1);
         let levels = self.cores.iter_mut().flat_map(|core| core.levels.iter_mut()).chain(&mut self.shared);
-        let all = levels.filter_map(|level| level.peek(line)).fold(0, |all, entry| {
-            let before = *entry & state::DIRTY;
-            *entry &= !state::DIRTY;
+        let all = levels.filter_map(|level| level.peek(line)).fold(0, |all, mut copy| {
+            let before = copy.state();
+            copy.take(state::DIRTY);
             all | before
         });
         self.wrote(line, all, memory)
@@ -314,7 +318,7 @@ impl Hierarchy {
         let levels = self.cores.iter_mut().flat_map(|core| core.levels.iter_mut()).chain(&mut self.shared);
         let mut dirty = Vec::new();
         for level in levels {
-            dirty.extend(level.lines().filter(|e| e & state::DIRTY != 0).map(line_of));
+            dirty.extend(level.dirty());
             level.clear();
         }
         dirty.sort_unstable();

@@ -114,7 +114,7 @@ impl<'t, S: ReadAt> Lane<'t, S> {
             passed: 0,
             work: 0,
             fraction: 0.0,
-            clock: ThreadClock::new(16),
+            clock: ThreadClock::new(),
             table: Table::default(),
             traffic: Vec::new(),
             prefetches: Vec::new(),
@@ -224,12 +224,12 @@ impl<'t, S: ReadAt> Lane<'t, S> {
 
     /// Decodes the accesses that come next, or finds what else does. Their place in the host's memory is asked for in time: the
     /// caches' tags and states take more room than the host's own caches have.
-    fn decode<M: Serve>(&mut self, machine: &Machine<M>) -> Result<(), ReplayError> {
+    fn decode<M: Serve>(&mut self, machine: &mut Machine<M>) -> Result<(), ReplayError> {
         self.look()?;
         let Some(access) = self.ahead.first() else { return Ok(()) };
-        machine.caches.expect(self.core, access.address);
+        machine.expect(self.core, access.address);
         while let Some(access) = self.ahead.has_room().then(|| self.events.as_mut()?.next_access()).flatten() {
-            machine.caches.expect(self.core, access.address);
+            machine.expect(self.core, access.address);
             self.ahead.push(access);
         }
         Ok(())
@@ -279,7 +279,8 @@ impl<'t, S: ReadAt> Lane<'t, S> {
     #[inline]
     fn line<M: Serve>(&mut self, machine: &mut Machine<M>, line: u64, region: RegionIndex, write: bool) {
         let traffic = &mut self.traffic;
-        let found = machine.caches.access(self.core, line, write, &mut |one| traffic.push(one));
+        let short = machine.compact.shorten(line);
+        let found = machine.caches.access(self.core, short, write, &mut |one| traffic.push(one));
         let (ready, from) = match found {
             Lookup::Hit(level) => {
                 let hit = (self.clock.now + machine.hit_ps[usize::from(level)], Cause::Cache);
@@ -315,12 +316,14 @@ impl<'t, S: ReadAt> Lane<'t, S> {
         let now = self.clock.now;
         for one in self.traffic.drain(..) {
             match one {
-                Traffic::WriteBack(line) => {
+                Traffic::WriteBack(short) => {
+                    let line = machine.compact.lengthen(short);
                     let region = machine.space.lookup(line);
                     machine.send(now, line, region, Direction::Write);
                     self.table.of(region).written_back += 1;
                 }
-                Traffic::Prefetch(line) => {
+                Traffic::Prefetch(short) => {
+                    let line = machine.compact.lengthen(short);
                     let region = machine.space.lookup(line);
                     let done = machine.send(now, line, region, Direction::Read);
                     self.table.of(region).prefetched += 1;
@@ -368,6 +371,12 @@ fn is_barrier(event: &Event) -> bool {
 }
 
 impl<M: Serve> Machine<M> {
+    #[inline]
+    fn expect(&mut self, core: CoreIndex, address: u64) {
+        let short = self.compact.shorten(address);
+        self.caches.expect(core, short);
+    }
+
     /// Sends a line to or from memory; when that is done.
     #[inline]
     fn send(&mut self, at: u64, line: u64, region: RegionIndex, direction: Direction) -> u64 {
