@@ -68,9 +68,9 @@ pub struct Level {
     shift: u32,
 }
 
-/// Where a line would be.
-#[derive(Clone, Copy)]
-struct Place {
+/// Where a line would be in a level.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Place {
     set: usize,
     tag: u64,
 }
@@ -117,8 +117,9 @@ impl Level {
         Self { sets: vec![empty; sets], far: Vec::new(), ways, mask, shift }
     }
 
+    /// Where `line` would be.
     #[inline]
-    fn place(&self, line: u64) -> Place {
+    pub fn place(&self, line: u64) -> Place {
         let number = line / LINE;
         // Of a single set the mask is zero as well, and so is the remainder.
         let set = if self.mask != 0 { number & self.mask } else { number % self.sets.len() as u64 };
@@ -127,11 +128,10 @@ impl Level {
         Place { set, tag: number >> self.shift }
     }
 
-    /// Has the host bring what a search for `line` will look at.
+    /// Has the host bring what a search at `place` will look at.
     #[inline]
-    pub fn expect(&self, line: u64) {
-        let Place { set, .. } = self.place(line);
-        prefetch(&self.sets[set]);
+    pub fn expect(&self, place: Place) {
+        prefetch(&self.sets[place.set]);
     }
 
     #[inline]
@@ -170,42 +170,38 @@ impl Level {
         is.then_some(way)
     }
 
-    /// Whether `line` is the most recent one of its set.
+    /// Whether the line of this place is the most recent one of its set.
     #[inline]
-    pub fn is_most_recent(&self, line: u64) -> bool {
-        self.front(self.place(line)).is_some()
+    pub fn is_most_recent(&self, place: Place) -> bool {
+        self.front(place).is_some()
     }
 
-    /// The most recent line of `line`'s set, if it is `line`.
+    /// The most recent line of the set, if it is this place's.
     #[inline]
-    pub fn most_recent(&mut self, line: u64) -> Option<Held<'_>> {
-        let place = self.place(line);
+    pub fn most_recent(&mut self, place: Place) -> Option<Held<'_>> {
         let way = self.front(place)?;
         Some(self.held(place.set, way))
     }
 
-    /// Finds `line` and makes it the most recent of its set.
+    /// Finds the line of this place and makes it the most recent of its set.
     #[inline]
-    pub fn touch(&mut self, line: u64) -> Option<Held<'_>> {
-        let place = self.place(line);
+    pub fn touch(&mut self, place: Place) -> Option<Held<'_>> {
         let way = self.find(place)?;
         let set = &mut self.sets[place.set];
         set.order = to_front(set.order, way);
         Some(self.held(place.set, way))
     }
 
-    /// Finds `line` and leaves the order alone.
+    /// Finds the line of this place and leaves the order alone.
     #[inline]
-    pub fn peek(&mut self, line: u64) -> Option<Held<'_>> {
-        let place = self.place(line);
+    pub fn peek(&mut self, place: Place) -> Option<Held<'_>> {
         let way = self.find(place)?;
         Some(self.held(place.set, way))
     }
 
     /// Puts a line in that is not there, as the most recent of its set. Gives back the one that made way, if it was dirty.
     #[inline]
-    pub fn insert(&mut self, line: u64, flags: u64) -> Victim {
-        let Place { set: at, tag } = self.place(line);
+    pub fn insert(&mut self, Place { set: at, tag }: Place, flags: u64) -> Victim {
         let set = &mut self.sets[at];
         let last = 4 * (self.ways - 1);
         let way = (set.order >> last & 0xf) as usize;
@@ -242,8 +238,8 @@ impl Level {
     }
 
     /// Takes a line out; what was known about it, zero if it is not there.
-    pub fn remove(&mut self, line: u64) -> u64 {
-        let place = self.place(line);
+    #[inline]
+    pub fn remove(&mut self, place: Place) -> u64 {
         let Some(way) = self.find(place) else { return 0 };
         let set = &mut self.sets[place.set];
         set.order = to_back(set.order, way, self.ways);

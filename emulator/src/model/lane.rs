@@ -1,5 +1,7 @@
 //! Something that lets a certain number of bytes pass in a second.
 
+use crate::cache::LINE;
+
 /// Slots that a lane remembers.
 const SLOTS: u64 = 64;
 
@@ -53,6 +55,8 @@ impl Work {
 pub(super) struct Lane {
     /// Work of a byte, times 2^FRACTION.
     cost: u64,
+    /// Work of a line of the caches, which is what nearly all requests are for.
+    line: Work,
     /// A slot is 2^shift picoseconds long.
     shift: u32,
     /// What a unit of work in the settled slots adds to the utilisation.
@@ -73,7 +77,7 @@ impl Lane {
         let shift = slot.clamp(1 << 12, 1 << 40).next_power_of_two().trailing_zeros();
         #[expect(clippy::cast_precision_loss, reason = "a power of two times 60")]
         let share = 1.0 / (SETTLED << (shift + FINE)) as f64;
-        let mut lane = Self { cost: 0, shift, share, newest: 0, full_from: 0, sum: 0, used: [0; SLOTS as usize] };
+        let mut lane = Self { cost: 0, line: Work(0), shift, share, newest: 0, full_from: 0, sum: 0, used: [0; SLOTS as usize] };
         lane.set_bandwidth(bandwidth);
         lane
     }
@@ -82,6 +86,7 @@ impl Lane {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, which is meant")]
     pub(super) fn set_bandwidth(&mut self, bandwidth: f64) {
         self.cost = (1e12 / bandwidth.max(1e-3) * UNIT).round() as u64;
+        self.line = self.work_of(LINE);
     }
 
     /// Bytes that pass in a second.
@@ -97,7 +102,12 @@ impl Lane {
     }
 
     /// What it takes to let `bytes` pass.
+    #[inline]
     pub(super) const fn work(&self, bytes: u64) -> Work {
+        if bytes == LINE { self.line } else { self.work_of(bytes) }
+    }
+
+    const fn work_of(&self, bytes: u64) -> Work {
         Work(((bytes as u128 * self.cost as u128) >> FRACTION) as u64)
     }
 

@@ -152,18 +152,24 @@ impl ThreadClock {
             self.come = 0;
         }
         self.asked += 1;
-        let new = Pending { done, line, access: self.accesses, number: self.asked, region };
-        let mut at = self.pending.len();
-        self.pending.push(new);
+        let comes_before = self.pending.last().is_some_and(|last| last.done > done);
+        self.pending.push(Pending { done, line, access: self.accesses, number: self.asked, region });
         // Lines come nearly in the order in which they were asked for.
-        while at > self.come && self.pending[at - 1].done > done {
-            self.pending[at] = self.pending[at - 1];
-            at -= 1;
+        if comes_before {
+            self.move_up();
         }
-        self.pending[at] = new;
         self.by_slot[slot(line)] += 1;
         self.all_done = self.all_done.max(done);
         self.oldest = self.oldest.min(self.accesses);
+    }
+
+    /// Puts the line that was asked for last where it belongs.
+    #[inline(never)]
+    fn move_up(&mut self) {
+        let on_their_way = &mut self.pending[self.come..];
+        let Some((new, others)) = on_their_way.split_last() else { return };
+        let at = others.partition_point(|other| other.done <= new.done);
+        on_their_way[at..].rotate_right(1);
     }
 
     /// When a line that the caches have taken in comes, if it is still on its way, and from where.

@@ -239,13 +239,11 @@ impl<'t, S: ReadAt> Lane<'t, S> {
     #[inline]
     pub fn work_until(&mut self, tick: u64, ps_per_tick: f64) {
         let ticks = tick.saturating_sub(self.tick);
+        if ticks == 0 {
+            return;
+        }
         self.tick += ticks;
-        #[expect(clippy::cast_precision_loss, reason = "a gap of 2^53 ticks is none")]
-        let exact = ticks as f64 * ps_per_tick + self.fraction;
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, which is meant")]
-        let whole = exact as u64;
-        #[expect(clippy::cast_precision_loss, reason = "as above")]
-        let rest = exact - whole as f64;
+        let (whole, rest) = split(ticks, ps_per_tick, self.fraction);
         self.fraction = rest;
         self.work += whole;
         self.clock.now += whole;
@@ -365,6 +363,27 @@ impl<'t, S: ReadAt> Lane<'t, S> {
 /// Beyond so many lines on their way for the prefetcher, old ones are forgotten.
 const PREFETCHES_MAX: usize = 256;
 
+/// `ticks * ps_per_tick + fraction` as whole picoseconds, and the rest.
+#[inline]
+fn split(ticks: u64, ps_per_tick: f64, fraction: f64) -> (u64, f64) {
+    // The same twice, but for the range of the conversions: narrow ones take an instruction each.
+    if let Ok(ticks) = u32::try_from(ticks) {
+        let exact = f64::from(ticks) * ps_per_tick + fraction;
+        if exact < f64::from(i32::MAX) {
+            #[expect(clippy::cast_possible_truncation, reason = "just compared")]
+            let whole = exact as i32;
+            return (u64::from(whole.cast_unsigned()), exact - f64::from(whole));
+        }
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a gap of 2^53 ticks is none")]
+    let exact = ticks as f64 * ps_per_tick + fraction;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, which is meant")]
+    let whole = exact as u64;
+    #[expect(clippy::cast_precision_loss, reason = "as above")]
+    let rest = exact - whole as f64;
+    (whole, rest)
+}
+
 /// Whether an event changes where memory is.
 fn is_barrier(event: &Event) -> bool {
     matches!(event, Event::Allocate(_) | Event::Free(_) | Event::Reallocate(_) | Event::Place(_))
@@ -381,8 +400,12 @@ impl<M: Serve> Machine<M> {
     #[inline]
     fn send(&mut self, at: u64, line: u64, region: RegionIndex, direction: Direction) -> u64 {
         let tier = self.space.describe(region).tier;
-        let capacity = self.capacities.get(usize::from(tier.0)).copied().unwrap_or(0);
-        let offset = if capacity == 0 { line } else { line % capacity };
+        let offset = match self.capacities.get(usize::from(tier.0)).copied().unwrap_or(0) {
+            0 => line,
+            // Dividing takes longer than all the rest of this.
+            capacity if capacity.is_power_of_two() => line & (capacity - 1),
+            capacity => line % capacity,
+        };
         let request = Request { host: self.host, tier, direction, offset, len: LINE as u32 };
         self.memory.serve(Time(at), request).0
     }
