@@ -162,11 +162,11 @@ impl Hierarchy {
             return if was & state::PREFETCHED == 0 { Lookup::Hit(1) } else { Lookup::Prefetched(1) };
         }
         let mut places = [first; LEVELS_MAX];
-        for (at, level) in own.levels.iter_mut().enumerate().skip(1) {
-            let place = level.place(line);
-            places[at % LEVELS_MAX] = place;
-            if let Some(mut held) = level.touch(place) {
-                own.counts.hits[at % LEVELS_MAX] += 1;
+        let behind = own.levels.get_mut(1..).unwrap_or_default();
+        for ((at, place), level) in places.iter_mut().enumerate().skip(1).zip(behind) {
+            *place = level.place(line);
+            if let Some(mut held) = level.touch(*place) {
+                own.counts.hits[at] += 1;
                 let was = held.state();
                 held.take(state::PREFETCHED);
                 return self.found_behind(core, line, &places, (at, was), store, memory);
@@ -176,6 +176,7 @@ impl Hierarchy {
     }
 
     /// A level of the core's own behind the first has it, in this state.
+    #[inline]
     fn found_behind(
         &mut self,
         core: CoreIndex,
@@ -199,6 +200,7 @@ impl Hierarchy {
     }
 
     /// No level of the core's own has it.
+    #[inline]
     fn miss_own(
         &mut self,
         core: CoreIndex,
@@ -237,7 +239,7 @@ impl Hierarchy {
     }
 
     /// Puts the line into the core's levels in front of level `below`. Only the first becomes dirty.
-    #[inline]
+    #[inline(always)]
     fn fill(
         &mut self,
         core: CoreIndex,
@@ -253,7 +255,7 @@ impl Hierarchy {
     }
 
     /// Puts a line into one of the core's levels; a dirty one that makes way moves on to the next one.
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, core: CoreIndex, at: usize, place: Place, flags: u64, memory: &mut impl Memory) {
         let victim = self.cores[core.index()].levels[at].insert(place, flags);
         if victim.is_some() {
@@ -262,6 +264,7 @@ impl Hierarchy {
     }
 
     /// What made way in front of level `at` goes there.
+    #[inline(never)]
     fn move_on(&mut self, core: CoreIndex, at: usize, mut victim: Victim, memory: &mut impl Memory) {
         for level in &mut self.cores[core.index()].levels[at..] {
             let Some((line, was)) = victim else { return };

@@ -200,7 +200,7 @@ impl Level {
     }
 
     /// Puts a line in that is not there, as the most recent of its set. Gives back the one that made way, if it was dirty.
-    #[inline]
+    #[inline(always)]
     pub fn insert(&mut self, Place { set: at, tag }: Place, flags: u64) -> Victim {
         let set = &mut self.sets[at];
         let last = 4 * (self.ways - 1);

@@ -59,6 +59,8 @@ pub(super) struct Lane {
     line: Work,
     /// A slot is 2^shift picoseconds long.
     shift: u32,
+    /// The work that a slot has room for.
+    width: u64,
     /// What a unit of work in the settled slots adds to the utilisation.
     share: f64,
     /// The last slot that has work, or that time has reached.
@@ -77,7 +79,8 @@ impl Lane {
         let shift = slot.clamp(1 << 12, 1 << 40).next_power_of_two().trailing_zeros();
         #[expect(clippy::cast_precision_loss, reason = "a power of two times 60")]
         let share = 1.0 / (SETTLED << (shift + FINE)) as f64;
-        let mut lane = Self { cost: 0, line: Work(0), shift, share, newest: 0, full_from: 0, sum: 0, used: [0; SLOTS as usize] };
+        let (cost, line, width, used) = (0, Work(0), 1 << (shift + FINE), [0; SLOTS as usize]);
+        let mut lane = Self { cost, line, shift, width, share, newest: 0, full_from: 0, sum: 0, used };
         lane.set_bandwidth(bandwidth);
         lane
     }
@@ -134,17 +137,27 @@ impl Lane {
     #[inline]
     pub(super) fn admit(&mut self, at: u64, work: Work) -> u64 {
         let own = at >> self.shift;
-        self.reach(own);
-        // Nearly always there is room for all of it in the newest slot.
-        let width = self.width();
-        let used = &mut self.used[Self::index(own)];
-        if own == self.newest && *used + work.0 <= width {
-            *used += work.0;
-            return 0;
+        if own == self.newest {
+            // Nearly always there is room for all of it in the newest slot.
+            let used = &mut self.used[Self::index(own)];
+            let sum = *used + work.0;
+            if sum <= self.width {
+                *used = sum;
+                return 0;
+            }
         }
-        let slot = if own == self.newest && self.room(own) > 0 { own } else { self.first_open(own) };
-        let wait =
-            if slot == own { 0 } else { ((slot << self.shift) + (self.work_in(slot) >> FINE)).saturating_sub(at) };
+        self.admit_elsewhere(at, work)
+    }
+
+    #[inline(never)]
+    fn admit_elsewhere(&mut self, at: u64, work: Work) -> u64 {
+        let own = at >> self.shift;
+        self.reach(own);
+        let has_room = own == self.newest && self.room(own) > 0;
+        let slot = if has_room { own } else { self.first_open(own) };
+        let begins_later = slot != own;
+        let begins = (slot << self.shift) + (self.work_in(slot) >> FINE);
+        let wait = if begins_later { begins.saturating_sub(at) } else { 0 };
         self.put(slot, work.0);
         wait
     }
@@ -154,7 +167,7 @@ impl Lane {
     }
 
     const fn width(&self) -> u64 {
-        1 << (self.shift + FINE)
+        self.width
     }
 
     fn work_in(&self, slot: u64) -> u64 {

@@ -159,6 +159,7 @@ impl System {
         }
     }
 
+    #[inline]
     fn route_index(&self, host: HostIndex, tier: TierIndex) -> usize {
         assert!(usize::from(tier.0) < self.tiers.len(), "tier {} of {}", tier.0, self.tiers.len());
         usize::from(host.0) * self.tiers.len() + usize::from(tier.0)
@@ -202,6 +203,7 @@ impl System {
 impl Serve for System {
     /// # Panics
     /// If the request's host has no way to its tier; [`System::reaches`] tells.
+    #[inline]
     fn serve(&mut self, at: Time, request: Request) -> Time {
         let index = self.route_index(request.host, request.tier);
         let Some(Some(route)) = self.routes.get(index) else {
