@@ -46,7 +46,7 @@ pub struct Space {
     regions: Regions,
     /// By frame.
     owners: Vec<Owner>,
-    parts: Vec<Box<[Label; GRANULES]>>,
+    parts: Vec<[Label; GRANULES]>,
 }
 
 impl Default for Space {
@@ -117,7 +117,7 @@ impl Space {
     fn parts_of(&mut self, frame: usize) -> &mut [Label; GRANULES] {
         let owner = &mut self.owners[frame];
         if *owner & IN_PARTS == 0 {
-            self.parts.push(Box::new([*owner as Label; GRANULES]));
+            self.parts.push([*owner as Label; GRANULES]);
             // As many as there are frames at most, and those would be 8 TiB.
             *owner = IN_PARTS | (self.parts.len() - 1) as Owner;
         }

@@ -30,6 +30,9 @@ struct State {
     given: Vec<(String, usize, usize)>,
 }
 
+/// Names and contents.
+type Files<'a> = &'a [(&'a str, &'a [u8])];
+
 impl Mirror {
     /// `None`, and that is said, where the tools lack that make and read packages.
     pub fn start() -> Option<Self> {
@@ -98,7 +101,7 @@ impl Mirror {
     }
 
     /// Packages and their list.
-    fn suite(&self, suite: &str, packages: &[(&str, &[(&str, &[u8])])]) {
+    fn suite(&self, suite: &str, packages: &[(&str, Files<'_>)]) {
         let mut list = String::new();
         for (name, files) in packages {
             let tree = self.path(&format!("trees/{suite}/{name}"));
