@@ -223,7 +223,7 @@ mod tests {
         for _ in 0..20_000 {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             // A few thousand regions, some of them next to each other, some with the same low bits.
-            let number = (state >> 60) << 30 | (state >> 40) % (1 << 20);
+            let number = ((state >> 60) << 30) | ((state >> 40) % (1 << 20));
             let next = known.len() as u32;
             assert_eq!(space.known_frame(number), known.get(&number).copied());
             assert_eq!(space.frame(number), *known.entry(number).or_insert(next));
