@@ -22,6 +22,9 @@ pub struct Mirror {
     state: Arc<Mutex<State>>,
 }
 
+/// Files of a package: places and contents.
+type Files<'a> = &'a [(&'a str, &'a [u8])];
+
 #[derive(Default)]
 struct State {
     /// Of packages, a connection gives so many bytes before it breaks; all if none.
