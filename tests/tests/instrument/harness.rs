@@ -79,6 +79,21 @@ fn succeed(command: &mut Command) {
     assert_eq!(code, 0, "{command:?}: {said}");
 }
 
+/// Whether programs can be instrumented with this compiler here; says it if not.
+pub fn is_usable(compiler: &str) -> bool {
+    if compiler.starts_with("clang") {
+        return true;
+    }
+    let output = Command::new(compiler).arg("-print-file-name=plugin").output();
+    let folder =
+        output.ok().map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
+    let usable = Path::new(&folder).join("include/gcc-plugin.h").is_file();
+    if !usable {
+        eprintln!("SKIP {compiler}: it has no headers for plugins here (gcc-VERSION-plugin-dev)");
+    }
+    usable
+}
+
 impl Program {
     /// The one in Rust, built by cargo.
     pub fn rust() -> Self {

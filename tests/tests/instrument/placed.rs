@@ -29,7 +29,7 @@ fn on(found: &BTreeMap<(String, String), u64>, function: &str, tier: &str) -> u6
 
 #[test]
 fn rules_of_size_and_of_sites_place_blocks() {
-    let program = Program::c("gcc", &["-O2"]);
+    let program = Program::c("clang", &["-O2"]);
     let blocks = |rules: &str| {
         let found = placed(&program, rules, &["blocks", "100"]);
         ["near_blocks", "far_blocks"].map(|function| ["dram", "cxl0"].map(|tier| on(&found, function, tier)))
@@ -57,8 +57,8 @@ fn rules_know_rust_by_its_names_and_libraries_that_come_later() {
     assert!((1000..1010).contains(&far), "{found:?}");
 
     let source = ("counted.c", include_str!("counted.c"));
-    let library = ["gcc", "-O2", "-shared", "-fPIC", "counted.c", "-o", "libwork.so"];
-    let program = Program::built(&[source], &[&library, &["gcc", "-O2", "counted.c", "-o", "counted"]]);
+    let library = ["clang", "-O2", "-shared", "-fPIC", "counted.c", "-o", "libwork.so"];
+    let program = Program::built(&[source], &[&library, &["clang", "-O2", "counted.c", "-o", "counted"]]);
     let path = program.beside("libwork.so");
     let words = ["library", "1", path.to_str().unwrap()];
     let found = placed(&program, "[[rule]]\nmodule = \"libwork.so\"\ntier = \"cxl0\"\n", &words);

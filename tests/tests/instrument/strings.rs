@@ -1,6 +1,6 @@
 //! Functions for strings, against counts by hand.
 
-use crate::harness::Program;
+use crate::harness::{Program, is_usable};
 use crate::thousand;
 
 /// Function, and what one call reads (in how many ranges, how many bytes) and writes.
@@ -47,6 +47,9 @@ fn functions_for_strings_count_what_their_definitions_say() {
     let fortified = ["-O2", "-D_FORTIFY_SOURCE=2"];
     for (compiler, options) in [("gcc", &["-O1"][..]), ("gcc", &fortified), ("clang", &["-O1"]), ("clang", &fortified)]
     {
+        if !is_usable(compiler) {
+            continue;
+        }
         let command = [&[compiler], options, &["-w", "strings.c", "-o", "counted"]].concat();
         let program = Program::built(&[("strings.c", include_str!("strings.c"))], &[&command]);
         for (name, (ranges_read, bytes_read), (ranges_written, bytes_written)) in CALLS {
