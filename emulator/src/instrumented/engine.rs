@@ -1,12 +1,13 @@
 //! All of it together.
 
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 
 use super::Overlap;
 use super::batch::{Frames, RECENT, Recent, Waiting};
 use super::clock::Clock;
 use super::placing::{Placing, Rules};
-use super::space::Space;
+use super::space::{PageHasher, Space};
 use crate::cache::{CacheConfig, CacheConfigError, CoreIndex, Hierarchy, LINE, Traffic};
 use crate::model::{HostIndex, Serve};
 use crate::time::Time;
@@ -77,7 +78,7 @@ pub struct Engine<S> {
     pub(super) last: Option<ThreadIndex>,
     pub(super) traffic: Vec<Traffic>,
     /// When prefetched lines arrive.
-    pub(super) arrivals: HashMap<u64, u64>,
+    pub(super) arrivals: HashMap<u64, u64, BuildHasherDefault<PageHasher>>,
     /// When threads let go of things that others waited for.
     told: HashMap<u64, u64>,
     /// The furthest that two running threads' clocks were apart at a batch's end.
@@ -114,7 +115,7 @@ impl<S: Serve> Engine<S> {
             recent_is_exact: sets.is_power_of_two() && sets >= RECENT as u64 && fills_first_only_on_demand,
             last: None,
             traffic: Vec::new(),
-            arrivals: HashMap::new(),
+            arrivals: HashMap::default(),
             told: HashMap::new(),
             skew_ps: 0,
         })
