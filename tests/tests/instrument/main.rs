@@ -3,11 +3,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
 
+mod compilers;
+mod counts;
 mod harness;
+mod placed;
+mod processes;
+mod strings;
 
 use std::path::Path;
 
-use harness::{Counted, Program};
+use counts::Counted;
+use harness::Program;
 
 /// Each mode does `n` of one thing; the difference of two runs is what a thousand of them count, whatever the rest does.
 fn thousand(program: &Program, mode: &str) -> Counted {
@@ -96,13 +102,6 @@ fn a_check_that_does_nothing_is_noticed() {
     let broken = program.with_empty_checks("__asan_check_load_add_8_");
     assert_eq!(thousand(&broken, "load8"), Counted::default());
     assert_eq!(thousand(&broken, "load4").loads, 1000);
-}
-
-#[test]
-fn a_c_program_is_counted_too() {
-    let program = Program::c();
-    let expected = Counted { loads: 1000, stores: 1000, bytes_loaded: 4000, bytes_stored: 4000, ..Counted::default() };
-    assert_eq!(thousand(&program, "walk"), expected);
 }
 
 #[test]
