@@ -131,6 +131,7 @@ impl Hierarchy {
         let first = &mut own.levels[0];
         let place = first.place(line);
         if let Some(mut held) = first.most_recent(place)
+            && held.state() & state::PREFETCHED == 0
             && (!store || held.state() & state::OWNED != 0)
         {
             held.add(if store { state::DIRTY } else { 0 });
