@@ -8,10 +8,10 @@ use tiermem_emulator::instrumented::report::{ModuleReport, Process};
 use tiermem_emulator::instrumented::{Config, config};
 use tiermem_sys::process;
 
-use crate::buffer::{self, Quiet};
 use crate::engine::{self, ENGINE, Running};
 use crate::real::Real;
 use crate::signals;
+use crate::state::{self, Quiet};
 
 /// Runs when the loader has loaded this library, before the program's own initialisers.
 #[used]
@@ -111,7 +111,7 @@ extern "C" fn end() {
 }
 
 extern "C" fn before_fork() {
-    if buffer::position() != 0 {
+    if state::position() != 0 {
         engine::with(|_, _| ());
     }
     ENGINE.acquire();
