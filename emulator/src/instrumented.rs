@@ -39,6 +39,6 @@ pub use clock::Overlap;
 pub use config::Config;
 pub use engine::{Engine, ThreadIndex};
 pub use filter::{Passed, ThreadState};
-pub use placing::Rules;
+pub use placing::{NamedFrame, PolicyRules, Rules};
 pub use record::Record;
 pub use recorder::Recorder;

@@ -9,6 +9,7 @@ use tiermem_sys::sync::Lock;
 use tiermem_sys::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::buffer::{self, LOST, Thread};
+use crate::names::Names;
 use crate::stack::Frames;
 use crate::state::Quiet;
 use crate::threads;
@@ -22,12 +23,14 @@ pub struct Running {
     recorder: Option<Recorder>,
     /// Whether every access is to become a record.
     record_all: bool,
+    names: Names,
 }
 
 impl Running {
     /// A process that has not begun.
     pub fn new(config: Config, engine: Engine<System>, tiers: Vec<String>) -> Self {
-        Self { engine, config, tiers, threads: Vec::new(), recorder: None, record_all: wants_records() }
+        let (threads, names) = (Vec::new(), Names::default());
+        Self { engine, config, tiers, threads, recorder: None, record_all: wants_records(), names }
     }
 
     /// What a thread did.
@@ -198,7 +201,13 @@ pub fn with<R>(what: impl FnOnce(&mut Engine<System>, ThreadIndex) -> R) -> Opti
 /// The number of a site.
 pub fn site(frames: &Frames) -> u32 {
     let known = frames.iter().position(|frame| *frame == 0).unwrap_or(frames.len());
-    ENGINE.lock().as_mut().map_or(0, |running| running.engine.site(&frames[..known]))
+    let mut running = ENGINE.lock();
+    let Some(Running { engine, names, .. }) = running.as_deref_mut() else { return 0 };
+    let site = engine.site(&frames[..known]);
+    if engine.wants_names(site) {
+        engine.name_site(site, &names.of(&frames[..known]));
+    }
+    site
 }
 
 /// The calling thread ends: its buffer goes, its core is free.

@@ -10,8 +10,12 @@
 //! | [`state`] | what a thread has at hand, in its own storage |
 //! | [`buffer`] | where a thread gathers what it does, and what it does when that is full |
 //! | [`memory`] | `memcpy` and its kin |
+//! | [`strings`] | `strlen` and its kin |
+//! | [`fortified`] | both, as `_FORTIFY_SOURCE` has them |
 //! | [`heap`] | the malloc family, `mmap` and `munmap` |
+//! | [`operators`] | C++'s `new` |
 //! | [`stack`] | who asked for a block |
+//! | [`names`] | what the functions are called that asked for it |
 //! | [`threads`] | threads: their beginning, and what they wait for |
 //! | [`signals`] | handlers, which may interrupt anything |
 //! | [`process`] | beginning, end, fork and exec |
@@ -30,11 +34,15 @@ compile_error!("instrumented programs run on x86-64 with Linux and the GNU C lib
 mod buffer;
 mod checks;
 mod engine;
+mod fortified;
 mod heap;
 mod memory;
+mod names;
+mod operators;
 mod process;
 mod real;
 mod signals;
 mod stack;
 mod state;
+mod strings;
 mod threads;

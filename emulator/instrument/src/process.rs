@@ -73,7 +73,8 @@ fn command() -> Vec<String> {
     words
 }
 
-fn modules() -> Vec<ModuleReport> {
+/// Files that code is mapped from now.
+pub fn modules() -> Vec<ModuleReport> {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
     maps.lines().filter_map(module).collect()
 }

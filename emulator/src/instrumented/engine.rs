@@ -1,13 +1,14 @@
 //! All of it together.
 
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 
 use super::Overlap;
 use super::batch::{Frames, RECENT, Recent, Waiting};
 use super::clock::Clock;
 use super::filter::Known;
 use super::placing::{Placing, Rules};
-use super::space::Space;
+use super::space::{PageHasher, Space};
 use crate::cache::{CacheConfig, CacheConfigError, CoreIndex, Hierarchy, LINE, Traffic};
 use crate::model::{HostIndex, Serve};
 use crate::time::Time;
@@ -82,7 +83,7 @@ pub struct Engine<S> {
     pub(super) last: Option<ThreadIndex>,
     pub(super) traffic: Vec<Traffic>,
     /// When prefetched lines arrive.
-    pub(super) arrivals: HashMap<u64, u64>,
+    pub(super) arrivals: HashMap<u64, u64, BuildHasherDefault<PageHasher>>,
     /// When threads let go of things that others waited for.
     told: HashMap<u64, u64>,
     /// The furthest that two running threads' clocks were apart at a batch's end.
@@ -120,7 +121,7 @@ impl<S: Serve> Engine<S> {
             running: 0,
             last: None,
             traffic: Vec::new(),
-            arrivals: HashMap::new(),
+            arrivals: HashMap::default(),
             told: HashMap::new(),
             skew_ps: 0,
         })

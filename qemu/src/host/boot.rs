@@ -109,7 +109,7 @@ impl Lab {
     ) -> std::result::Result<Guest, Failed> {
         let start = Instant::now();
         let process = Process::start(&self.qemu, machine, files, verbose)?;
-        let mut guest = Guest::greeted(process, files, machine.devices.clone(), timing.boot)?;
+        let mut guest = Guest::greeted(process, files, machine.devices.clone(), timing)?;
         match guest.first_words(timing) {
             Ok(()) => {}
             Err(error) => {

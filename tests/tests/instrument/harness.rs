@@ -1,6 +1,7 @@
 //! Programs built by `tierctl instrument`, run under it, and what they counted.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -72,24 +73,24 @@ fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// The release builds of tierctl and the run time, made first.
+/// The folder of builds, in which the run time as it is released, and tierctl, are made first.
 fn tools() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let own = std::env::current_exe().unwrap();
         let target = own.ancestors().nth(3).unwrap().to_path_buf();
-        for package in ["tiermem-instrument", "tierctl"] {
+        for (package, profile) in [("tiermem-instrument", "release"), ("tierctl", "dev")] {
             let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-            cargo.args(["build", "--quiet", "--release", "--package", package, "--target-dir"]).arg(&target);
+            cargo.args(["build", "--quiet", "--profile", profile, "--package", package, "--target-dir"]).arg(&target);
             assert!(cargo.current_dir(workspace()).status().unwrap().success(), "cargo could not build {package}");
         }
-        target.join("release")
+        target
     })
 }
 
 fn tierctl() -> Command {
-    let mut command = Command::new(tools().join("tierctl"));
-    command.stdin(Stdio::null());
+    let mut command = Command::new(tools().join("debug/tierctl"));
+    command.stdin(Stdio::null()).env("TIERMEM_INSTRUMENT_LIBRARY", tools().join("release/libtiermem_instrument.so"));
     // Cargo sets some for its tests; a user's shell has none.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
@@ -105,7 +106,7 @@ fn tierctl() -> Command {
 fn cache() -> &'static Path {
     static CACHE: OnceLock<PathBuf> = OnceLock::new();
     CACHE.get_or_init(|| {
-        let path = tools().parent().unwrap().join("instrument-test-cache");
+        let path = tools().join("instrument-test-cache");
         fs::create_dir_all(&path).unwrap();
         path
     })
@@ -126,7 +127,7 @@ impl Program {
     pub fn rust() -> Self {
         static BUILT: OnceLock<(PathBuf, PathBuf)> = OnceLock::new();
         let (path, plain) = BUILT.get_or_init(|| {
-            let folder = tools().parent().unwrap().join("instrument-test-program");
+            let folder = tools().join("instrument-test-program");
             fs::create_dir_all(folder.join("src")).unwrap();
             for (name, text) in [("Cargo.toml", MANIFEST), ("build.rs", BUILD), ("src/main.rs", RUST)] {
                 fs::write(folder.join(name), text).unwrap();
@@ -134,7 +135,9 @@ impl Program {
             let build = ["cargo", "build", "--quiet", "--offline", "--release"];
             succeed(tierctl().args(["instrument", "--"]).args(build).current_dir(&folder));
             let mut plain = Command::new(build[0]);
-            plain.args(&build[1..]).current_dir(&folder).env_remove("CARGO_TARGET_DIR").env_remove("RUSTFLAGS");
+            plain.args(&build[1..]).current_dir(&folder).env_remove("CARGO_TARGET_DIR");
+            // Its functions lie where its symbols say.
+            plain.env("RUSTFLAGS", "-Crelocation-model=static");
             succeed(&mut plain);
             let target = folder.join("target");
             (target.join("x86_64-unknown-linux-gnu/release/counted"), target.join("release/counted"))
@@ -174,25 +177,42 @@ impl Program {
         Counted::of(&self.report(words))
     }
 
-    /// Loads and stores of the plain program, as valgrind counts them.
-    pub fn lackey(&self, words: &[&str]) -> (u64, u64) {
+    /// Loads and stores of one function of the plain program, as valgrind sees them. (Not of the whole program: at its start
+    /// the C library reads `/proc/self/maps`, whose length differs from run to run.)
+    pub fn lackey(&self, function: &str, words: &[&str]) -> (u64, u64) {
+        let body = self.plain_function(function);
         let mut valgrind = Command::new("valgrind");
-        valgrind.args(["--tool=lackey", "--basic-counts=no", "--detailed-counts=yes"]).arg(&self.plain).args(words);
+        valgrind.args(["--tool=lackey", "--basic-counts=no", "--trace-mem=yes"]).arg(&self.plain).args(words);
         let output = valgrind.output().expect("valgrind, which `cargo xtask test` installs");
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        let mut sums = (0, 0);
-        // ==1== I64           12,345      6,789     1,011
+        let text = String::from_utf8_lossy(&output.stderr);
+        let (mut loads, mut stores, mut inside) = (0, 0, false);
+        // "I  0040155a,3" is an instruction, and " S 1fff000768,8" a store of the one before it; M is a load and a store.
         for line in text.lines() {
-            let fields: Vec<&str> = line.split_whitespace().skip(1).collect();
-            if let [kind, loads, stores, _] = fields[..]
-                && (kind.starts_with(['I', 'F', 'V']) && kind[1..].parse::<u32>().is_ok())
-            {
-                let number = |text: &str| text.replace(',', "").parse::<u64>().unwrap();
-                sums = (sums.0 + number(loads), sums.1 + number(stores));
+            match line.get(..3) {
+                Some("I  ") => {
+                    let address = line[3..].split(',').next().unwrap();
+                    inside = body.contains(&u64::from_str_radix(address, 16).unwrap());
+                }
+                Some(" L ") if inside => loads += 1,
+                Some(" S ") if inside => stores += 1,
+                Some(" M ") if inside => (loads, stores) = (loads + 1, stores + 1),
+                _ => {}
             }
         }
-        assert!(sums.0 > 0, "no counts in {text}");
-        sums
+        assert!(loads + stores > 0, "{valgrind:?} saw nothing of {function} at {body:x?}: {text:.2000}");
+        (loads, stores)
+    }
+
+    /// Where a function of the plain program lies.
+    fn plain_function(&self, name: &str) -> Range<u64> {
+        use object::{Object, ObjectSymbol};
+        let bytes = fs::read(&self.plain).unwrap();
+        let file = object::File::parse(&*bytes).unwrap();
+        let mangled = format!("7counted{}{name}", name.len());
+        let is_it = |symbol: &object::Symbol| symbol.name().is_ok_and(|text| text.contains(&mangled));
+        let found: Vec<_> = file.symbols().filter(is_it).map(|s| s.address()..s.address() + s.size()).collect();
+        assert_eq!(found.len(), 1, "functions called {mangled}");
+        found[0].clone()
     }
 
     /// A copy in which the checks whose names begin so return at once.

@@ -83,8 +83,8 @@ fn valgrind_counts_the_same() {
     let program = Program::rust();
     for mode in ["load8", "store4", "mixed", "stack"] {
         let ours = thousand(&program, mode);
-        let (loads, stores) = program.lackey(&[mode, "2000"]);
-        let (loads_before, stores_before) = program.lackey(&[mode, "1000"]);
+        let (loads, stores) = program.lackey(mode, &[mode, "2000"]);
+        let (loads_before, stores_before) = program.lackey(mode, &[mode, "1000"]);
         assert_eq!((ours.loads, ours.stores), (loads - loads_before, stores - stores_before), "{mode}");
     }
 }
@@ -187,7 +187,6 @@ fn mistakes_are_told() {
     told(&["instrument", "--policy", "/no/such/policy", "--", "true"], 3, "/no/such/policy");
     told(&["instrument", "--library", "/no/such.so", "--", "true"], 125, "/no/such.so");
     told(&["instrument", "--", "no-such-command"], 127, "no-such-command");
-    told(&["instrument", "--", "gcc", "-c", "x.c"], 5, "use clang");
     told(&["instrument"], 2, "CMD");
     told(&["instrument", "--", "true"], 0, "no instrumented program ran");
 }
