@@ -41,6 +41,8 @@ extern "C" fn begin() {
             refuse("no memory to prepare for fork");
         }
         signals::report_fatal();
+    } else {
+        state::silence_checks();
     }
     engine::begin_thread();
 }

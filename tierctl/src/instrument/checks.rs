@@ -1,8 +1,8 @@
 //! The checks that are linked into executables: those of `libtiermem_instrument.so`, two instructions and a jump shorter.
 //!
 //! An executable knows at link time where its thread-local words are, and calls what lies in it directly. So it gets the
-//! threads' state as well, and tells the run time of that before anything else runs (`.preinit_array`). Shared
-//! libraries, and executables that were linked without, call the checks in the run time. See
+//! threads' state as well, and tells the run time of that and of its checks before anything else runs (`.preinit_array`).
+//! Shared libraries, and executables that were linked without, call the checks in the run time. See
 //! `tiermem_emulator::instrumented::check` for what they do and may do.
 
 use std::fmt::Write;
@@ -18,6 +18,8 @@ use crate::exit::{Exit, Failure};
 const TAIL: &str = "
 tiermem_checks_register:
  mov rdi, offset tiermem_checks_state@TPOFF
+ lea rsi, [rip + tiermem_checks_all]
+ mov edx, offset (tiermem_checks_end - tiermem_checks_all) / 8
  jmp tiermem_instrument_state
  .section .preinit_array, \"aw\"
  .balign 8
@@ -53,9 +55,13 @@ fn assembly() -> String {
         let _ =
             write!(text, " .p2align 4\n .globl {name}\n .hidden {name}\n .type {name}, @function\n{name}:\n{check}");
     }
+    text.push_str(" .section .data.rel.ro, \"aw\"\n .balign 8\ntiermem_checks_all:\n");
+    for (name, _) in CHECKS.as_flattened() {
+        let _ = writeln!(text, " .quad __asan_check_{name}");
+    }
     let _ = write!(
         text,
-        " .section .tbss, \"awT\", @nobits\n .balign 64\n .type tiermem_checks_state, @object\n \
+        "tiermem_checks_end:\n .section .tbss, \"awT\", @nobits\n .balign 64\n .type tiermem_checks_state, @object\n \
          .size tiermem_checks_state, {STATE_BYTES}\ntiermem_checks_state: .zero {STATE_BYTES}\n .text\n"
     );
     text + TAIL
