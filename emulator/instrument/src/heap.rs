@@ -7,8 +7,9 @@ use std::ptr;
 
 use tiermem_emulator::instrumented::record;
 
-use crate::buffer::{self, Quiet, Thread, is_quiet, push};
+use crate::buffer::{Thread, push};
 use crate::real::{__libc_calloc, __libc_free, __libc_malloc, __libc_memalign, __libc_realloc, Real};
+use crate::state::{self, Quiet, is_quiet};
 use crate::{engine, memory, strings};
 
 const EINVAL: c_int = 22;
@@ -44,7 +45,7 @@ pub fn begins(at: *mut c_void, size: usize, caller: usize, frame: usize) -> *mut
 
 /// The number of a site.
 fn site(caller: usize, frame: usize) -> u32 {
-    if buffer::is_captive() {
+    if state::is_captive() {
         return record::SITE_MAX;
     }
     let _quiet = Quiet::new();
@@ -229,7 +230,7 @@ static UNMAP: Real<unsafe extern "C" fn(*mut c_void, usize) -> c_int> = Real::ne
 /// As munmap(2).
 #[unsafe(no_mangle)]
 unsafe extern "C" fn munmap(at: *mut c_void, len: usize) -> c_int {
-    if !is_quiet() && buffer::position() != 0 {
+    if !is_quiet() && state::position() != 0 {
         engine::with(|engine, _| engine.unmap(at.addr() as u64, len as u64));
     }
     // SAFETY: passed on to the caller.

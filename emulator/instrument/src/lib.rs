@@ -7,6 +7,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`checks`] | the functions that the compilers call, and their fast path |
+//! | [`state`] | what a thread has at hand, in its own storage |
 //! | [`buffer`] | where a thread gathers what it does, and what it does when that is full |
 //! | [`memory`] | `memcpy` and its kin |
 //! | [`strings`] | `strlen` and its kin |
@@ -22,7 +23,7 @@
 //! | [`engine`] | the one engine of the process |
 //! | [`real`] | the functions that are replaced here, where they really are |
 //!
-//! Inside the library no access counts: [`buffer::Quiet`] marks a thread that works here, and its own allocations go
+//! Inside the library no access counts: [`state::Quiet`] marks a thread that works here, and its own allocations go
 //! straight to the C library.
 
 // UNSAFETY: this library stands between compiled code and the C library, with raw addresses and assembly.
@@ -44,5 +45,6 @@ mod process;
 mod real;
 mod signals;
 mod stack;
+mod state;
 mod strings;
 mod threads;

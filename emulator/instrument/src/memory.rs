@@ -5,8 +5,9 @@
 
 use std::ffi::{c_int, c_void};
 
-use crate::buffer::{is_quiet, range};
+use crate::buffer::range;
 use crate::real::{Compare3, Copy3, Find3, Real, Set3};
+use crate::state::is_quiet;
 
 static COPY: Real<Copy3> = Real::new(c"memcpy");
 static MOVE: Real<Copy3> = Real::new(c"memmove");

@@ -9,10 +9,10 @@ use tiermem_emulator::instrumented::{Config, config};
 use tiermem_sys::process;
 use tiermem_sys::sync::Lock;
 
-use crate::buffer::{self, Quiet};
 use crate::engine::{self, ENGINE, Running};
 use crate::real::Real;
 use crate::signals;
+use crate::state::{self, Quiet};
 
 /// Runs when the loader has loaded this library, before the program's own initialisers.
 #[used]
@@ -42,6 +42,8 @@ extern "C" fn begin() {
             refuse("no memory to prepare for fork");
         }
         signals::report_fatal();
+    } else {
+        state::silence_checks();
     }
     engine::begin_thread();
 }
@@ -147,7 +149,7 @@ extern "C" fn end() {
 }
 
 extern "C" fn before_fork() {
-    if buffer::position() != 0 {
+    if state::position() != 0 {
         engine::with(|_, _| ());
     }
     ENGINE.acquire();

@@ -6,9 +6,9 @@
 
 use std::ffi::{c_char, c_int, c_void};
 
-use crate::buffer::is_quiet;
 use crate::memory::{reads, writes};
 use crate::real::{Len, Real};
+use crate::state::is_quiet;
 
 /// `to` and `from`.
 type Two = unsafe extern "C" fn(*mut c_char, *const c_char) -> *mut c_char;

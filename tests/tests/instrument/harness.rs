@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -155,15 +156,67 @@ impl Program {
 
     /// Likewise, and what was said on standard error.
     pub fn report_and_said(&self, options: &[&str], words: &[&str]) -> (Value, String) {
+        self.report_of(&mut tierctl(), options, words)
+    }
+
+    /// With all addresses the same in each run; only then are virtual times. `filter` is `off` to have every access become a
+    /// record; another value must be as long, as the environment lies on the stack.
+    pub fn report_in_place(&self, filter: &str, words: &[&str]) -> Value {
+        let tierctl = tierctl();
+        let mut command = Command::new("setarch");
+        command.arg("--addr-no-randomize").arg(tierctl.get_program()).env("TIERMEM_INSTRUMENT_FILTER", filter);
+        for (name, value) in tierctl.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        self.report_of(&mut command, &[], words).0
+    }
+
+    fn report_of(&self, command: &mut Command, options: &[&str], words: &[&str]) -> (Value, String) {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("report.json");
-        let mut command = tierctl();
         command.arg("instrument").args(options).arg("--output").arg(&file).arg("--").arg(&self.path).args(words);
-        let (_, said) = run(&mut command);
+        let (_, said) = run(command);
         let text = fs::read(&file).unwrap_or_else(|error| panic!("{command:?}: {error}: {said}"));
         let report: Value = serde_json::from_slice(&text).unwrap();
         assert_eq!((&report["format"], &report["mode"]), (&"tiermem-instrument/1".into(), &"instrumented".into()));
         (report, said)
+    }
+
+    /// First bytes of all checks of the program while it runs on its own, waiting.
+    pub fn checks_unmeasured(&self) -> Vec<u8> {
+        use object::{Object, ObjectSymbol};
+        let bytes = fs::read(&self.path).unwrap();
+        let file = object::File::parse(&*bytes).unwrap();
+        let is_check = |name: &str| name.starts_with("__asan_check_");
+        let checks = file.symbols().filter(|symbol| symbol.is_definition() && symbol.name().is_ok_and(is_check));
+        let checks: Vec<u64> = checks.map(|symbol| symbol.address()).collect();
+        let mut child = Command::new(&self.path).args(["wait", "1"]).stdin(Stdio::piped()).spawn().unwrap();
+        let pid = child.id();
+        let path = self.path.to_str().unwrap();
+        let look = || {
+            let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+            let base = maps.lines().find(|line| line.ends_with(path))?.split('-').next()?;
+            let base = u64::from_str_radix(base, 16).unwrap();
+            let memory = fs::File::open(format!("/proc/{pid}/mem")).unwrap();
+            let mut firsts = vec![0; checks.len()];
+            for (first, check) in firsts.iter_mut().zip(&checks) {
+                memory.read_exact_at(std::slice::from_mut(first), base + check).unwrap();
+            }
+            Some(firsts)
+        };
+        // It sleeps in a read when it has begun.
+        let waits = || fs::read_to_string(format!("/proc/{pid}/syscall")).is_ok_and(|text| text.starts_with("0 0x0 "));
+        while !waits() {
+            assert_eq!(child.try_wait().unwrap(), None, "the program has ended");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let firsts = look().unwrap();
+        drop(child.stdin.take());
+        assert!(child.wait().unwrap().success());
+        firsts
     }
 
     pub fn report(&self, words: &[&str]) -> Value {

@@ -104,6 +104,43 @@ fn a_check_that_does_nothing_is_noticed() {
     assert_eq!(thousand(&broken, "load4").loads, 1000);
 }
 
+/// What passes a check without a record is counted as if it had one: figures of all kinds are the same.
+#[test]
+fn what_needs_no_record_changes_no_figure() {
+    let program = Program::rust();
+    for mode in ["load1", "store8", "load16", "crossing", "mixed", "stack", "copy", "move", "fill", "compare", "chase"]
+    {
+        let figures = |filter: &str| {
+            let report = program.report_in_place(filter, &[mode, "20000"]);
+            let process = &report["processes"][0];
+            ["threads", "tiers", "sites", "virtual_ns"].map(|name| process[name].to_string())
+        };
+        assert_eq!(figures("yes"), figures("off"), "{mode}");
+    }
+}
+
+#[test]
+fn a_storm_of_handlers_loses_nothing() {
+    let program = Program::rust();
+    let counts = |n: &str| {
+        let report = program.report(&["storm", n]);
+        assert_eq!(report["processes"][0]["lost"], 0);
+        Counted::of(&report)
+    };
+    let more = counts("8000000").minus(counts("1000000"));
+    assert_eq!((more.loads, more.bytes_loaded), (7_000_000, 112_000_000));
+    // Ten stores each.
+    assert!(more.stores >= 100, "{} stores: too few handlers ran to show anything", more.stores);
+    assert_eq!(more.stores % 10, 0);
+}
+
+#[test]
+fn checks_of_a_program_that_is_not_measured_return_at_once() {
+    const RETURN: u8 = 0xc3;
+    let firsts = Program::rust().checks_unmeasured();
+    assert_eq!(firsts, vec![RETURN; 130]);
+}
+
 #[test]
 fn children_ends_and_handlers_lose_nothing() {
     let program = Program::rust();

@@ -3,8 +3,11 @@
 use crate::harness::{Program, is_usable};
 use crate::thousand;
 
-/// Function, and what one call reads (in how many ranges, how many bytes) and writes.
-const CALLS: [(&str, (u64, u64), (u64, u64)); 29] = [
+/// How many ranges, and how many bytes.
+type Ranges = (u64, u64);
+
+/// Function, and what one call reads and writes.
+const CALLS: [(&str, Ranges, Ranges); 29] = [
     ("strlen", (1, 31), (0, 0)),
     ("strnlen", (1, 10), (0, 0)),
     ("strnlen-all", (1, 31), (0, 0)),
