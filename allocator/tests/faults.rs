@@ -7,6 +7,7 @@ mod child;
 
 use child::{command, finish, in_child, is_child, scale};
 use tiermem::{ErrorKind, TierId, api, read_guarded, scope, tier, write_guarded};
+use tiermem_sys::guarded::{Broken, pretend_broken};
 
 const MIB: usize = 1 << 20;
 const EXTENT: usize = 2 * MIB;
@@ -123,6 +124,30 @@ fn poison_is_an_error_and_all_else_is_kept() {
             assert_eq!(block.read(), Ok(()));
             block.free();
         }
+    });
+}
+
+/// The kernel's word alone, by signal, without anybody's access: the extent takes nothing new, and its bad place is remembered.
+#[test]
+fn what_the_kernel_says_is_heeded() {
+    // An injection that never comes.
+    with_faults("what_the_kernel_says_is_heeded", "full at-op=1000000", || {
+        let os_page = tiermem::os_page_size();
+        let blocks = on_slow(2 * EXTENT as u64 / 256 + 100, 256, 1);
+        let first = blocks.iter().map(Block::extent).min().expect("blocks");
+        // A guarded access puts the handler in force.
+        assert_eq!(blocks[0].read(), Ok(()));
+        let bad = first + BAD / os_page * os_page;
+        pretend_broken(Broken { address: bad + 5, size_log2: os_page.trailing_zeros() }).expect("a signal");
+        // What this thread had lined up for its fast path lies there still; behind it comes nothing more.
+        let more = on_slow(40_000, 256, 1 << 20);
+        let late = more.iter().skip(20_000).filter(|block| block.extent() == first).count();
+        assert_eq!(late, 0, "blocks in a bad extent");
+        assert_eq!(quarantined(), EXTENT as u64);
+        let hit = blocks.iter().filter(|block| matches!(block.read(), Err(ErrorKind::Poisoned { .. })));
+        assert!(hit.inspect(|block| assert!(block.overlaps(bad, os_page))).count() >= os_page / 256);
+        // The control: nothing is really broken, and a plain load knows nothing of it.
+        assert!(blocks.iter().all(|block| block.words()[0] == block.word(0)));
     });
 }
 

@@ -124,7 +124,8 @@ fn round(pattern: Pattern, accesses: u64, with_engine: bool) -> (u64, u64, Optio
     let mut done = 0;
     let began = thread_cpu_ns();
     while done < accesses {
-        (records.clear(), values.clear());
+        records.clear();
+        values.clear();
         pattern(&mut random, &mut records, &mut values);
         if with_engine {
             engine.batch(thread, &records, &values);

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use tiermem_sys::sync::atomic::{AtomicU32, Ordering};
 
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::host::Qemu;
 use crate::kernel::Kernel;
 
 /// Names another folder than the usual one.
@@ -80,6 +81,24 @@ impl Cache {
         self.root.join(name)
     }
 
+    /// Where the fetched busybox is, if it was.
+    pub fn busybox(&self) -> PathBuf {
+        self.path("busybox/usr/bin/busybox")
+    }
+
+    /// Whether all is here that guests are made of.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] with what lacks and what to do; those of [`Cache::parts`].
+    pub fn is_ready(&self) -> Result<()> {
+        Qemu::best(self)?;
+        if self.kernels()?.is_empty() || !self.busybox().is_file() {
+            let why = format!("{}: no kernel or no busybox: run `tierctl qemu fetch`", self.root.display());
+            return Err(Error::new(ErrorKind::NotFound, why));
+        }
+        Ok(())
+    }
+
     /// Makes the folder if need be and takes its lock, waiting for whoever has it.
     ///
     /// # Errors
@@ -117,6 +136,43 @@ impl Cache {
         let mut parts = self.parts()?;
         parts.retain(|other| other.name != part.name);
         parts.push(part);
+        self.write(parts)
+    }
+
+    /// Kernels in whose place a newer one of the same suite is here.
+    ///
+    /// # Errors
+    /// As [`Cache::parts`].
+    pub fn superseded(&self) -> Result<Vec<Part>> {
+        let parts = self.parts()?;
+        let kernels: Vec<&Part> = parts.iter().filter(|part| part.name.starts_with("kernel-")).collect();
+        let is_newer = |a: &Part, b: &Part| a.suite == b.suite && numbers(&a.name) > numbers(&b.name);
+        let old = kernels.iter().filter(|part| kernels.iter().any(|other| is_newer(other, part)));
+        Ok(old.map(|part| (*part).clone()).collect())
+    }
+
+    /// Removes the superseded kernels; which ones those were.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn remove_superseded(&self) -> Result<Vec<Part>> {
+        let _lock = self.lock()?;
+        let old = self.superseded()?;
+        let mut parts = self.parts()?;
+        parts.retain(|part| !old.contains(part));
+        // First from the list: what is half removed nobody boots.
+        self.write(parts)?;
+        for part in &old {
+            let folder = self.path(&part.name);
+            match fs::remove_dir_all(&folder) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).at(&folder),
+                _ => {}
+            }
+        }
+        Ok(old)
+    }
+
+    fn write(&self, mut parts: Vec<Part>) -> Result<()> {
         parts.sort_by(|a, b| a.name.cmp(&b.name));
         let text =
             serde_json::to_vec_pretty(&Parts { parts }).map_err(|e| Error::new(ErrorKind::Failed, e.to_string()))?;
@@ -214,6 +270,28 @@ mod tests {
         assert_eq!(cache.parts().unwrap(), [part("busybox", "1"), part("qemu", "11.2")]);
         std::fs::write(cache.path("parts.json"), "broken").unwrap();
         assert!(cache.parts().unwrap_err().to_string().contains("fetch again"));
+    }
+
+    /// The newest of each suite stays: the release's own kernel is old and wanted.
+    #[test]
+    fn superseded_kernels_go_and_no_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path());
+        let _ = cache.lock().unwrap();
+        let kernel =
+            |version: &str, suite: &str| Part { suite: suite.into(), ..part(&format!("kernel-{version}"), "1") };
+        for (version, suite) in [("7.3.4+x", "new"), ("7.3.10+x", "new"), ("7.2.9+x", "new"), ("6.12.1", "old")] {
+            cache.enter(kernel(version, suite)).unwrap();
+            std::fs::create_dir(cache.path(&format!("kernel-{version}"))).unwrap();
+        }
+        cache.enter(part("qemu", "11.1")).unwrap();
+        let old = [kernel("7.2.9+x", "new"), kernel("7.3.4+x", "new")];
+        assert_eq!(cache.superseded().unwrap(), old);
+        assert_eq!(cache.remove_superseded().unwrap(), old);
+        let left = [kernel("6.12.1", "old"), kernel("7.3.10+x", "new"), part("qemu", "11.1")];
+        assert_eq!(cache.parts().unwrap(), left);
+        assert!(!cache.path("kernel-7.3.4+x").exists() && cache.path("kernel-7.3.10+x").exists());
+        assert_eq!(cache.remove_superseded().unwrap(), []);
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod kernel;
 pub mod machine;
 pub mod program;
 pub mod session;
+pub mod wanted;
 pub mod wire;
 
 pub use error::{Error, ErrorKind, Result};

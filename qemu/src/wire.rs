@@ -78,10 +78,12 @@ pub enum Kind {
     Notice = 22,
     /// To a client: why the lab failed ([`Error`]).
     Failed = 23,
+    /// Host: a piece of the program's output was taken (empty), or nobody takes any more (anything else).
+    OutputTaken = 24,
 }
 
 impl Kind {
-    const ALL: [Self; 23] = [
+    const ALL: [Self; 24] = [
         Self::Hello,
         Self::Ready,
         Self::Archive,
@@ -105,6 +107,7 @@ impl Kind {
         Self::Luggage,
         Self::Notice,
         Self::Failed,
+        Self::OutputTaken,
     ];
 }
 

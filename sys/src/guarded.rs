@@ -4,16 +4,20 @@
 //! How: the copy loop is a routine of its own in assembly. The first guarded copy installs a SIGBUS handler; if a
 //! signal's program counter lies inside the routine, the handler moves it to the routine's exit and leaves the reason
 //! in a register. Nothing is saved beforehand, so a copy without a fault costs nothing extra. Any other SIGBUS goes to
-//! the handler that was there before.
+//! the handler that was there before, except the kernel's word that memory has broken whose owner has
+//! [asked to hear of it](on_broken_memory).
 //!
 //! Why not process_vm_readv(2), which gives EFAULT for such memory: it touches the memory in kernel mode, where a machine
 //! check on a load is not always survivable. It is the second choice here, for when the program has put a handler of its
 //! own in place of this one, and on architectures without the routine.
 
+mod handler;
+
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 
 use crate::{Errno, Result};
+
+pub use handler::{Broken, Heard, on_broken_memory, pretend_broken};
 
 /// A guarded copy that did not finish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,97 +230,6 @@ mod routine {
 
     pub(super) fn recover(_context: &mut libc::ucontext_t, _code: i32) -> bool {
         false
-    }
-}
-
-mod handler {
-    use super::*;
-    use std::mem::MaybeUninit;
-    use std::ptr;
-
-    const NEVER: u32 = 0;
-    const RUNNING: u32 = 1;
-    const DONE: u32 = 2;
-
-    static INSTALLED: AtomicU32 = AtomicU32::new(NEVER);
-    static FAILED: AtomicBool = AtomicBool::new(false);
-    /// The handler before ours, as sigaction(2) gave it.
-    static PREVIOUS: AtomicPtr<libc::c_void> = AtomicPtr::new(ptr::null_mut());
-    static PREVIOUS_TAKES_INFO: AtomicBool = AtomicBool::new(false);
-
-    pub(super) fn is_hardware_error(code: usize) -> bool {
-        code == libc::BUS_MCEERR_AR as usize || code == libc::BUS_MCEERR_AO as usize
-    }
-
-    /// Installs the handler on the first call; whether it is the one in force.
-    pub(super) fn is_in_place() -> bool {
-        // Acquire pairs with the Release below: PREVIOUS is set before anyone copies.
-        while INSTALLED.load(Ordering::Acquire) != DONE {
-            // Relaxed failure: the loop looks again.
-            if INSTALLED.compare_exchange(NEVER, RUNNING, Ordering::Acquire, Ordering::Relaxed).is_ok() {
-                FAILED.store(install().is_err(), Ordering::Relaxed);
-                INSTALLED.store(DONE, Ordering::Release);
-            }
-            std::hint::spin_loop();
-        }
-        // Relaxed: ordered by INSTALLED.
-        !FAILED.load(Ordering::Relaxed) && in_force() == Ok(on_bus_error as *const () as usize)
-    }
-
-    fn in_force() -> Result<usize> {
-        let mut now = MaybeUninit::<libc::sigaction>::uninit();
-        // SAFETY: only asks; `now` is a valid place for the answer.
-        Errno::result(unsafe { libc::sigaction(libc::SIGBUS, ptr::null(), now.as_mut_ptr()) })?;
-        // SAFETY: the call succeeded and filled it in.
-        Ok(unsafe { now.assume_init() }.sa_sigaction)
-    }
-
-    fn install() -> Result<()> {
-        let mut before = MaybeUninit::<libc::sigaction>::uninit();
-        // SAFETY: only asks; `before` is a valid place for the answer.
-        Errno::result(unsafe { libc::sigaction(libc::SIGBUS, ptr::null(), before.as_mut_ptr()) })?;
-        // SAFETY: the call succeeded and filled it in.
-        let before = unsafe { before.assume_init() };
-        // Relaxed: `INSTALLED` orders them for copiers, and no SIGBUS of theirs comes earlier; a foreign one that
-        // comes between the two calls would see the same values.
-        PREVIOUS.store(ptr::with_exposed_provenance_mut(before.sa_sigaction), Ordering::Relaxed);
-        PREVIOUS_TAKES_INFO.store(before.sa_flags & libc::SA_SIGINFO != 0, Ordering::Relaxed);
-        // SAFETY: plain integers and an empty mask, for which zero is a value.
-        let mut ours: libc::sigaction = unsafe { std::mem::zeroed() };
-        ours.sa_sigaction = on_bus_error as *const () as usize;
-        ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
-        // SAFETY: the handler is async-signal-safe: it reads atomics, changes registers and passes on.
-        Errno::result(unsafe { libc::sigaction(libc::SIGBUS, &raw const ours, ptr::null_mut()) }).map(drop)
-    }
-
-    extern "C" fn on_bus_error(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-        // SAFETY: the kernel passes a valid context to a handler with SA_SIGINFO, for the time of the call.
-        let frame = unsafe { &mut *context.cast::<libc::ucontext_t>() };
-        // SAFETY: as above for the information.
-        let code = unsafe { (*info).si_code };
-        if !routine::recover(frame, code) {
-            pass_on(signal, info, context);
-        }
-    }
-
-    fn pass_on(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-        // Relaxed: set before the handler was installed.
-        let previous = PREVIOUS.load(Ordering::Relaxed);
-        let address = previous.expose_provenance();
-        if address == libc::SIG_DFL || address == libc::SIG_IGN {
-            // The instruction runs again and the default action follows. (A fault cannot be ignored.)
-            // SAFETY: restores the default action.
-            unsafe { libc::signal(signal, libc::SIG_DFL) };
-        } else if PREVIOUS_TAKES_INFO.load(Ordering::Relaxed) {
-            type WithInfo = extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void);
-            // SAFETY: sigaction gave this address as a handler that takes three arguments.
-            let handler = unsafe { std::mem::transmute::<*mut libc::c_void, WithInfo>(previous) };
-            handler(signal, info, context);
-        } else {
-            // SAFETY: sigaction gave this address as a handler that takes one argument.
-            let handler = unsafe { std::mem::transmute::<*mut libc::c_void, extern "C" fn(i32)>(previous) };
-            handler(signal);
-        }
     }
 }
 

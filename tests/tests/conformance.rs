@@ -264,3 +264,23 @@ fn a_cut_file_is_an_error_and_no_signal() {
         tier.release(extent).unwrap();
     });
 }
+
+/// The suite as a program: what it says and how it ends.
+#[test]
+fn the_program_explains_itself() {
+    let call = |arguments: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_conformance")).args(arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        (output.status.code(), said)
+    };
+    let (code, said) = call(&["--help"]);
+    assert!(code == Some(0) && said.contains("SPEC") && said.contains("Exit codes"), "{said}");
+    let (code, said) = call(&[]);
+    assert!(code == Some(2) && said.contains("SPEC"), "{said}");
+    let (code, said) = call(&["--what"]);
+    assert!(code == Some(2) && said.contains("--what"), "{said}");
+    let (code, said) = call(&["m=dax-file:memfd,size=8M", "--", "no-spec"]);
+    assert!(code == Some(2) && said.contains("not ok no-spec") && said.contains("ok m=dax-file:memfd"), "{said}");
+    let (code, said) = call(&["m=dax-file:memfd,size=8M"]);
+    assert!(code == Some(0) && !said.contains("not ok"), "{said}");
+}

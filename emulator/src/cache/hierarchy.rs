@@ -141,14 +141,7 @@ impl Hierarchy {
         self.search(core, line, place, store, memory)
     }
 
-    fn search(
-        &mut self,
-        core: CoreIndex,
-        line: u64,
-        first: Place,
-        store: bool,
-        memory: &mut impl Memory,
-    ) -> Lookup {
+    fn search(&mut self, core: CoreIndex, line: u64, first: Place, store: bool, memory: &mut impl Memory) -> Lookup {
         let own = &mut self.cores[core.index()];
         if let Some(mut held) = own.levels[0].touch(first) {
             own.counts.hits[0] += 1;
@@ -356,7 +349,8 @@ impl Hierarchy {
         }
         let mut flags = state::VALID | state::OWNED;
         let shared = self.shared.as_mut().map(|shared| (shared.place(line), shared));
-        let (place, in_shared) = shared.map_or_else(Default::default, |(place, level)| (place, level.touch(place).is_some()));
+        let (place, in_shared) =
+            shared.map_or_else(Default::default, |(place, level)| (place, level.touch(place).is_some()));
         if !in_shared {
             flags |= state::PREFETCHED;
             self.cores[core.index()].counts.prefetched += 1;

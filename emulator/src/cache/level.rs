@@ -111,8 +111,7 @@ impl Level {
         let sets = usize::try_from(config.size / (u64::from(config.ways) * LINE)).unwrap_or(usize::MAX);
         let order = (0..u64::from(WAYS_MAX))
             .fold(0, |order, way| order | if way < u64::from(config.ways) { way } else { 0xf } << (4 * way));
-        let (mask, shift) =
-            if sets.is_power_of_two() { (sets as u64 - 1, sets.trailing_zeros()) } else { (0, 0) };
+        let (mask, shift) = if sets.is_power_of_two() { (sets as u64 - 1, sets.trailing_zeros()) } else { (0, 0) };
         let empty = Set { low: [0; WAYS], high: [0; WAYS], states: 0, order };
         Self { sets: vec![empty; sets], far: Vec::new(), ways, mask, shift }
     }

@@ -106,7 +106,13 @@ impl Plain {
         if !in_shared {
             self.fill_shared(core, line, 0);
         }
-        let own = if store { OWNED | DIRTY } else if others == 0 { OWNED } else { 0 };
+        let own = if store {
+            OWNED | DIRTY
+        } else if others == 0 {
+            OWNED
+        } else {
+            0
+        };
         self.fill(core, line, own, levels);
         self.follow_streams(core, line);
         let last = if self.shared.is_some() { levels } else { levels - 1 };

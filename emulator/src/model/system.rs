@@ -166,14 +166,7 @@ impl System {
     }
 
     /// As [`send`](Self::send), of an interleave set.
-    fn send_part(
-        edges: &mut [Edge],
-        devices: &mut [Model],
-        leg: &Leg,
-        at: u64,
-        direction: Direction,
-        len: u32,
-    ) -> u64 {
+    fn send_part(edges: &mut [Edge], devices: &mut [Model], leg: &Leg, at: u64, direction: Direction, len: u32) -> u64 {
         Self::send(edges, devices, leg, at, direction, len)
     }
 

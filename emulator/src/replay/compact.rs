@@ -82,7 +82,9 @@ mod tests {
 
     #[test]
     fn caches_whose_sets_need_the_whole_address_get_it() {
-        for (caches, is_on) in [("48K/12@1,shared:4G/16@9", false), ("48K/12@1,shared:2G/16@9", true), ("3K/16@1", false)] {
+        for (caches, is_on) in
+            [("48K/12@1,shared:4G/16@9", false), ("48K/12@1,shared:2G/16@9", true), ("3K/16@1", false)]
+        {
             let mut compact = Compact::new(&CacheConfig::parse(caches).unwrap());
             let short = compact.shorten(0x7fff_0000_1234);
             assert_eq!(short != 0x7fff_0000_1234, is_on, "{caches}");

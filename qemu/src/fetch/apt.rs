@@ -143,7 +143,10 @@ impl Apt {
             progress(Progress::Bytes { done, total });
             match status {
                 Some(status) if status.success() => return Ok(()),
-                Some(_) => return Err(refused(&names.join(" "), &fs::read_to_string(&log).unwrap_or_default())),
+                Some(_) => {
+                    let error = refused(&names.join(" "), &fs::read_to_string(&log).unwrap_or_default());
+                    return Err(error.followed_by("\nWhat has come is kept: run it again to go on."));
+                }
                 None => std::thread::sleep(Duration::from_millis(100)),
             }
         }

@@ -12,7 +12,7 @@ use tiermem_sys::sync::atomic::{AtomicU32, Ordering};
 use super::plan::{Memory, Plan};
 use super::sessions::Sessions;
 use super::sysfs::{entries, name, read, wait_for};
-use super::{OUT, PLAN, SOCKET, bring_up};
+use super::{MEMORY, OUT, PLAN, SOCKET, bring_up};
 use crate::archive;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::wire::{CONTENTS_MAX, Frame, Hello, Kind, PIECE, PORT};
@@ -55,6 +55,10 @@ pub fn run() -> Result<()> {
     let answers = Answers::listen(&host)?;
     let brought = bring_up::bring_up(&plan);
     send_long(&host, Kind::Snapshot, &bring_up::snapshot());
+    if let Ok(memory) = &brought {
+        let path = Path::new("/").join(MEMORY);
+        fs::write(&path, serde_json::to_vec(memory).unwrap_or_default()).at(&path)?;
+    }
     let told: std::result::Result<&Vec<Memory>, String> = brought.as_ref().map_err(ToString::to_string);
     host.send(&Frame::of(Kind::Ready, 0, &told));
     let sessions = Sessions::new(&host, &plan, brought.unwrap_or_default());

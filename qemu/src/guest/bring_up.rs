@@ -16,6 +16,8 @@ pub fn bring_up(plan: &Plan) -> Result<Vec<Memory>> {
         return Ok(Vec::new());
     }
     modules::load(&cxl::MODULES)?;
+    // Why it refuses a region the kernel says in messages for developers, mostly.
+    let _ = fs::write("/proc/dynamic_debug/control", "module cxl_core +p");
     if plan.regions.iter().any(|region| region.persistent) {
         modules::load(&pmem::MODULES)?;
     }
@@ -63,9 +65,24 @@ fn one(region: &Region) -> Result<Memory> {
 fn last_words() -> String {
     const LINES: usize = 6;
     let log = kernel_log();
-    let about = |line: &&str| ["cxl", "dax", "nd_", "pmem", "region"].iter().any(|word| line.contains(word));
-    let lines: Vec<&str> = log.lines().filter(about).collect();
+    let lines = about_memory(&log);
     lines[lines.len().saturating_sub(LINES)..].iter().map(|line| format!("\n  {line}")).collect()
+}
+
+/// The lines about CXL and DAX. Of a warning, what it says, and not where in the kernel it was said.
+fn about_memory(log: &str) -> Vec<&str> {
+    let mut is_trace = false;
+    let lines = log.lines().filter(|line| {
+        if line.contains("WARNING: ") || line.contains("BUG: ") {
+            is_trace = true;
+        }
+        let is_part = is_trace;
+        if line.contains("end trace") {
+            is_trace = false;
+        }
+        !is_part && ["cxl", "dax", "nd_", "pmem", "region"].iter().any(|word| line.contains(word))
+    });
+    lines.collect()
 }
 
 /// The kernel's messages.
@@ -114,5 +131,22 @@ fn attributes(path: &Path, depth: usize, text: &mut String) {
                 attributes(&entry, depth - 1, text);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::about_memory;
+
+    /// As Linux 7.3 and 6.12 write it: what is warned of stands before the trace, or behind its first line.
+    #[test]
+    fn a_warnings_trace_is_left_out() {
+        let log = "[ 1.0] pci 0000:0c: a bridge\n[ 2.0] cxl region0: Failed to synchronize CPU cache state\n\
+                   [ 2.1] WARNING: drivers/cxl/core/region.c:235 at cxl_region_invalidate_memregion+0x61/0x70\n\
+                   [ 2.1] Modules linked in: kmem device_dax\n[ 2.2] RIP: cxl_region_invalidate_memregion\n\
+                   [ 2.3] ---[ end trace 0000000000000000 ]---\n[ 2.4] cxl region0: the next\n";
+        let lines = about_memory(log);
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(lines[0].contains("cache state") && lines[1].contains("the next"));
     }
 }

@@ -119,6 +119,7 @@ mod tests {
         let region = Region {
             name: "p".into(),
             window: 0,
+            devices: vec!["p".into()],
             serials: vec![7],
             bridges: vec![12],
             granularity: 256,

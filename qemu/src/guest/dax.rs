@@ -99,6 +99,12 @@ pub fn node(device: &str) -> Option<u32> {
     number(Path::new(DEVICES).join(device).join("target_node")).and_then(|node| u32::try_from(node).ok())
 }
 
+/// The node that this device's memory is and that has memory online.
+pub fn online_node(device: &str) -> Option<u32> {
+    let is_node = driver(device).as_deref() == Some(Driver::Kmem.name());
+    node(device).filter(|&node| is_node && node_bytes(node).is_some_and(|bytes| bytes > 0))
+}
+
 /// Bytes of memory that a node has.
 pub fn node_bytes(node: u32) -> Option<u64> {
     let text = read(format!("/sys/devices/system/node/node{node}/meminfo"))?;

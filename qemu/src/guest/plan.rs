@@ -36,7 +36,9 @@ pub struct Region {
     pub name: String,
     /// Which of the machine's windows it lies in, from 0.
     pub window: u32,
-    /// Serial numbers of its devices, in the order of their turns.
+    /// Its devices' names in the topology, in the order of their turns.
+    pub devices: Vec<String>,
+    /// Their serial numbers, in the same order.
     pub serials: Vec<u64>,
     /// The host bridges of the window that it lies in, by their ACPI number, in order.
     pub bridges: Vec<u32>,

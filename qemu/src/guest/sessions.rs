@@ -17,6 +17,7 @@ use tiermem_sys::{Errno, terminal};
 use super::OUT;
 use super::agent::Host;
 use super::plan::{Memory, Plan};
+use super::window::Window;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::wire::{Ended, Frame, Kind, PIECE, Request, Terminal};
 
@@ -35,6 +36,7 @@ pub(super) struct Sessions {
 struct Running {
     pid: u32,
     input: Option<Sender<Vec<u8>>>,
+    output: Arc<Window>,
     /// The terminal that it runs on.
     screen: Option<File>,
 }
@@ -73,6 +75,11 @@ impl Sessions {
                     program.input = None;
                 } else if let Some(input) = &program.input {
                     let _ = input.send(frame.contents);
+                }
+            }
+            Kind::OutputTaken => {
+                if let Some(program) = self.lock().get(&session) {
+                    if frame.contents.is_empty() { program.output.leave() } else { program.output.close() }
                 }
             }
             Kind::Signal => {
@@ -127,12 +134,13 @@ impl Sessions {
             std::thread::spawn(move || feed(stdin, &receiver, &host, session));
             sender
         });
-        self.lock().insert(session, Running { pid: child.id(), input, screen });
+        let window = Arc::<Window>::default();
+        self.lock().insert(session, Running { pid: child.id(), input, output: window.clone(), screen });
         let (done, pumps) = mpsc::channel();
         let pump = |from: Option<Box<dyn Read + Send>>, kind| {
-            let (host, done) = (self.host.clone(), done.clone());
+            let (host, done, window) = (self.host.clone(), done.clone(), window.clone());
             std::thread::spawn(move || {
-                from.into_iter().for_each(|mut from| carry(&mut *from, kind, session, &host));
+                from.into_iter().for_each(|mut from| carry(&mut *from, kind, session, (&host, &window)));
                 let _ = done.send(());
             });
         };
@@ -142,7 +150,8 @@ impl Sessions {
         std::thread::spawn(move || {
             let ended = wait(&mut child);
             for _ in 0..2 {
-                let _ = pumps.recv_timeout(LAST_OUTPUT);
+                // Output that waits for the host is waited for.
+                while pumps.recv_timeout(LAST_OUTPUT).is_err() && window.is_full() {}
             }
             running.lock().unwrap_or_else(PoisonError::into_inner).remove(&session);
             host.send(&Frame::of(Kind::Ended, session, &ended));
@@ -185,9 +194,12 @@ fn feed(mut stdin: impl Write, from: &Receiver<Vec<u8>>, host: &Host, session: u
     }
 }
 
-fn carry(from: &mut dyn Read, kind: Kind, session: u32, host: &Host) {
+fn carry(from: &mut dyn Read, kind: Kind, session: u32, (host, window): (&Host, &Window)) {
     let mut buffer = vec![0; PIECE];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
+        if !window.enter() {
+            return;
+        }
         host.send(&Frame::new(kind, session, &buffer[..count]));
     }
 }

@@ -100,8 +100,12 @@ impl Channel {
         loop {
             let Heard::Frame(frame) = hear(&self.frames, stop, start, limit, "the program")? else { return Ok(None) };
             match frame.kind {
-                Kind::Output => output(Output::Standard, &frame.contents),
-                Kind::ErrorOutput => output(Output::Error, &frame.contents),
+                Kind::Output | Kind::ErrorOutput => {
+                    let stream = if frame.kind == Kind::Output { Output::Standard } else { Output::Error };
+                    output(stream, &frame.contents);
+                    // A guest that is gone is noticed by its silence.
+                    let _ = self.sender.send(Kind::OutputTaken, []);
+                }
                 Kind::InputTaken => drop(taken.send(())),
                 Kind::Ended => return frame.value().map(Some),
                 Kind::Failed => return Err(frame.value()?),
@@ -176,6 +180,8 @@ mod tests {
                 answers.send(Frame::new(Kind::InputTaken, 1, [])).unwrap();
             }
             answers.send(Frame::new(Kind::Output, 1, text)).unwrap();
+            let taken = Frame::read(&mut theirs).unwrap();
+            assert_eq!(taken, Some(Frame::new(Kind::OutputTaken, 1, [])), "the next piece may come");
             answers.send(Frame::of(Kind::Ended, 1, &Ended::Exited(3))).unwrap();
         });
         let request = Request { command: vec!["cat".into()], ..Request::default() };

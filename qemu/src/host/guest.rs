@@ -46,10 +46,10 @@ impl Guest {
         mut process: Process,
         files: Files<'_>,
         devices: BTreeMap<String, String>,
-        limit: Duration,
+        timing: Timing<'_>,
     ) -> Result<Self> {
-        let control = process.connect(&files.control(), limit)?;
-        let port = process.connect(&files.port(), limit)?;
+        let control = process.connect(&files.control(), timing)?;
+        let port = process.connect(&files.port(), timing)?;
         let qmp_log = files.log.join("qmp.jsonl");
         let control = Arc::new(Qmp::connect(control, File::create(&qmp_log).at(&qmp_log)?)?);
         let to = Arc::new(Mutex::new(port.try_clone().context("the port of the guest")?));

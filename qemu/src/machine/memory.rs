@@ -91,6 +91,7 @@ fn region(name: &str, members: &[&Attached], granularity: u32, persistent: bool,
     Ok(Region {
         name: name.into(),
         window: 0,
+        devices: members.iter().map(|member| member.name.clone()).collect(),
         serials: members.iter().map(|member| member.serial).collect(),
         bridges,
         granularity,

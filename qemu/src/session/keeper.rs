@@ -139,12 +139,13 @@ impl<'a> Keeper<'a> {
             let to_program = channel.sender();
             scope.spawn(move || {
                 while let Ok(Some(frame)) = Frame::read(&mut from) {
-                    if matches!(frame.kind, Kind::Input | Kind::Signal | Kind::Resize) {
+                    if matches!(frame.kind, Kind::Input | Kind::Signal | Kind::Resize | Kind::OutputTaken) {
                         let _ = to_program.send(frame.kind, frame.contents);
                     }
                 }
                 // The client has left, or has been told of the program's end, and then this does nothing.
                 let _ = to_program.send(Kind::Signal, SIGKILL.to_string());
+                let _ = to_program.send(Kind::OutputTaken, "nobody listens");
             });
             let done = self.pass_on(&channel, stream);
             // Ends the thread above.

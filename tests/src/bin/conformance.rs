@@ -1,25 +1,34 @@
-//! `conformance SPEC…`: runs the provider suite on tiers, one line a check. Exit code 0 if all passed, 1 if a check
-//! failed, 2 if a tier could not be opened. Buildable as one static binary (`-C target-feature=+crt-static`).
+//! `conformance SPEC…`: runs the provider suite on tiers, one line a check. Buildable as one static binary
+//! (`-C target-feature=+crt-static`).
 
 use std::process::ExitCode;
 
+use clap::Parser;
 use tiermem_tests::conformance::{self, Outcome};
 use tiermem_tiers::{Provider, TierId, TierKind, TierSpec, provider};
 
+/// Run the provider suite on tiers: each check of a provider's contract, one line each.
+///
+/// Exit codes: 0 if all passed, 1 if a check failed, 2 if a tier could not be opened or the call is wrong.
+#[derive(Debug, Parser)]
+#[command(name = "conformance")]
+struct Call {
+    /// A tier, for example slow=dax-file:/dev/shm/slow,size=64M. A file that the suite makes is removed again.
+    #[arg(value_name = "SPEC", required = true)]
+    specs: Vec<String>,
+}
+
 fn main() -> ExitCode {
-    let specs: Vec<String> = std::env::args().skip(1).collect();
-    if specs.is_empty() {
-        eprintln!("usage: conformance SPEC…    for example: conformance slow=dax-file:/dev/shm/slow,size=64M");
-        return ExitCode::from(2);
-    }
-    specs.iter().fold(ExitCode::SUCCESS, |worst, text| match run(text) {
-        Ok(true) => worst,
-        Ok(false) => ExitCode::FAILURE,
+    let call = Call::parse();
+    let worst = call.specs.iter().map(|text| match run(text) {
+        Ok(true) => 0,
+        Ok(false) => 1,
         Err(error) => {
             println!("not ok {text}: {error}");
-            ExitCode::from(2)
+            2
         }
-    })
+    });
+    ExitCode::from(worst.max().unwrap_or(0))
 }
 
 fn run(text: &str) -> Result<bool, Box<dyn std::error::Error>> {

@@ -1,24 +1,19 @@
 //! Starting guests, and what is said in them.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tiermem_qemu::cache::Cache;
-use tiermem_qemu::host::Qemu;
+use tiermem_qemu::wanted::{self, Verdict};
 use tiermem_tests::{Run, skip, static_program, tierctl};
+
+pub use tiermem_qemu::wanted::Set;
 
 /// Seconds that a phase in the guest may take, and all of it: everything is emulated, and others work here too.
 const PHASE: u64 = 300;
 const LIMIT: u64 = 900;
-
-/// Which set a test is in.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Set {
-    Short,
-    Full,
-}
 
 /// A start of a topology in the making.
 pub struct Guests {
@@ -109,36 +104,14 @@ impl Guests {
 /// How many checks the conformance suite makes of a tier that has its space for itself.
 pub const SUITE: usize = 20;
 
+/// Whether tests of this set are to be run here; if not, that is said.
 fn is_wanted(set: Set) -> bool {
-    let asked = std::env::var("TIERMEM_LAB").unwrap_or_default();
-    let found = packages();
-    match (asked.as_str(), set) {
-        ("short", Set::Short) | ("full", _) => {
-            assert!(found.is_ok(), "TIERMEM_LAB={asked}, and {}", found.unwrap_err());
-            true
-        }
-        ("off", _) => {
-            skip("the QEMU lab is switched off (TIERMEM_LAB=off)");
+    match wanted::verdict(set) {
+        Verdict::Run => true,
+        Verdict::Skip(why) => {
+            skip(&why);
             false
         }
-        ("", Set::Short) => found.inspect_err(|why| skip(why)).is_ok(),
-        ("" | "short", Set::Full) => {
-            skip("of the QEMU lab only the short set is run (`cargo xtask test --lab` runs all)");
-            false
-        }
-        _ => panic!("TIERMEM_LAB={asked}: off, short or full"),
+        Verdict::Fail(why) => panic!("{why}"),
     }
-}
-
-/// Whether what guests are made of is there.
-fn packages() -> Result<(), String> {
-    let advice = |what: String| format!("the QEMU lab's packages are not here: {what} (`tierctl qemu fetch`)");
-    let cache = Cache::of_user().map_err(|error| advice(error.to_string()))?;
-    Qemu::best(&cache).map_err(|error| advice(error.to_string()))?;
-    let kernels = cache.kernels().map_err(|error| advice(error.to_string()))?;
-    let busybox: PathBuf = cache.path("busybox/usr/bin/busybox");
-    if kernels.is_empty() || !busybox.is_file() {
-        return Err(advice("no kernel or no busybox".into()));
-    }
-    Ok(())
 }

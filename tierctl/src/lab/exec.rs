@@ -1,7 +1,6 @@
 //! `tierctl qemu exec`: a program in a guest that others use too. `tierctl qemu stop`: the end of such guests.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::AtomicBool;
@@ -14,10 +13,11 @@ use tiermem_qemu::wire::Kind;
 use tiermem_qemu::{Error, ErrorKind};
 use tiermem_topology::Topology;
 
-use super::program::{Goods, Program};
+use super::options::{Boot, Work};
+use super::program::Program;
 use super::run::{code, failed, show};
 use super::watch::Watch;
-use super::{Choice, failure, topology};
+use super::{failure, topology};
 use crate::exit::{Exit, Failure};
 
 /// How long a program may take to end by a signal before it is killed.
@@ -49,19 +49,10 @@ pub struct Exec {
     /// Leave the files of the package here.
     #[arg(long)]
     no_package: bool,
-    /// End the program after so many seconds.
-    #[arg(long, value_name = "SECONDS")]
-    timeout: Option<u64>,
-    /// Seconds that booting and bringing the memory up may take each.
-    #[arg(long, value_name = "SECONDS", default_value_t = super::BOOT_S)]
-    boot_timeout: u64,
     #[command(flatten)]
-    goods: Goods,
+    boot: Boot,
     #[command(flatten)]
-    choice: Choice,
-    /// The program and its arguments. One that this machine does not have is busybox's.
-    #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true)]
-    command: Vec<OsString>,
+    work: Work,
 }
 
 /// End the guests that `exec` keeps, and the programs in them.
@@ -75,7 +66,7 @@ impl Exec {
     /// Finds or boots the guest, runs, ends.
     pub fn execute(self) -> Result<Exit, Failure> {
         let topology = topology(&self.topology)?;
-        let lab = self.choice.lab()?;
+        let lab = self.boot.lab()?;
         let program = self.program()?;
         let running: Mutex<Option<(Sender, Option<Instant>)>> = Mutex::new(None);
         let lock = || running.lock().unwrap_or_else(PoisonError::into_inner);
@@ -93,7 +84,7 @@ impl Exec {
         let ended = watch.over(look, |stop| {
             let remote = self.reach(&topology, &lab, stop)?;
             *lock() = Some((remote.sender(), None));
-            let limit = self.timeout.map(Duration::from_secs);
+            let limit = self.work.limit();
             let input = Box::new(std::io::stdin());
             let mut output = |stream, bytes: &[u8]| show("", stream, bytes);
             let ended = remote.run(&program.packing, &program.request, input, (limit, stop), &mut output);
@@ -108,22 +99,29 @@ impl Exec {
         let key = super::key(topology, lab)?;
         let client = Client { owner: Owner::of_this_process(), idle_s: self.idle };
         let starting = lab.cache.path("starting").join(&key);
-        let remote = reach(&key, &client, &starting, stop, &mut || self.boot(topology, lab, &key, &client, stop));
+        let remote =
+            reach(&key, &client, &starting, stop, &mut || self.start_keeper(topology, lab, &key, &client, stop));
         lab.cache.prune("starting", 20);
         remote
     }
 
     /// Starts this program again as the keeper of a new guest.
-    fn boot(&self, topology: &Topology, lab: &Lab, key: &str, client: &Client, stop: &AtomicBool) -> Result<(), Error> {
+    fn start_keeper(
+        &self,
+        topology: &Topology,
+        lab: &Lab,
+        key: &str,
+        client: &Client,
+        stop: &AtomicBool,
+    ) -> Result<(), Error> {
         let log = Log::in_cache(&lab.cache, &topology.name)?;
         let mut command = Command::new(&lab.agent);
         command.args(["qemu", "keep", &self.topology, "--key", key, "--log"]).arg(log.path());
-        command.args(["--boot-timeout", &self.boot_timeout.to_string()]);
         if let Some(owner) = client.owner {
             command.args(["--owner".into(), format!("{}:{}", owner.pid, owner.started)]);
         }
         command.args(client.idle_s.into_iter().flat_map(|idle| ["--idle".to_owned(), idle.to_string()]));
-        command.args(self.choice.arguments());
+        command.args(self.boot.arguments());
         session::start(&mut command, log.path(), stop, &mut |what| eprintln!("tierctl: {what}"))
             .map_err(|error| error.followed_by(&format!("\nThe log is in {}", log.path().display())))
     }
@@ -134,7 +132,7 @@ impl Exec {
         let programs: Vec<PathBuf> =
             files.map(|(_, path)| path.into()).filter(|path: &PathBuf| path.is_file()).collect();
         let package = passed.get("CARGO_MANIFEST_DIR").filter(|_| !self.no_package).cloned();
-        let mut program = self.goods.gather(&self.command, passed, |luggage| {
+        let mut program = self.work.goods.gather(&self.work.command, passed, |luggage| {
             programs.iter().try_for_each(|program| luggage.program(program))?;
             package.iter().try_for_each(|folder| luggage.package(Path::new(folder)))
         })?;

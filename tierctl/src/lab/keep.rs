@@ -1,7 +1,6 @@
 //! The process that keeps a shared guest; `exec` starts it.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use tiermem_qemu::host::Timing;
 use tiermem_qemu::program::Packing;
@@ -9,10 +8,11 @@ use tiermem_qemu::session::{Client, Keeper, Note, Owner, report};
 use tiermem_qemu::wire::Kind;
 use tiermem_qemu::{Error, ErrorKind};
 
+use super::options::Boot;
 use super::run::failed;
 use super::start::{Ready, Wanted};
+use super::topology;
 use super::watch::Watch;
-use super::{Choice, topology};
 use crate::exit::{Exit, Failure};
 
 /// Keep a guest for `exec`, which starts this.
@@ -23,14 +23,12 @@ pub struct Keep {
     key: String,
     #[arg(long)]
     log: PathBuf,
-    #[arg(long)]
-    boot_timeout: u64,
     #[arg(long, value_parser = owner)]
     owner: Option<Owner>,
     #[arg(long)]
     idle: Option<u64>,
     #[command(flatten)]
-    choice: Choice,
+    boot: Boot,
 }
 
 /// PID:START
@@ -56,7 +54,7 @@ impl Keep {
 
     fn keep(&self, stop: &std::sync::atomic::AtomicBool) -> Result<(), Error> {
         let topology = topology(&self.topology).map_err(|f| Error::new(ErrorKind::BadInput, f.message))?;
-        let lab = self.choice.found()?;
+        let lab = self.boot.found()?;
         let wanted = Wanted { topology: &topology, guests: Some(1), state: None, log: Some(&self.log), luggage: 0 };
         let Ready { machines, scratch, log } = wanted.ready(&lab)?;
         let notice = |what: &str| report(std::io::stdout(), Kind::Notice, what);
@@ -64,7 +62,7 @@ impl Keep {
         let Some(machine) = machines.first() else {
             return Err(Error::new(ErrorKind::BadInput, format!("topology `{}` has no host", topology.name)));
         };
-        let limit = Duration::from_secs(self.boot_timeout);
+        let limit = self.boot.limit();
         let timing = Timing { boot: limit, bring_up: limit, program: None, stop };
         let folders = (scratch.path(), log.path());
         let guest = lab.boot(machine, &Packing::default(), folders, timing, &mut |what| notice(what))?;

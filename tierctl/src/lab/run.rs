@@ -1,21 +1,19 @@
 //! `tierctl qemu run`: a guest, or several, for one program.
 
-use std::ffi::OsString;
 use std::io::{Read, Write};
-use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use tiermem_qemu::host::{Lab, Output as Stream, Timing};
 use tiermem_qemu::machine::Machine;
 use tiermem_qemu::wire::Ended;
 use tiermem_qemu::{Error, ErrorKind};
 
-use super::program::{Goods, Program};
+use super::options::{Boot, Places, Work};
+use super::program::Program;
 use super::start::{Ready, Wanted};
 use super::watch::Watch;
-use super::{Choice, failure, topology};
+use super::{failure, topology};
 use crate::exit::{Exit, Failure};
 
 /// Variables that programs get from the environment of tierctl, by the start of their names.
@@ -36,49 +34,42 @@ pub struct Run {
     /// Start so many guests: of a topology with one host, copies that share the CXL memory.
     #[arg(long, value_name = "N")]
     hosts: Option<u32>,
-    /// Keep what persistent devices hold in this folder (default: gone afterwards).
-    #[arg(long, value_name = "FOLDER")]
-    state: Option<PathBuf>,
-    /// Write console, kernel messages, sysfs and QEMU's events to this folder.
-    #[arg(long, value_name = "FOLDER")]
-    log: Option<PathBuf>,
-    /// End the program after so many seconds.
-    #[arg(long, value_name = "SECONDS")]
-    timeout: Option<u64>,
-    /// Seconds that booting and bringing the memory up may take each.
-    #[arg(long, value_name = "SECONDS", default_value_t = super::BOOT_S)]
-    boot_timeout: u64,
     #[command(flatten)]
-    goods: Goods,
+    places: Places,
     #[command(flatten)]
-    choice: Choice,
-    /// The program and its arguments. One that this machine does not have is busybox's.
-    #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true)]
-    command: Vec<OsString>,
+    boot: Boot,
+    #[command(flatten)]
+    work: Work,
 }
 
 impl Run {
     /// Boots, runs, ends.
     pub fn execute(self) -> Result<Exit, Failure> {
         let topology = topology(&self.topology)?;
-        let lab = self.choice.lab()?;
+        let lab = self.boot.lab()?;
         let passed = std::env::vars().filter(|(name, _)| PASSED.iter().any(|start| name.starts_with(start)));
-        let program = self.goods.gather(&self.command, passed.collect(), |_| Ok(()))?;
+        let program = self.work.goods.gather(&self.work.command, passed.collect(), |_| Ok(()))?;
         let wanted = Wanted {
             topology: &topology,
             guests: self.hosts,
-            state: self.state.as_deref(),
-            log: self.log.as_deref(),
+            state: self.places.state.as_deref(),
+            log: self.places.log.as_deref(),
             luggage: program.packing.size(),
         };
         let Ready { machines, scratch, log } = wanted.ready(&lab).map_err(|e| failed(&e))?;
         for note in machines.iter().flat_map(|machine| &machine.notes) {
             eprintln!("tierctl: {note}");
         }
-        let job = Job { run: &self, lab: &lab, program: &program, folders: (scratch.path(), log.path()) };
+        let job = Job {
+            run: &self,
+            lab: &lab,
+            program: &program,
+            folders: (scratch.path(), log.path()),
+            failed: Mutex::default(),
+        };
         let watch = Watch::default();
         let results = watch.over(
-            |signal| signal.is_some(),
+            |signal| signal.is_some() || job.has_failed(),
             |stop| {
                 std::thread::scope(|scope| {
                     let guests: Vec<_> = machines
@@ -90,16 +81,19 @@ impl Run {
             },
         );
         let results = results.map_err(|e| failed(&e))?;
+        let first = job.first_failure();
         drop(scratch);
         watch.end();
+        let place = format!("\nThe log is in {}", log.path().display());
+        if let Some(error) = first {
+            return Err(failed(&error.followed_by(&place)));
+        }
         let mut code = 0;
         for result in results {
             match result {
                 Ok(ended) if code == 0 => code = ended,
                 Ok(_) => {}
-                Err(error) => {
-                    return Err(failed(&error.followed_by(&format!("\nThe log is in {}", log.path().display()))));
-                }
+                Err(error) => return Err(failed(&error.followed_by(&place))),
             }
         }
         Ok(Exit::Command(code))
@@ -121,15 +115,42 @@ struct Job<'a> {
     lab: &'a Lab,
     program: &'a Program,
     folders: (&'a std::path::Path, &'a std::path::Path),
+    /// Of several guests, why the first one failed: the others are ended then, for they might wait for it.
+    failed: Mutex<Option<Error>>,
 }
 
 impl Job<'_> {
-    /// One guest from its start to its end; the exit code of its program.
+    /// One guest of several; whether it failed is noted.
     fn guest(&self, machine: &Machine, guests: usize, stop: &AtomicBool) -> Result<u8, Error> {
+        let done = self.whole_life(machine, guests, stop);
+        match &done {
+            // It was ended because of a signal, or of another one.
+            Err(error) if guests > 1 && error.kind() != ErrorKind::Interrupted => {
+                let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+                let others = if guests == 2 { "the other guest was" } else { "the other guests were" };
+                let told =
+                    || error.clone().within(&machine.name).followed_by(&format!("\nBecause of this, {others} ended."));
+                failed.get_or_insert_with(told);
+            }
+            _ => {}
+        }
+        done
+    }
+
+    fn first_failure(&self) -> Option<Error> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn has_failed(&self) -> bool {
+        self.first_failure().is_some()
+    }
+
+    /// One guest from its start to its end; the exit code of its program.
+    fn whole_life(&self, machine: &Machine, guests: usize, stop: &AtomicBool) -> Result<u8, Error> {
         let (scratch, log) = self.folders;
         let log = if guests > 1 { log.join(&machine.name) } else { log.to_path_buf() };
-        let limit = Duration::from_secs(self.run.boot_timeout);
-        let timing = Timing { boot: limit, bring_up: limit, program: self.run.timeout.map(Duration::from_secs), stop };
+        let limit = self.run.boot.limit();
+        let timing = Timing { boot: limit, bring_up: limit, program: self.run.work.limit(), stop };
         let mut say = |what: &str| eprintln!("tierctl: {what}");
         let guest = self.lab.boot(machine, &self.program.packing, (scratch, &log), timing, &mut say)?;
         let prefix = if guests > 1 { format!("[{}] ", machine.name) } else { String::new() };

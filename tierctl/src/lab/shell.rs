@@ -4,21 +4,20 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Read};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use tiermem_qemu::Error;
 use tiermem_qemu::host::{Sender, Timing};
 use tiermem_qemu::wire::{Ended, Kind, Terminal};
 use tiermem_sys::terminal::{Settings, size};
 
+use super::options::{Boot, Places};
 use super::program::{Goods, Program};
 use super::run::{code, failed, show};
 use super::start::{Ready, Wanted};
+use super::topology;
 use super::watch::Watch;
-use super::{Choice, topology};
 use crate::exit::{Exit, Failure};
 
 /// The key that, pressed three times in a row, ends a guest that hangs: Ctrl and `]`.
@@ -36,19 +35,12 @@ const USUAL: (u16, u16) = (24, 80);
 pub struct Shell {
     /// A shipped topology (`tierctl qemu list`), or a file; of several hosts the first.
     topology: String,
-    /// Keep what persistent devices hold in this folder (default: gone afterwards).
-    #[arg(long, value_name = "FOLDER")]
-    state: Option<PathBuf>,
-    /// Write console, kernel messages, sysfs and QEMU's events to this folder.
-    #[arg(long, value_name = "FOLDER")]
-    log: Option<PathBuf>,
-    /// Seconds that booting and bringing the memory up may take each.
-    #[arg(long, value_name = "SECONDS", default_value_t = super::BOOT_S)]
-    boot_timeout: u64,
+    #[command(flatten)]
+    places: Places,
     #[command(flatten)]
     goods: Goods,
     #[command(flatten)]
-    choice: Choice,
+    boot: Boot,
 }
 
 impl Shell {
@@ -59,13 +51,13 @@ impl Shell {
             Failure::new(Exit::Usage, "a shell needs a terminal; without one: tierctl qemu run TOPOLOGY -- sh < SCRIPT")
         })?;
         let topology = topology(&self.topology)?;
-        let lab = self.choice.lab()?;
+        let lab = self.boot.lab()?;
         let mut program = self.program(&topology.name)?;
         let wanted = Wanted {
             topology: &topology,
             guests: Some(1),
-            state: self.state.as_deref(),
-            log: self.log.as_deref(),
+            state: self.places.state.as_deref(),
+            log: self.places.log.as_deref(),
             luggage: program.packing.size(),
         };
         let Ready { machines, scratch, log } = wanted.ready(&lab).map_err(|e| failed(&e))?;
@@ -80,7 +72,7 @@ impl Shell {
         eprintln!("tierctl: booting {} (in it, ^] three times ends a guest that hangs)", topology.name);
         let watch = Watch::default();
         let done = watch.over(look, |stop| {
-            let limit = Duration::from_secs(self.boot_timeout);
+            let limit = self.boot.limit();
             let timing = Timing { boot: limit, bring_up: limit, program: None, stop };
             let mut say = |what: &str| eprintln!("tierctl: {what}");
             let Some(machine) = machines.first() else { return Ok(Ended::Exited(0)) };

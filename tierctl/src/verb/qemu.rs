@@ -62,6 +62,9 @@ struct Fetch {
     /// Fetch the release's own, older kernel as well.
     #[arg(long)]
     older_kernel: bool,
+    /// Remove kernels that a newer one of the same suite has taken the place of.
+    #[arg(long)]
+    prune: bool,
 }
 
 /// List the topologies that can be started.
@@ -123,6 +126,9 @@ enum GuestDeed {
     Remove {
         /// Its name in the topology.
         device: String,
+        /// Also while its memory is a node's and in use: the kernel keeps the node, with nothing behind it, until it restarts.
+        #[arg(long)]
+        force: bool,
     },
 }
 
@@ -189,7 +195,16 @@ impl Fetch {
             _ => {}
         });
         bar.finish_and_clear();
-        let parts = parts.map_err(|e| lab::failure(&e))?;
+        parts.map_err(|e| lab::failure(&e))?;
+        if self.prune {
+            for part in cache.remove_superseded().map_err(|e| lab::failure(&e))? {
+                eprintln!("tierctl: {} is removed", part.name);
+            }
+        }
+        for part in cache.superseded().map_err(|e| lab::failure(&e))? {
+            eprintln!("tierctl: {} is superseded: `tierctl qemu fetch --prune` removes it", part.name);
+        }
+        let parts = cache.parts().map_err(|e| lab::failure(&e))?;
         let folder = cache.root().display().to_string();
         if output.is_json() {
             output.json("tiermem-lab-parts/1", &PartsDocument { folder, parts })?;
@@ -264,7 +279,7 @@ impl Guest {
             GuestDeed::Convert { device, to: ConvertTo::Devdax } => guest::convert(&device, Driver::Device),
             GuestDeed::Poison { device, offset, length } => guest::ask(&Deed::Poison { device, offset, length }),
             GuestDeed::MediaEvent { device, offset } => guest::ask(&Deed::MediaEvent { device, offset }),
-            GuestDeed::Remove { device } => guest::ask(&Deed::Remove { device }),
+            GuestDeed::Remove { device, force } => guest::remove(&device, force),
         };
         done.map(|()| Exit::Ok).map_err(|e| lab::failure(&e))
     }

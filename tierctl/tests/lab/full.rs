@@ -1,8 +1,9 @@
 //! What `cargo xtask test --lab` looks at beside the short set.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
+use std::time::Duration;
 
 use tiermem_sys::signal::kill;
 use tiermem_sys::signal::number::{SIGINT, SIGKILL};
@@ -97,4 +98,52 @@ fn a_guest_outlives_its_clients_and_not_its_owner() {
     assert_eq!(status.code(), Some(3));
     lab(&["stop", &own.topology()]).output().unwrap();
     own.leaves_nothing();
+}
+
+/// A client that does not read what its program writes stops the program, as a full pipe does: nobody keeps it all in memory.
+#[test]
+fn output_that_nobody_reads_is_not_piled_up() {
+    const MIB: usize = 96;
+    const PATIENT: Duration = Duration::from_secs(15);
+    if !is_wanted(Set::Full) {
+        return;
+    }
+    let own = Own::new("slow");
+    let topology = own.topology();
+    let mut command = lab(&["exec", "--idle", "600", "--boot-timeout", PHASE, "--topology", &topology, "--"]);
+    assert!(command.arg("true").status().unwrap().success());
+    let [keeper] = own.keepers()[..] else { panic!("one keeper") };
+    let before = memory_peak(keeper);
+    let mut command = lab(&["exec", "--boot-timeout", PHASE, "--topology", &topology, "--", "sh", "-c"]);
+    command.arg(format!("head -c {} /dev/zero; echo end", MIB << 20)).stdout(Stdio::piped());
+    let mut client = command.spawn().unwrap();
+    let mut output = client.stdout.take().unwrap();
+    let mut first = [0; 4096];
+    output.read_exact(&mut first).unwrap();
+    // Nobody reads meanwhile: what the guest writes would pile up here.
+    std::thread::sleep(PATIENT);
+    let mut rest = Vec::new();
+    output.read_to_end(&mut rest).unwrap();
+    assert_eq!(rest.len() + first.len(), (MIB << 20) + 4, "nothing is lost");
+    assert!(rest.ends_with(b"end\n") && client.wait().unwrap().success());
+    let grown = memory_peak(keeper) - before;
+    assert!(grown < MIB << 10 >> 1, "the keeper grew by {grown} KiB");
+    // One that leaves in the middle does not keep its program, nor the next one, waiting.
+    let mut command = lab(&["exec", "--boot-timeout", PHASE, "--topology", &topology, "--", "cat", "/dev/zero"]);
+    let mut client = command.stdout(Stdio::piped()).spawn().unwrap();
+    client.stdout.take().unwrap().read_exact(&mut first).unwrap();
+    client.kill().unwrap();
+    client.wait().unwrap();
+    let mut command = lab(&["exec", "--boot-timeout", PHASE, "--topology", &topology, "--", "sh", "-c"]);
+    command.arg("while ps | grep '[c]at /dev/zero'; do sleep 0.2; done");
+    assert!(command.status().unwrap().success());
+    lab(&["stop", &topology]).output().unwrap();
+    own.leaves_nothing();
+}
+
+/// The most memory that a process has had, KiB.
+fn memory_peak(pid: u32) -> usize {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
 }

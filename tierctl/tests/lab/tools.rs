@@ -6,9 +6,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use tiermem_qemu::cache::Cache;
-use tiermem_qemu::host::{Qemu, Scratch};
+use tiermem_qemu::host::Scratch;
 use tiermem_qemu::session;
+use tiermem_qemu::wanted::{self, Verdict};
+
+pub use tiermem_qemu::wanted::Set;
 
 pub const TIERCTL: &str = env!("CARGO_BIN_EXE_tierctl");
 /// Seconds that a phase may take: everything is emulated, and other tests run too.
@@ -16,46 +18,20 @@ pub const PHASE: &str = "400";
 /// How long something is waited for that should happen soon.
 pub const SOON: Duration = Duration::from_secs(300);
 
-/// Which set a test is in.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Set {
-    Short,
-    Full,
-}
-
 fn skip(why: &str) {
     eprintln!("SKIP {}: {why}", std::thread::current().name().unwrap_or("test"));
 }
 
-/// Whether this set is to be run here; if not, that is said.
+/// Whether tests of this set are to be run here; if not, that is said.
 pub fn is_wanted(set: Set) -> bool {
-    let asked = std::env::var("TIERMEM_LAB").unwrap_or_default();
-    let found = packages();
-    match (asked.as_str(), set) {
-        ("short", Set::Short) | ("full", _) => {
-            assert!(found.is_ok(), "TIERMEM_LAB={asked}, and {}", found.unwrap_err());
-            true
-        }
-        ("off", _) => {
-            skip("the QEMU lab is switched off (TIERMEM_LAB=off)");
+    match wanted::verdict(set) {
+        Verdict::Run => true,
+        Verdict::Skip(why) => {
+            skip(&why);
             false
         }
-        ("", Set::Short) => found.inspect_err(|why| skip(why)).is_ok(),
-        ("" | "short", Set::Full) => {
-            skip("of the QEMU lab only the short set is run (`cargo xtask test --lab` runs all)");
-            false
-        }
-        _ => panic!("TIERMEM_LAB={asked}: off, short or full"),
+        Verdict::Fail(why) => panic!("{why}"),
     }
-}
-
-fn packages() -> Result<(), String> {
-    let advice = |what: String| format!("the QEMU lab's packages are not here: {what} (`tierctl qemu fetch`)");
-    let cache = Cache::of_user().map_err(|error| advice(error.to_string()))?;
-    Qemu::best(&cache).map_err(|error| advice(error.to_string()))?;
-    let kernels = cache.kernels().map_err(|error| advice(error.to_string()))?;
-    let busybox = cache.path("busybox/usr/bin/busybox").is_file();
-    if kernels.is_empty() || !busybox { Err(advice("no kernel or no busybox".into())) } else { Ok(()) }
 }
 
 /// A topology with one expander that nobody else has: its name is its own, so its guests are known.

@@ -6,6 +6,8 @@ deaf      it runs and opens no socket
 panics    its kernel panics before the first program; DOUBLE_COUNT names a file that gets a line for each start
 silent    it greets, and no guest ever speaks
 no-region the guest speaks and could not set its memory up
+
+Of several hosts each has its own: `host0:silent,host1:refuses`.
 """
 import json, os, socket, struct, sys, threading, time
 
@@ -13,6 +15,11 @@ mode = os.environ["DOUBLE"]
 if "--version" in sys.argv:
     print("QEMU emulator version 99.0")
     sys.exit(0)
+arguments = " ".join(sys.argv)
+for of_host in mode.split(",") if ":" in mode else []:
+    host, mode_there = of_host.split(":")
+    if f"/{host}.port" in arguments:
+        mode = mode_there
 if mode == "refuses":
     sys.exit("qemu-system-x86_64: -device cxl-type3: this is not understood")
 if mode == "deaf":

@@ -2,10 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
 
+mod mirror;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use mirror::{Mirror, SUITE};
+use tiermem_qemu::cache::{Cache, Part};
 
 const TIERCTL: &str = env!("CARGO_BIN_EXE_tierctl");
 
@@ -49,6 +54,13 @@ impl Lab {
         run.args(["--qemu", &text("qemu"), "--kernel", &text("vmlinux"), "--modules", &text("modules/9.9")]);
         run.args(["--busybox", &text("busybox"), "--log", &text("log"), topology, "--"]).args(command);
         ended(run.env("DOUBLE", double))
+    }
+
+    /// A download from this mirror.
+    fn fetch(&self, mirror: &Mirror) -> Command {
+        let mut fetch = self.qemu(&["fetch", "--suite", SUITE, "--mirror", &mirror.url(), "--keyring"]);
+        fetch.arg(mirror.keyring()).env_remove("http_proxy").env_remove("HTTP_PROXY");
+        fetch
     }
 
     fn starts(&self) -> usize {
@@ -184,6 +196,29 @@ fn memory_that_does_not_come_up_is_the_kernels_reason() {
     assert_eq!(lab.starts(), 1);
 }
 
+/// Guests that share memory wait for each other: if one does not start, the others need not run into their limit.
+#[test]
+fn one_guest_of_a_pool_that_does_not_start_ends_the_others() {
+    const LIMIT_S: u32 = 3600;
+    let why = [
+        ("refuses", "QEMU does not start this machine", 125),
+        ("no-region", "create_ram_region: planted (EBUSY)", 125),
+        ("panics", "Kernel panic - not syncing: planted", 125),
+    ];
+    for (double, word, code) in why {
+        let lab = Lab::new();
+        let start = std::time::Instant::now();
+        let ended = lab.run(&format!("host0:silent,host1:{double}"), "pool-2", LIMIT_S, &["true"]);
+        ended.is(code, &["tierctl: host1: ", word, "the other guest was ended", "The log is in"]);
+        assert!(!ended.said.contains("host0: "), "{}", ended.said);
+        // The limit of the one that is silent is an hour; no time is asserted that a busy machine could miss.
+        assert!(start.elapsed().as_secs() < u64::from(LIMIT_S) / 2);
+    }
+    // One that takes no connection at all.
+    let ended = Lab::new().run("host0:deaf,host1:refuses", "pool-2", LIMIT_S, &["true"]);
+    ended.is(125, &["tierctl: host1: ", "the other guest was ended"]);
+}
+
 /// The keeper of a shared guest tells its client what went wrong, and is gone.
 #[test]
 fn a_shared_guest_that_does_not_boot() {
@@ -213,6 +248,94 @@ fn a_mirror_that_cannot_be_reached() {
     let mut fetch = lab.qemu(&arguments);
     fetch.env_remove("http_proxy").env_remove("HTTP_PROXY");
     ended(&mut fetch).is(1, &["cannot get the lists of packages", "127.0.0.1"]);
+}
+
+/// Connections break again and again: what has come is kept, also for the next call, and is not asked for again.
+#[test]
+fn a_download_that_was_cut_is_continued() {
+    const KERNEL: &str = "linux-image-cloud-amd64";
+    const CUT: usize = 300 << 10;
+    let Some(mirror) = Mirror::start() else { return };
+    let lab = Lab::new();
+    mirror.cut(Some(CUT));
+    ended(&mut lab.fetch(&mirror)).is(1, &["cannot get linux-image-cloud-amd64", "run it again"]);
+    let first = mirror.given(KERNEL);
+    let came: usize = first.iter().map(|(_, count)| count).sum();
+    assert!(!first.is_empty() && came >= CUT && first.iter().all(|&(_, count)| count == CUT), "{first:?}");
+    mirror.cut(None);
+    ended(&mut lab.fetch(&mirror)).is(0, &[]);
+    let [(begin, count)] = mirror.given(KERNEL)[..] else { panic!("the rest in one piece") };
+    assert!(begin > 0, "it began anew");
+    // A part of what a broken connection had brought may be lost on its way, but no more than that.
+    assert!(begin + CUT >= came && begin <= came, "{came} bytes had come, and it went on from {begin}");
+    let noise = lab.path("cache/kernel-9.9/usr/lib/modules/9.9/kernel/noise");
+    assert_eq!(fs::metadata(noise).unwrap().len(), 3 << 20);
+    assert!(begin + count > 3 << 20);
+    // All is here, and nobody is asked any more.
+    let offline = |more: &[&str]| {
+        let mut fetch = lab.qemu(&["fetch", "--offline", "--suite", SUITE]);
+        ended(fetch.args(more).env("PATH", "/nonexistent"))
+    };
+    assert_eq!(offline(&[]).said, "");
+
+    // An update leaves the kernel that it supersedes, and says so.
+    let cache = Cache::at(&lab.path("cache"));
+    let kernel = cache.parts().unwrap().into_iter().find(|part| part.name == "kernel-9.9").unwrap();
+    cache.enter(Part { name: "kernel-9.8".into(), ..kernel }).unwrap();
+    fs::create_dir(lab.path("cache/kernel-9.8")).unwrap();
+    offline(&[]).is(0, &["kernel-9.8 is superseded", "--prune"]);
+    offline(&["--prune"]).is(0, &["kernel-9.8 is removed"]);
+    assert!(!lab.path("cache/kernel-9.8").exists() && lab.path("cache/kernel-9.9").exists());
+    assert_eq!(offline(&[]).said, "");
+}
+
+/// Within one call, too: a line that breaks once is no failure.
+#[test]
+fn a_line_that_breaks_once_is_no_failure() {
+    let Some(mirror) = Mirror::start() else { return };
+    let lab = Lab::new();
+    // Of 3 MiB and some, two pieces.
+    mirror.cut(Some(2 << 20));
+    ended(&mut lab.fetch(&mirror)).is(0, &[]);
+    let given = mirror.given("linux-image-cloud-amd64");
+    assert!(given.len() == 2 && given[0] == (0, 2 << 20) && given[1].0 > 0, "{given:?}");
+}
+
+/// The signature is another one's.
+#[test]
+fn a_mirror_that_somebody_else_signed() {
+    let (Some(mirror), Some(other)) = (Mirror::start(), Mirror::start()) else { return };
+    let lab = Lab::new();
+    let mut fetch = lab.qemu(&["fetch", "--suite", SUITE, "--mirror", &mirror.url(), "--keyring"]);
+    fetch.arg(other.keyring()).env_remove("http_proxy").env_remove("HTTP_PROXY");
+    ended(&mut fetch).is(1, &["cannot get the lists of packages", "is not signed"]);
+    assert!(mirror.given("").is_empty(), "no package was fetched");
+}
+
+/// On a file system of its own: too small for what is known to come, and so small that apt itself notices.
+#[test]
+fn a_disk_without_room() {
+    let Some(mirror) = Mirror::start() else { return };
+    for (size, words) in
+        [("6m", &["cache", "MiB are needed", "MiB are free"][..]), ("32k", &["No space left on device"])]
+    {
+        let lab = Lab::new();
+        fs::create_dir(lab.path("cache")).unwrap();
+        let fetch = lab.fetch(&mirror);
+        let mut command = Command::new("unshare");
+        let script = "mount -t tmpfs -o size=$0 none \"$TIERMEM_LAB_CACHE\" || exit 99; exec \"$@\"";
+        command
+            .args(["--map-root-user", "--mount", "sh", "-c", script, size])
+            .arg(fetch.get_program())
+            .args(fetch.get_args());
+        command.env("TIERMEM_LAB_CACHE", lab.path("cache")).env_remove("http_proxy").env_remove("HTTP_PROXY");
+        let ended = ended(command.stdin(Stdio::null()));
+        if ended.said.contains("unshare") || ended.code == Some(99) {
+            eprintln!("SKIP a_disk_without_room: no file system can be mounted here: {}", ended.said);
+            return;
+        }
+        ended.is(1, words);
+    }
 }
 
 #[test]

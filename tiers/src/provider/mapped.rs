@@ -7,14 +7,16 @@
 
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use tiermem_sys::map::{self, Placement, Sharing};
-use tiermem_sys::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use tiermem_sys::sync::atomic::{AtomicBool, Ordering};
 use tiermem_sys::{Errno, Result, file};
 
 use super::backing_file::BackingFile;
 use super::extent_table::{ExtentTable, Past, Sidecar, Thoroughness};
 use super::open::{Obstacle, OpenError, tier};
+use super::watch::Watched;
 use super::window::Window;
 use super::{Access, Addressable, ForkPlan, Provider, Usage, check};
 use crate::{Attribute, Bytes, Error, ErrorKind, Extent, GRANULE, Health, Provenance, Source, Tier, TierId, TierSpec};
@@ -34,11 +36,11 @@ pub(super) struct Mapped {
     tier: Tier,
     medium: Medium,
     file: BackingFile,
-    table: ExtentTable,
+    table: Arc<ExtentTable>,
     /// Where extents go whose address is ours to choose.
     window: Window,
-    /// How often this process has set something aside.
-    quarantine_events: AtomicU32,
+    /// What the kernel has said about their memory.
+    watch: Watched,
     /// The device was met missing.
     is_gone: AtomicBool,
 }
@@ -61,10 +63,12 @@ impl Mapped {
         let granules = u32::try_from(size.0 / GRANULE.0)
             .map_err(|_| OpenError::new(spec, Obstacle::BadSize, "more than 8 PiB: give a smaller size"))?;
         let table = sidecar.into_table(file.fd().map_err(failed)?, granules, past, made_here).map_err(failed)?;
+        let table = Arc::new(table);
+        let watch = Watched::new(table.clone()).map_err(failed)?;
         let mut tier = tier(spec, id);
         tier.attributes.capacity.get_or_insert(Attribute::new(size, Source::Kernel));
-        let (window, quarantine_events) = (Window::new(granules), AtomicU32::new(0));
-        let this = Self { tier, medium, file, table, window, quarantine_events, is_gone: AtomicBool::new(false) };
+        let (window, is_gone) = (Window::new(granules), AtomicBool::new(false));
+        let this = Self { tier, medium, file, table, window, watch, is_gone };
         if this.table.has_former_self() {
             this.sweep(Thoroughness::Quick);
         }
@@ -163,6 +167,7 @@ impl Mapped {
             self.give_up(first, count);
             return Err(check::system(&self.tier, "mmap", errno, len));
         }
+        self.watch.mapped(first, count, at);
         let extent = Extent::from_parts(self.tier.id, offset_of(first), len, Some(at), provenance);
         match self.blank(&extent) {
             Ok(()) => Ok(extent),
@@ -184,7 +189,7 @@ impl Mapped {
 
     fn note(&self, extent: &Extent, outcome: std::result::Result<(), Error>) -> std::result::Result<(), Error> {
         match outcome.map_err(|error| error.kind()) {
-            Err(ErrorKind::Poisoned { offset, .. }) => self.set_aside(granule_of(extent.offset() + offset)),
+            Err(ErrorKind::Poisoned { offset, .. }) => self.watch.set_aside(granule_of(extent.offset() + offset)),
             // Of a file a part may be gone; a device is gone as a whole, and comes back as another one.
             // Relaxed: a flag that says nothing about other memory.
             Err(ErrorKind::Gone) if self.medium == Medium::Device => self.is_gone.store(true, Ordering::Relaxed),
@@ -193,10 +198,22 @@ impl Mapped {
         outcome
     }
 
-    fn set_aside(&self, granule: u32) {
-        self.table.quarantine(granule);
-        // Relaxed: says only "look again".
-        self.quarantine_events.fetch_add(1, Ordering::Relaxed);
+    /// How much of a range can be copied, and the error if that is not all: the kernel has said that the rest is broken.
+    fn sound(
+        &self,
+        extent: &Extent,
+        offset: u64,
+        len: usize,
+    ) -> std::result::Result<(usize, std::result::Result<(), Error>), Error> {
+        check::range(&self.tier, extent, offset, len)?;
+        let start = extent.offset() + offset;
+        Ok(match self.watch.first_broken(start, len as u64) {
+            None => (len, Ok(())),
+            Some(broken) => {
+                let kind = ErrorKind::Poisoned { extent: extent.offset(), offset: broken - extent.offset() };
+                ((broken - start) as usize, Err(check::error(&self.tier, kind)))
+            }
+        })
     }
 }
 
@@ -255,22 +272,27 @@ impl Provider for Mapped {
         // SAFETY: the extent's holder gives up what is in its range.
         unsafe { map::decommit(at, extent.len().0 as usize) }.map_err(|errno| fail("mmap", errno))?;
         let (first, count) = span_of(&extent);
+        self.watch.unmapped(first, count);
         self.table
             .release(first, count, &|first, count| self.erase(first, count))
             .map_err(|errno| fail("fallocate(FALLOC_FL_PUNCH_HOLE)", errno))
     }
 
     fn read(&self, extent: &Extent, offset: u64, into: &mut [u8]) -> std::result::Result<(), Error> {
-        self.note(extent, check::read_mapped(&self.tier, extent, offset, into))
+        let (sound, rest) = self.sound(extent, offset, into.len())?;
+        self.note(extent, check::read_mapped(&self.tier, extent, offset, &mut into[..sound]))?;
+        rest
     }
 
     fn write(&self, extent: &Extent, offset: u64, from: &[u8]) -> std::result::Result<(), Error> {
-        self.note(extent, check::write_mapped(&self.tier, extent, offset, from))
+        let (sound, rest) = self.sound(extent, offset, from.len())?;
+        self.note(extent, check::write_mapped(&self.tier, extent, offset, &from[..sound]))?;
+        rest
     }
 
     fn quarantine(&self, extent: &Extent, offset: u64) -> std::result::Result<(), Error> {
         check::range(&self.tier, extent, offset, 1)?;
-        self.set_aside(granule_of(extent.offset() + offset));
+        self.watch.set_aside(granule_of(extent.offset() + offset));
         Ok(())
     }
 
@@ -278,7 +300,7 @@ impl Provider for Mapped {
         if offset >= offset_of(self.table.granules()) {
             return Err(check::error(&self.tier, ErrorKind::OutOfRange));
         }
-        self.set_aside(granule_of(offset));
+        self.watch.set_aside(granule_of(offset));
         Ok(())
     }
 
@@ -339,12 +361,12 @@ impl Addressable for Mapped {
     }
 
     fn after_fork(&self, child: bool) {
+        Watched::after_fork(child);
         self.table.after_fork(child);
     }
 
     fn quarantine_events(&self) -> u32 {
-        // Relaxed: as in `set_aside`.
-        self.quarantine_events.load(Ordering::Relaxed)
+        self.watch.events()
     }
 
     fn is_quarantined(&self, extent: &Extent) -> bool {

@@ -17,6 +17,7 @@ mod mapped;
 mod node;
 mod nvme;
 mod open;
+mod watch;
 mod window;
 
 pub use anonymous::Anonymous;

@@ -4,6 +4,7 @@ use std::process::{Command, ExitStatus};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use tiermem_sys::guarded;
 use tiermem_sys::map::{self, Advice};
 use tiermem_sys::process::{self, Ended};
 use tiermem_sys::signal::Signals;
@@ -59,6 +60,51 @@ pub fn poisoned(arguments: &Arguments<'_>) -> Outcome {
     tier.release(broken).map_err(failed("release"))?;
     tier.release(whole).map_err(failed("release"))?;
     Ok(format!("{error}; SIGBUS for a plain load"))
+}
+
+/// An OS page of a DAX device breaks under this very process. The kernel says so once, by SIGBUS, which ends nobody, and maps the
+/// OS page again at the next touch: a copy that knows nothing of it reads as before. Guarded access remembers.
+pub fn poisoned_device(arguments: &Arguments<'_>) -> Outcome {
+    let (_, tier) = open(arguments.text(0)?)?;
+    let (whole, broken) = (extent(tier.as_ref())?, extent(tier.as_ref())?);
+    let at = broken.address().ok_or("it has no address")?;
+    tier.write(&broken, BROKEN, &[8; 4096]).map_err(failed("write"))?;
+    // SAFETY: inside the extent.
+    let page = unsafe { at.add(BROKEN as usize) };
+    // SAFETY: an OS page of our own extent; it is looked at only where that may fail.
+    unsafe { map::advise(page, map::os_page_size(), Advice::Poison) }.map_err(failed("MADV_HWPOISON"))?;
+
+    let mut control = [0; 4096];
+    // SAFETY: mapped for as long as the extent is held.
+    let unaware = unsafe { guarded::read(page, &mut control) };
+    ensure(unaware.is_ok() && control == [8; 4096], || format!("the kernel keeps it from being read: {unaware:?}"))?;
+    let mut said = Vec::new();
+    for _ in 0..2 {
+        let error = tier.read(&broken, BROKEN, &mut control).err().ok_or("it reads as before")?;
+        let expected = ErrorKind::Poisoned { extent: broken.offset(), offset: BROKEN };
+        ensure(error.kind() == expected, || format!("{expected:?} expected: {error}"))?;
+        said.push(error);
+    }
+    let refused = tier.write(&broken, BROKEN, &control);
+    ensure(refused.as_ref().is_err_and(|error| error.kind() == said[0].kind()), || format!("written: {refused:?}"))?;
+    tier.read(&whole, 0, &mut control).map_err(failed("reading another extent"))?;
+    ensure(control == [7; 4096], || "another extent changed".into())?;
+    ensure(tier.health() == Health::Degraded, || format!("the tier says {:?}", tier.health()))?;
+    // How much of the extent the kernel gave up.
+    let sound = (0..GRANULE.0).step_by(4096).filter(|&offset| tier.read(&broken, offset, &mut control).is_ok()).count();
+
+    let place = broken.offset();
+    [broken, whole].into_iter().try_for_each(|extent| tier.release(extent)).map_err(failed("release"))?;
+    never_handed_out(tier.as_ref(), place)?;
+    let repaired = tier.repair().map_err(failed("repair"))?;
+    ensure(repaired == GRANULE, || format!("{repaired} are repaired"))?;
+    let mut held = Vec::new();
+    while held.iter().all(|extent: &Extent| extent.offset() != place) {
+        held.push(extent(tier.as_ref())?);
+    }
+    held.iter().try_for_each(|extent| tier.read(extent, 0, &mut control)).map_err(failed("reading it repaired"))?;
+    held.into_iter().try_for_each(|extent| tier.release(extent)).map_err(failed("release"))?;
+    Ok(format!("{}; {sound} of 512 OS pages of its granule are sound; the process goes on", said[0]))
 }
 
 /// Does something in a child process and says how that ended.

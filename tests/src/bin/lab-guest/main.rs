@@ -21,7 +21,7 @@ type Outcome = Result<String, String>;
 /// A check takes its arguments.
 type Check = fn(&Arguments<'_>) -> Outcome;
 
-const CHECKS: [(&str, &str, Check); 15] = [
+const CHECKS: [(&str, &str, Check); 16] = [
     ("bandwidth", "SPEC…", bandwidth::beside_dram),
     ("lies-on", "NODE", nodes::lies_on),
     ("weighted", "NODE=WEIGHT…", nodes::weighted),
@@ -34,6 +34,7 @@ const CHECKS: [(&str, &str, Check); 15] = [
     ("kept", "FILE", kept::kept),
     ("stripes", "DEVICE MIB", kept::stripes),
     ("poisoned", "SPEC", faults::poisoned),
+    ("poisoned-device", "SPEC", faults::poisoned_device),
     ("set-aside", "SPEC OFFSET GRANULES", faults::set_aside),
     ("removed", "SPEC DEVICE", faults::removed),
     ("break", "DEVICE OFFSET", faults::break_page),

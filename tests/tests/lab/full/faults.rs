@@ -54,6 +54,40 @@ fn memory_failures() {
     );
 }
 
+/// On a DAX device the kernel says once that memory is broken, and maps it again: guarded access remembers, and the process that
+/// was told goes on.
+#[test]
+fn a_device_that_breaks_is_remembered() {
+    let Some(guests) = Guests::of(Set::Full, "one-expander-devdax") else { return };
+    guests.holds(1, "$G poisoned-device $T,size=16M\ndmesg | grep 'recovery action for dax page'");
+}
+
+/// Memory of a node cannot be pulled out from under the kernel: that is said before, and what happens all the same is the
+/// kernel's to say.
+#[test]
+fn a_device_whose_memory_is_a_node() {
+    let Some(guests) = Guests::of(Set::Full, "one-expander") else { return };
+    guests.holds(
+        2,
+        "if tierctl qemu guest remove cxl0 2> /tmp/why; then exit 9; fi
+        grep 'cxl0 is memory of node 1, which is online' /tmp/why
+        grep 'tierctl qemu guest convert dax0.0 devdax' /tmp/why
+        sleep 6
+        test -e /sys/bus/cxl/devices/mem0
+        $G lies-on 1
+        tierctl qemu guest convert dax0.0 devdax
+        $G removed d=devdax:/dev/dax0.0,size=16M cxl0",
+    );
+    let said = Guests::of(Set::Full, "one-expander").unwrap().holds(
+        0,
+        "tierctl qemu guest remove --force cxl0
+        until test ! -e /sys/bus/cxl/devices/mem0; do sleep 0.2; done
+        until dmesg | grep 'stuck online until reboot'; do sleep 0.2; done
+        grep MemTotal /sys/devices/system/node/node1/meminfo",
+    );
+    assert!(said.text.contains("stuck online until reboot") && said.text.contains("Node 1 MemTotal"), "{}", said.text);
+}
+
 /// Somebody pulls the device out while a program uses it.
 #[test]
 fn a_device_is_pulled_out() {

@@ -1,6 +1,11 @@
 //! Interleaving, switches, and memory that changes what it is.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use tiermem_qemu::cache::Cache;
+use tiermem_qemu::host::Qemu;
 
 use crate::guests::{Guests, SUITE, Set};
 
@@ -154,4 +159,35 @@ fn a_region_that_cannot_be() {
     assert_eq!((said.code, said.text.as_str()), (Some(125), ""));
     let why = "x: the guest's kernel refuses /sys/bus/cxl/devices/region0/interleave_ways = 3: Invalid argument";
     assert!(said.errors.contains(why), "{}", said.errors);
+}
+
+/// A region that is complete and that the kernel does not commit: on a processor that says that it is a virtual one, caches
+/// cannot be kept in step. Its error number and its own words are in the message.
+#[test]
+fn a_region_that_is_not_committed() {
+    let Some(guests) = Guests::of(Set::Full, "one-expander") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let qemu = folder.path().join("qemu");
+    fs::write(&qemu, as_virtual_processor()).unwrap();
+    fs::set_permissions(&qemu, fs::Permissions::from_mode(0o755)).unwrap();
+    let said = guests.option("--qemu", &qemu).run("echo it ran");
+    assert_eq!((said.code, said.text.as_str()), (Some(125), ""));
+    let why = "cxl0: the guest's kernel refuses /sys/bus/cxl/devices/region0/commit = 1: No such device or address";
+    let reason = "cxl region0: Failed to synchronize CPU cache state";
+    assert!(said.errors.contains(why) && said.errors.contains(reason), "{}", said.errors);
+    assert!(!said.errors.contains("RIP:"), "the reason, and not where in the kernel it is found: {}", said.errors);
+}
+
+/// A script that starts the lab's QEMU with a processor that does not hide what it is.
+fn as_virtual_processor() -> String {
+    let command = Qemu::best(&Cache::of_user().unwrap()).unwrap().command();
+    let quoted = |word: &OsStr| format!("'{}'", word.to_str().expect("a path in UTF-8"));
+    let variables =
+        command.get_envs().filter_map(|(name, value)| Some(format!("export {}={}\n", name.to_str()?, quoted(value?))));
+    let start: Vec<String> = [command.get_program()].into_iter().chain(command.get_args()).map(quoted).collect();
+    format!(
+        "#!/bin/sh\n{}for word; do shift; test \"$word\" = max,-hypervisor && word=max; set -- \"$@\" \"$word\"; done\nexec {} \"$@\"\n",
+        variables.collect::<String>(),
+        start.join(" ")
+    )
 }
