@@ -108,7 +108,7 @@ impl Hierarchy {
     pub fn expect(&self, core: CoreIndex, address: u64) {
         let line = address & !(LINE - 1);
         let [first, behind @ ..] = &self.cores[core.index()].levels[..] else { return };
-        if first.is_most_recent(first.place(line)) {
+        if first.has(first.place(line)) {
             return;
         }
         for level in behind.iter() {
