@@ -7,9 +7,6 @@ pub use std::sync::atomic;
 #[cfg(loom)]
 pub use loom::sync::atomic;
 
-/// Atomics that loom does not replace: for what signal handlers share with the program, which is not loom's to model.
-pub use std::sync::atomic as unmodelled;
-
 pub use lock::{Guard, Lock, futex_wait, futex_wake_all};
 
 /// A waiting hint inside a spin loop.

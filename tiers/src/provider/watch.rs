@@ -10,7 +10,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use tiermem_sys::guarded::{Broken, Heard, on_broken_memory};
-use tiermem_sys::sync::unmodelled::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use tiermem_sys::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use tiermem_sys::{Result, map};
 
 use super::extent_table::ExtentTable;
