@@ -15,7 +15,7 @@ use tiermem_sys::sync::Lock;
 use tiermem_sys::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use tiermem_sys::{process, signal};
 
-use crate::buffer::{self, Buffer, DEFERRED_MAX, Deferred, Thread};
+use crate::buffer::{self, Buffer, Thread};
 use crate::engine;
 use crate::process::write_report;
 use crate::real::Real;
@@ -140,12 +140,13 @@ fn call(handler: usize, flags: c_int, (number, info, context): (c_int, *mut c_vo
         let handler: extern "C" fn(c_int) = unsafe { std::mem::transmute(handler) };
         handler(number);
     }
-    let (Some(buffer), Some(mut thread)) = (buffer, thread) else { return };
+    let (Some(buffer), Some(thread)) = (buffer, thread) else { return };
+    // SAFETY: the calling thread's own.
+    let thread = unsafe { thread.as_ref() };
     if !captive {
         {
             let _quiet = Quiet::new();
-            // SAFETY: the calling thread's own.
-            engine::take(unsafe { thread.as_mut() });
+            engine::take(thread);
         }
         drop(handling);
         // SAFETY: the position leads elsewhere again.
@@ -154,12 +155,7 @@ fn call(handler: usize, flags: c_int, (number, info, context): (c_int, *mut c_vo
     }
     let (end, passed) = (state::position(), state::state().passed());
     drop(handling);
-    // SAFETY: the calling thread's own. What the handler interrupted does not look at this list meanwhile, or it
-    // takes from its end only what stood there before.
-    let deferred = unsafe { &mut (*thread.as_ptr()).deferred };
-    if deferred.len() < DEFERRED_MAX {
-        deferred.push(Deferred { buffer, end, passed });
-    } else {
+    if !thread.defer(buffer, end, passed) {
         let counted = usize::try_from(filter::number(passed.counts)).unwrap_or(usize::MAX);
         buffer::lost((end - buffer.first()) / size_of::<u64>() + counted);
         // SAFETY: the position leads elsewhere again.

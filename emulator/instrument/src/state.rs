@@ -110,6 +110,9 @@ pub fn set_position(at: usize) {
 /// Set in the quiet word while a handler of the program's runs that interrupted this library.
 const CAPTIVE: usize = 1 << 32;
 
+/// Set in the quiet word of all threads of a program that is not measured.
+const IDLE: usize = 1 << 33;
+
 #[inline]
 fn quiet() -> usize {
     // SAFETY: as above.
@@ -121,10 +124,15 @@ fn set_quiet(to: usize) {
     unsafe { state().quiet.as_ptr().write_volatile(to) };
 }
 
-/// Whether the calling thread is working in this library.
+/// Whether what the calling thread does is of no account: it works in this library, or nothing is measured.
 #[inline]
 pub fn is_quiet() -> bool {
-    quiet() & (CAPTIVE - 1) != 0
+    quiet() & !CAPTIVE != 0
+}
+
+/// Nothing is measured that the calling thread does.
+pub fn go_idle() {
+    set_quiet(quiet() | IDLE);
 }
 
 /// Whether a handler of the program's runs that interrupted this library, which must not be entered now.
