@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::hint::black_box;
 
 use tiermem_emulator::instrumented::report::{Process, Report};
-use tiermem_emulator::instrumented::{Config, Overlap, Record, config::Placement, record};
+use tiermem_emulator::instrumented::{Batch, Config, Overlap, Record, config::Placement, record};
 use tiermem_sys::clock::thread_cpu_ns;
 
 const ROUNDS: u32 = 5;
@@ -124,10 +124,11 @@ fn round(pattern: Pattern, accesses: u64, with_engine: bool) -> (u64, u64, Optio
     let mut done = 0;
     let began = thread_cpu_ns();
     while done < accesses {
-        (records.clear(), values.clear());
+        records.clear();
+        values.clear();
         pattern(&mut random, &mut records, &mut values);
         if with_engine {
-            engine.batch(thread, &records, &values);
+            engine.batch(thread, &Batch { records: &records, values: &values, ..Batch::default() });
         }
         black_box((&records, &values));
         done += records.len() as u64;

@@ -1,6 +1,6 @@
 //! What a store of values that lie on several tiers would have done with a recorded load.
 //!
-//! The operations of a cache or store (gets, puts and deletes of keys) go to a [`store`] whose values lie on a chain of tiers,
+//! The operations of a cache or store (gets, puts and deletes of keys) go to a store whose values lie on a chain of tiers,
 //! the most recently used ones on the first; what does not fit moves down the chain, and from the last tier out. Values are
 //! copied through the same models ([`Serve`]) as everything else, in virtual time: moves take bandwidth from those who wait
 //! for values. Nothing is drawn by chance.

@@ -146,7 +146,7 @@ fn serves_and_is_recorded(tiering: Option<&Tiering>, accesses: &str) {
     );
 
     let text = std::fs::read_to_string(&statistics).unwrap();
-    let own: serde_json::Value = text.lines().map(|line| serde_json::from_str(line).unwrap()).last().unwrap();
+    let own: serde_json::Value = text.lines().next_back().map(|line| serde_json::from_str(line).unwrap()).unwrap();
     let statistic = |name: &str| own[name].as_u64().unwrap();
     // The statistics are taken a moment before the end.
     for (found, expected) in

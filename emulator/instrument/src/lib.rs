@@ -18,7 +18,8 @@
 //! | [`names`] | what the functions are called that asked for it |
 //! | [`threads`] | threads: their beginning, and what they wait for |
 //! | [`signals`] | handlers, which may interrupt anything |
-//! | [`process`] | beginning, end, fork and exec |
+//! | [`process`] | beginning, end and fork |
+//! | [`exec`] | programs that take this one's place |
 //! | [`engine`] | the one engine of the process |
 //! | [`real`] | the functions that are replaced here, where they really are |
 //!
@@ -34,6 +35,7 @@ compile_error!("instrumented programs run on x86-64 with Linux and the GNU C lib
 mod buffer;
 mod checks;
 mod engine;
+mod exec;
 mod fortified;
 mod heap;
 mod memory;

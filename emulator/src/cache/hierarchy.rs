@@ -108,7 +108,7 @@ impl Hierarchy {
     pub fn expect(&self, core: CoreIndex, address: u64) {
         let line = address & !(LINE - 1);
         let [first, behind @ ..] = &self.cores[core.index()].levels[..] else { return };
-        if first.is_most_recent(first.place(line)) {
+        if first.has(first.place(line)) {
             return;
         }
         for level in behind.iter() {
@@ -131,6 +131,7 @@ impl Hierarchy {
         let first = &mut own.levels[0];
         let place = first.place(line);
         if let Some(mut held) = first.most_recent(place)
+            && held.state() & state::PREFETCHED == 0
             && (!store || held.state() & state::OWNED != 0)
         {
             held.add(if store { state::DIRTY } else { 0 });

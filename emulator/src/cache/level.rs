@@ -169,10 +169,10 @@ impl Level {
         is.then_some(way)
     }
 
-    /// Whether the line of this place is the most recent one of its set.
+    /// Whether the line of this place is there.
     #[inline]
-    pub fn is_most_recent(&self, place: Place) -> bool {
-        self.front(place).is_some()
+    pub fn has(&self, place: Place) -> bool {
+        self.front(place).or_else(|| self.find(place)).is_some()
     }
 
     /// The most recent line of the set, if it is this place's.

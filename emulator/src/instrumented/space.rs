@@ -46,7 +46,7 @@ pub struct Space {
     regions: Regions,
     /// By frame.
     owners: Vec<Owner>,
-    parts: Vec<Box<[Label; GRANULES]>>,
+    parts: Vec<[Label; GRANULES]>,
 }
 
 impl Default for Space {
@@ -117,7 +117,7 @@ impl Space {
     fn parts_of(&mut self, frame: usize) -> &mut [Label; GRANULES] {
         let owner = &mut self.owners[frame];
         if *owner & IN_PARTS == 0 {
-            self.parts.push(Box::new([*owner as Label; GRANULES]));
+            self.parts.push([*owner as Label; GRANULES]);
             // As many as there are frames at most, and those would be 8 TiB.
             *owner = IN_PARTS | (self.parts.len() - 1) as Owner;
         }
@@ -223,7 +223,7 @@ mod tests {
         for _ in 0..20_000 {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             // A few thousand regions, some of them next to each other, some with the same low bits.
-            let number = (state >> 60) << 30 | (state >> 40) % (1 << 20);
+            let number = ((state >> 60) << 30) | ((state >> 40) % (1 << 20));
             let next = known.len() as u32;
             assert_eq!(space.known_frame(number), known.get(&number).copied());
             assert_eq!(space.frame(number), *known.entry(number).or_insert(next));

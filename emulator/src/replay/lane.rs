@@ -227,9 +227,13 @@ impl<'t, S: ReadAt> Lane<'t, S> {
     fn decode<M: Serve>(&mut self, machine: &mut Machine<M>) -> Result<(), ReplayError> {
         self.look()?;
         let Some(access) = self.ahead.first() else { return Ok(()) };
+        let mut last = access.address / LINE;
         machine.expect(self.core, access.address);
         while let Some(access) = self.ahead.has_room().then(|| self.events.as_mut()?.next_access()).flatten() {
-            machine.expect(self.core, access.address);
+            if access.address / LINE != last {
+                last = access.address / LINE;
+                machine.expect(self.core, access.address);
+            }
             self.ahead.push(access);
         }
         Ok(())

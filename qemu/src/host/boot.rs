@@ -48,7 +48,7 @@ pub struct Timing<'a> {
 
 impl Lab {
     /// Boots a machine and brings its memory up. A boot that ends before the guest's first program is tried again, and
-    /// `notice` hears of it: about one in fifty ends like that under emulation. Nothing else is tried again.
+    /// `notice` hears of it: emulated boots end like that now and then on a busy host. Nothing else is tried again.
     ///
     /// Call it on a thread that lives as long as the guest is wanted.
     ///

@@ -155,7 +155,7 @@ fn arguments(machine: &Machine, files: Files<'_>, verbose: bool) -> Vec<String> 
         "-initrd",
         &files.image.to_string_lossy(),
         "-append",
-        &format!("{KERNEL_ARGUMENTS}{}", if verbose { "" } else { " quiet" }),
+        &format!("{KERNEL_ARGUMENTS}{}{}", pace(), if verbose { "" } else { " quiet" }),
         "-chardev",
         &format!("file,id=console,path={}", shown(&files.console())),
         "-serial",
@@ -175,6 +175,12 @@ fn arguments(machine: &Machine, files: Files<'_>, verbose: bool) -> Vec<String> 
     .into();
     arguments.extend(machine.arguments.iter().cloned());
     arguments
+}
+
+/// Tells the kernel how fast its processor's counter of time runs, which is this machine's. What it measured itself while the host
+/// was busy could be wrong by far, and then its clock ran twenty times too fast.
+fn pace() -> String {
+    tiermem_sys::clock::counter_hz().map(|hz| format!(" tsc_early_khz={}", hz / 1000)).unwrap_or_default()
 }
 
 /// A value in QEMU's lists of properties.

@@ -86,14 +86,6 @@ APART void vector(float *restrict to, const float *restrict from, long n) {
     }
 }
 
-/* Three loads of a structure that is given by value (one range), as many bytes. */
-struct triple {
-    long a, b, c;
-};
-APART long by_value(struct triple triple) {
-    return triple.a;
-}
-
 static void *thread(void *n) {
     int block[64] = {0};
     walk(block, (long)n);
@@ -141,8 +133,8 @@ static int interrupted(volatile int *at, long n) {
     return 0;
 }
 
-static int library(volatile int *at, long n) {
-    void *opened = dlopen(getenv("LIBRARY"), RTLD_NOW);
+static int library(volatile int *at, long n, const char *path) {
+    void *opened = dlopen(path, RTLD_NOW);
     if (opened == NULL) {
         fprintf(stderr, "%s\n", dlerror());
         return 1;
@@ -152,9 +144,9 @@ static int library(volatile int *at, long n) {
     return dlclose(opened);
 }
 
-/* The same function of the same name, in a shared library. */
+/* For a shared library that is built from this file. */
 void work(volatile int *at, long n) {
-    void *kept = malloc(5000);
+    void *volatile kept = malloc(5000);
     walk(at, n);
     free(kept);
 }
@@ -179,7 +171,6 @@ int main(int argc, char **argv) {
     static struct large large[2];
     static float floats[2][40000];
     static long value;
-    static struct triple triple;
     volatile int *block = calloc(64, sizeof *block);
     if (argc < 3 || block == NULL) {
         return 2;
@@ -200,16 +191,12 @@ int main(int argc, char **argv) {
         return atomic(&value, n) == -1;
     } else if (strcmp(mode, "vector") == 0) {
         vector(floats[0], floats[1], n);
-    } else if (strcmp(mode, "by_value") == 0) {
-        for (long i = 0; i < n; i++) {
-            by_value(triple);
-        }
     } else if (strcmp(mode, "threads") == 0) {
         return threads(n);
     } else if (strcmp(mode, "interrupted") == 0) {
         return interrupted(block, n);
     } else if (strcmp(mode, "library") == 0) {
-        return library(block, n);
+        return argc > 3 ? library(block, n, argv[3]) : 2;
     } else if (strcmp(mode, "blocks") == 0) {
         return near_blocks(n) == far_blocks(n);
     } else if (strcmp(mode, "exec") == 0) {

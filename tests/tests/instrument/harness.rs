@@ -10,57 +10,14 @@ use std::sync::OnceLock;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::counts::Counted;
+
 const RUST: &str = include_str!("counted.rs");
 const C: &str = include_str!("counted.c");
 const MANIFEST: &str = "[package]\nname = \"counted\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[workspace]\n";
 /// Fails where it is instrumented itself: it would count, and write a report.
 const BUILD: &str = "fn main() {\n    let maps = std::fs::read_to_string(\"/proc/self/maps\").unwrap();\n    \
                      assert!(!maps.contains(\"libtiermem_instrument\"), \"the build script is instrumented\");\n}\n";
-
-/// What all threads of all processes counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counted {
-    pub loads: u64,
-    pub stores: u64,
-    pub bytes_loaded: u64,
-    pub bytes_stored: u64,
-    pub ranges_loaded: u64,
-    pub ranges_stored: u64,
-    pub range_bytes_loaded: u64,
-    pub range_bytes_stored: u64,
-}
-
-impl Counted {
-    pub fn of(report: &Value) -> Self {
-        let processes = report["processes"].as_array().unwrap();
-        let threads = processes.iter().flat_map(|process| process["threads"].as_array().unwrap());
-        let threads: Vec<&Value> = threads.collect();
-        let sum = |name: &str| threads.iter().map(|thread| thread[name].as_u64().unwrap()).sum();
-        Self {
-            loads: sum("loads"),
-            stores: sum("stores"),
-            bytes_loaded: sum("bytes_loaded"),
-            bytes_stored: sum("bytes_stored"),
-            ranges_loaded: sum("ranges_loaded"),
-            ranges_stored: sum("ranges_stored"),
-            range_bytes_loaded: sum("range_bytes_loaded"),
-            range_bytes_stored: sum("range_bytes_stored"),
-        }
-    }
-
-    pub fn minus(self, other: Self) -> Self {
-        Self {
-            loads: self.loads - other.loads,
-            stores: self.stores - other.stores,
-            bytes_loaded: self.bytes_loaded - other.bytes_loaded,
-            bytes_stored: self.bytes_stored - other.bytes_stored,
-            ranges_loaded: self.ranges_loaded - other.ranges_loaded,
-            ranges_stored: self.ranges_stored - other.ranges_stored,
-            range_bytes_loaded: self.range_bytes_loaded - other.range_bytes_loaded,
-            range_bytes_stored: self.range_bytes_stored - other.range_bytes_stored,
-        }
-    }
-}
 
 /// A program, and the same without instrumentation.
 pub struct Program {
@@ -123,6 +80,21 @@ fn succeed(command: &mut Command) {
     assert_eq!(code, 0, "{command:?}: {said}");
 }
 
+/// Whether programs can be instrumented with this compiler here; says it if not.
+pub fn is_usable(compiler: &str) -> bool {
+    if compiler.starts_with("clang") {
+        return true;
+    }
+    let output = Command::new(compiler).arg("-print-file-name=plugin").output();
+    let folder =
+        output.ok().map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
+    let usable = Path::new(&folder).join("include/gcc-plugin.h").is_file();
+    if !usable {
+        eprintln!("SKIP {compiler}: it has no headers for plugins here (gcc-VERSION-plugin-dev)");
+    }
+    usable
+}
+
 impl Program {
     /// The one in Rust, built by cargo.
     pub fn rust() -> Self {
@@ -146,20 +118,50 @@ impl Program {
         Self { path: path.clone(), plain: plain.clone(), _folder: None }
     }
 
-    /// The one in C, built by clang.
-    pub fn c() -> Self {
+    /// The one in C, built by this compiler with these options.
+    pub fn c(compiler: &str, options: &[&str]) -> Self {
+        let command = [&[compiler], options, &["counted.c", "-o", "counted"]].concat();
+        Self::built(&[("counted.c", C)], &[&command])
+    }
+
+    /// One that is made of these files by these commands under `tierctl instrument`, called `counted`.
+    pub fn built(files: &[(&str, &str)], commands: &[&[&str]]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("counted.c"), C).unwrap();
-        succeed(
-            tierctl().args(["instrument", "--", "clang", "-O1", "counted.c", "-o", "counted"]).current_dir(&folder),
-        );
+        for (name, text) in files {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        for command in commands {
+            succeed(tierctl().args(["instrument", "--"]).args(*command).current_dir(&folder));
+        }
         let path = folder.path().join("counted");
         Self { plain: path.clone(), path, _folder: Some(folder) }
     }
 
+    /// With a plain build of the same `counted.c` by this compiler.
+    pub fn with_plain(self, compiler: &str, options: &[&str]) -> Self {
+        let plain = self.beside("plain");
+        succeed(Command::new(compiler).args(options).arg(self.beside("counted.c")).arg("-o").arg(&plain));
+        Self { plain, ..self }
+    }
+
+    /// A file beside it.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.path.with_file_name(name)
+    }
+
     /// Runs it under `tierctl instrument`; the report.
     pub fn report_with(&self, options: &[&str], words: &[&str]) -> Value {
+        self.report_and_said(options, words).0
+    }
+
+    /// Likewise, and what was said on standard error.
+    pub fn report_and_said(&self, options: &[&str], words: &[&str]) -> (Value, String) {
         self.report_of(&mut tierctl(), options, words)
+    }
+
+    /// Likewise, with every access becoming a record, which keeps the run time busy.
+    pub fn report_of_records(&self, words: &[&str]) -> (Value, String) {
+        self.report_of(tierctl().env("TIERMEM_INSTRUMENT_FILTER", "off"), &[], words)
     }
 
     /// With all addresses the same in each run; only then are virtual times. `filter` is `off` to have every access become a
@@ -174,10 +176,10 @@ impl Program {
                 None => command.env_remove(name),
             };
         }
-        self.report_of(&mut command, &[], words)
+        self.report_of(&mut command, &[], words).0
     }
 
-    fn report_of(&self, command: &mut Command, options: &[&str], words: &[&str]) -> Value {
+    fn report_of(&self, command: &mut Command, options: &[&str], words: &[&str]) -> (Value, String) {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("report.json");
         command.arg("instrument").args(options).arg("--output").arg(&file).arg("--").arg(&self.path).args(words);
@@ -185,7 +187,7 @@ impl Program {
         let text = fs::read(&file).unwrap_or_else(|error| panic!("{command:?}: {error}: {said}"));
         let report: Value = serde_json::from_slice(&text).unwrap();
         assert_eq!((&report["format"], &report["mode"]), (&"tiermem-instrument/1".into(), &"instrumented".into()));
-        report
+        (report, said)
     }
 
     /// First bytes of all checks of the program while it runs on its own, waiting.
@@ -262,9 +264,9 @@ impl Program {
         let bytes = fs::read(&self.plain).unwrap();
         let file = object::File::parse(&*bytes).unwrap();
         let mangled = format!("7counted{}{name}", name.len());
-        let is_it = |symbol: &object::Symbol| symbol.name().is_ok_and(|text| text.contains(&mangled));
+        let is_it = |symbol: &object::Symbol| symbol.name().is_ok_and(|text| text == name || text.contains(&mangled));
         let found: Vec<_> = file.symbols().filter(is_it).map(|s| s.address()..s.address() + s.size()).collect();
-        assert_eq!(found.len(), 1, "functions called {mangled}");
+        assert_eq!(found.len(), 1, "functions called {name}");
         found[0].clone()
     }
 
@@ -304,5 +306,13 @@ impl Program {
     /// `tierctl` with these words: its exit code and what it said.
     pub fn tierctl(words: &[&str], folder: &Path) -> (i32, String) {
         run(tierctl().args(words).current_dir(folder))
+    }
+
+    /// Likewise, with compilers of this folder's own.
+    pub fn tierctl_with_compilers(words: &[&str], folder: &Path) -> (i32, String) {
+        let mut path = folder.as_os_str().to_owned();
+        path.push(":");
+        path.push(std::env::var_os("PATH").unwrap());
+        run(tierctl().args(words).current_dir(folder).env("PATH", path).env("XDG_CACHE_HOME", folder))
     }
 }

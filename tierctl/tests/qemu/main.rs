@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use mirror::{Mirror, SUITE};
+use tiermem_qemu::cache::{Cache, Part};
 
 const TIERCTL: &str = env!("CARGO_BIN_EXE_tierctl");
 
@@ -271,7 +272,21 @@ fn a_download_that_was_cut_is_continued() {
     assert_eq!(fs::metadata(noise).unwrap().len(), 3 << 20);
     assert!(begin + count > 3 << 20);
     // All is here, and nobody is asked any more.
-    ended(lab.qemu(&["fetch", "--offline", "--suite", SUITE]).env("PATH", "/nonexistent")).is(0, &[]);
+    let offline = |more: &[&str]| {
+        let mut fetch = lab.qemu(&["fetch", "--offline", "--suite", SUITE]);
+        ended(fetch.args(more).env("PATH", "/nonexistent"))
+    };
+    assert_eq!(offline(&[]).said, "");
+
+    // An update leaves the kernel that it supersedes, and says so.
+    let cache = Cache::at(&lab.path("cache"));
+    let kernel = cache.parts().unwrap().into_iter().find(|part| part.name == "kernel-9.9").unwrap();
+    cache.enter(Part { name: "kernel-9.8".into(), ..kernel }).unwrap();
+    fs::create_dir(lab.path("cache/kernel-9.8")).unwrap();
+    offline(&[]).is(0, &["kernel-9.8 is superseded", "--prune"]);
+    offline(&["--prune"]).is(0, &["kernel-9.8 is removed"]);
+    assert!(!lab.path("cache/kernel-9.8").exists() && lab.path("cache/kernel-9.9").exists());
+    assert_eq!(offline(&[]).said, "");
 }
 
 /// Within one call, too: a line that breaks once is no failure.

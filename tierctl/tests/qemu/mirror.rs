@@ -22,6 +22,9 @@ pub struct Mirror {
     state: Arc<Mutex<State>>,
 }
 
+/// Files of a package: places and contents.
+type Files<'a> = &'a [(&'a str, &'a [u8])];
+
 #[derive(Default)]
 struct State {
     /// Of packages, a connection gives so many bytes before it breaks; all if none.
@@ -98,7 +101,7 @@ impl Mirror {
     }
 
     /// Packages and their list.
-    fn suite(&self, suite: &str, packages: &[(&str, &[(&str, &[u8])])]) {
+    fn suite(&self, suite: &str, packages: &[(&str, Files<'_>)]) {
         let mut list = String::new();
         for (name, files) in packages {
             let tree = self.path(&format!("trees/{suite}/{name}"));
