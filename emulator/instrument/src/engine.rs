@@ -11,7 +11,7 @@ use tiermem_sys::sync::atomic::{AtomicUsize, Ordering};
 use crate::buffer::{self, LOST, Thread};
 use crate::names::Names;
 use crate::stack::Frames;
-use crate::state::Quiet;
+use crate::state::{self, Quiet};
 use crate::threads;
 
 /// What the process is measured with.
@@ -118,6 +118,9 @@ pub fn sink() -> Option<usize> {
 /// The calling thread begins now, if it has not yet. It works in this library.
 pub fn begin_thread() {
     let mut running = ENGINE.lock();
+    if running.is_none() {
+        state::go_idle();
+    }
     let index = running.as_mut().map(|running| {
         let parent = running.threads.first().map(|first| {
             // SAFETY: the thread has not ended, or it would not be in the list.
@@ -142,17 +145,14 @@ pub fn begin_thread() {
 }
 
 /// Takes what the calling thread has gathered. It works in this library.
-pub fn take(thread: &mut Thread) {
+pub fn take(thread: &Thread) {
     let mut running = ENGINE.lock();
     take_locked(&mut running, thread);
-    while let Some(deferred) = thread.deferred.pop() {
+    thread.take_deferred(|batch| {
         if let (Some(running), Some(index)) = (running.as_mut(), thread.index) {
-            // SAFETY: a handler filled it, and has ended.
-            running.batch(index, &unsafe { deferred.gathered() });
+            running.batch(index, batch);
         }
-        // SAFETY: as above.
-        unsafe { deferred.buffer.release() };
-    }
+    });
     restart(running.as_deref(), thread);
 }
 

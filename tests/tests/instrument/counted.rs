@@ -142,9 +142,9 @@ extern "C" fn ten_stores(_number: i32) {
     store2((&raw mut PLACE).cast(), 10);
 }
 
-/// Has `ten_stores` interrupt a loop of `n` loads every 30 microseconds.
+/// Has `ten_stores` interrupt a loop of `n` loads every 200 microseconds.
 fn storm(at: *const u8, n: usize) -> u64 {
-    const EVERY: [usize; 4] = [0, 30, 0, 30];
+    const EVERY: [usize; 4] = [0, 200, 0, 200];
     unsafe { signal(14, ten_stores) };
     unsafe { setitimer(0, &EVERY, std::ptr::null_mut()) };
     let sum = load16(at, n);

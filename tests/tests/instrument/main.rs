@@ -127,7 +127,6 @@ fn what_needs_no_record_changes_no_figure() {
 }
 
 #[test]
-#[ignore = "known to fail: of a hundred handlers, one or two have a load of what they interrupt counted twice"]
 fn a_storm_of_handlers_loses_nothing() {
     let program = Program::rust();
     let counts = |n: &str| {
