@@ -341,13 +341,21 @@ pub fn is_known(address: usize) -> bool {
     contains(address) && extent_if_known(index_of(address)).is_some()
 }
 
-fn contains(address: usize) -> bool {
+/// Whether an address is in the arena.
+pub fn contains(address: usize) -> bool {
     address.wrapping_sub(POSITION.base.load(Ordering::Relaxed)) < POSITION.len.load(Ordering::Relaxed)
 }
 
 /// The extent that holds `address`, which is in the arena.
 pub fn index_of(address: usize) -> usize {
     (address - POSITION.base.load(Ordering::Relaxed)) >> EXTENT_SHIFT
+}
+
+/// Calls `visit` with the index of each extent that a pool holds, as far as that can be told without the pools' locks.
+pub fn each_held(visit: impl FnMut(usize)) {
+    // Acquire pairs with the Release in `Space::grow_tables`. Relaxed: an extent that comes or goes meanwhile may be told or not.
+    let known = 0..TABLES_END.load(Ordering::Acquire);
+    known.filter(|&index| extent(index).tier.load(Ordering::Relaxed) != 0).for_each(visit);
 }
 
 /// Where the extent at `index` starts.

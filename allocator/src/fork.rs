@@ -165,6 +165,7 @@ extern "C" fn parent() {
     }
     release_all();
     if converted > 0 {
+        recorder::made_copy_on_write();
         control::event(EventKind::Forked, None, converted);
     }
 }
@@ -173,12 +174,16 @@ extern "C" fn child() {
     FORKING.store(0, Ordering::Relaxed);
     tell_providers(true);
     copy_in_child();
-    if let Some(gate) = under_way().gate {
+    let UnderWay { converted, gate } = under_way();
+    if let Some(gate) = gate {
         gate.open();
     }
     control::restart_in_child();
     release_all();
     recorder::restart_in_child();
+    if converted > 0 {
+        recorder::made_copy_on_write();
+    }
     heap::restart_in_child();
     purge::restart_in_child();
     startup::expect_child();

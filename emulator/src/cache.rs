@@ -24,6 +24,8 @@ mod hierarchy;
 mod level;
 mod prefetch;
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod tests;
 
 pub use config::{CacheConfig, CacheConfigError, LevelConfig, Prefetch};

@@ -7,6 +7,8 @@
 //! | module | what it answers |
 //! |---|---|
 //! | [`record`] | how an access is packed |
+//! | [`filter`] | which accesses need no record |
+//! | [`check`] | the text of the checks in front of accesses |
 //! | `space` | which frame an OS page has, and whose block an address lies in |
 //! | `clock` | how accesses of a thread overlap |
 //! | `placing` | which tier a block goes to |
@@ -17,9 +19,13 @@
 //! | [`report`] | what it says at the end |
 
 mod batch;
+pub mod check;
 mod clock;
 pub mod config;
 mod engine;
+pub mod filter;
+#[cfg(test)]
+mod filter_tests;
 mod placing;
 pub mod record;
 mod recorder;
@@ -28,9 +34,11 @@ mod space;
 #[cfg(test)]
 mod tests;
 
+pub use batch::Batch;
 pub use clock::Overlap;
 pub use config::Config;
 pub use engine::{Engine, ThreadIndex};
-pub use placing::Rules;
+pub use filter::{Passed, ThreadState};
+pub use placing::{NamedFrame, PolicyRules, Rules};
 pub use record::Record;
 pub use recorder::Recorder;

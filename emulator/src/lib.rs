@@ -9,6 +9,7 @@
 //! | [`virtual_time`] | reading and writing with a clock |
 //! | [`workload`] | how long a known algorithm takes on it |
 //! | [`replay`] | how long that would take elsewhere |
+//! | [`keyed`] | what a store on several tiers would have done with a recorded load |
 //! | [`instrumented`] | what an instrumented program did, access by access |
 //! | [`tier`] | emulated tiers behind `tiers::Provider` |
 //! | [`fault`] | what goes wrong, on purpose |
@@ -19,6 +20,7 @@ pub mod cache;
 pub mod coherence;
 pub mod fault;
 pub mod instrumented;
+pub mod keyed;
 pub mod model;
 pub mod random;
 pub mod replay;

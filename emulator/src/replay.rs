@@ -27,6 +27,7 @@
 //! How threads waited for one another is not in a trace; such waiting counts as work where the trace's clock is real time.
 
 mod clock;
+mod compact;
 mod lane;
 mod placing;
 mod report;
@@ -43,6 +44,7 @@ use crate::model::{HostIndex, Serve};
 use crate::time::Time;
 use crate::trace::{Clock, Completeness, Error, Event, Provenance, ReadAt, StreamId, Trace};
 
+use compact::Compact;
 use lane::{Lane, Stop};
 use space::Space;
 use table::Table;
@@ -206,6 +208,7 @@ fn check(from: &Provenance, config: &Config) -> Result<(), ReplayError> {
 /// What all threads share.
 struct Machine<M> {
     caches: Hierarchy,
+    compact: Compact,
     memory: M,
     space: Space,
     host: HostIndex,
@@ -238,6 +241,7 @@ impl<'t, S: ReadAt, M: Serve> Replay<'t, S, M> {
         let capacities = placement.capacities().to_vec();
         let machine = Machine {
             caches,
+            compact: Compact::new(&config.caches),
             memory,
             space: Space::new(placement),
             host: config.host,

@@ -48,6 +48,37 @@ pub fn prefetch<T>(at: &T) {
     let _ = at;
 }
 
+/// Which of sixteen numbers of 24 bits are `wanted`, a bit each. Their low sixteen bits stand in `low`, the others in `high`.
+#[inline(always)]
+pub fn equal_of_16(low: &[u16; 16], high: &[u8; 16], wanted: u32) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{
+            __m128i, _mm_and_si128, _mm_cmpeq_epi8, _mm_cmpeq_epi16, _mm_loadu_si128, _mm_movemask_epi8,
+            _mm_packs_epi16, _mm_set1_epi8, _mm_set1_epi16,
+        };
+        let (first, last) = low.split_at(8);
+        let [first, last] = [first.as_ptr(), last.as_ptr()].map(|words| {
+            // SAFETY: eight words are sixteen bytes, which may lie anywhere; each x86-64 processor has SSE2.
+            unsafe { _mm_loadu_si128(words.cast::<__m128i>()) }
+        });
+        // SAFETY: sixteen bytes, as above.
+        let high = unsafe { _mm_loadu_si128(high.as_ptr().cast::<__m128i>()) };
+        // SAFETY: arithmetic, and each x86-64 processor has SSE2.
+        unsafe {
+            let word = _mm_set1_epi16(wanted as i16);
+            let words = _mm_packs_epi16(_mm_cmpeq_epi16(first, word), _mm_cmpeq_epi16(last, word));
+            let bytes = _mm_cmpeq_epi8(high, _mm_set1_epi8((wanted >> 16) as i8));
+            _mm_movemask_epi8(_mm_and_si128(words, bytes)) as u32
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let equal = |at: usize| low[at] == wanted as u16 && high[at] == (wanted >> 16) as u8;
+        (0..16).fold(0, |all, at| all | u32::from(equal(at)) << at)
+    }
+}
+
 /// The signature of the hypervisor that this machine runs under (`KVMKVMKVM`, `VMwareVMware` …); `None` on bare metal
 /// and on processors other than x86-64.
 pub fn hypervisor() -> Option<String> {
@@ -70,6 +101,16 @@ pub fn hypervisor() -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn equal_numbers_are_found_and_no_others() {
+        let numbers: [u32; 16] = std::array::from_fn(|at| [0, 0x12_3456, 0x13_3456, 0x12_3457, 0xff_ffff][at % 5]);
+        let (low, high) = (numbers.map(|number| number as u16), numbers.map(|number| (number >> 16) as u8));
+        for wanted in [0, 0x12_3456, 0x13_3456, 0x12_3457, 0xff_ffff, 0x00_3456] {
+            let expected = (0..16).fold(0, |all, at| all | u32::from(numbers[at] == wanted) << at);
+            assert_eq!(equal_of_16(&low, &high, wanted), expected, "{wanted:x}");
+        }
+    }
 
     #[test]
     fn a_pinned_thread_may_use_that_cpu_only() {

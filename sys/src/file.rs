@@ -1,11 +1,15 @@
 //! Files as memory: opening, space, holes and locks. Nothing here allocates.
 
+mod locks;
+
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use crate::text::PathBuffer;
 use crate::{Errno, Result};
+
+pub use locks::{is_locked_elsewhere, lock_description, try_lock_description, unlock_description};
 
 /// How [`open`] treats a file that does or does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +113,14 @@ pub fn open_read_only(path: &CStr) -> Result<OwnedFd> {
     let fd = Errno::result(unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) })?;
     // SAFETY: the kernel has just given us this descriptor.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Opens a file for writing only, as some of `/proc` must be.
+///
+/// # Errors
+/// As open(2).
+pub fn open_write_only(path: &CStr) -> Result<OwnedFd> {
+    open_with(path, libc::O_WRONLY)
 }
 
 /// Reads the start of a small file (of `/proc` or `/sys`) and gives the number of bytes.
@@ -311,64 +323,6 @@ pub fn write_at(fd: BorrowedFd<'_>, from: &[u8], offset: u64) -> Result<()> {
     Ok(())
 }
 
-fn write_lock_on(byte: u64) -> Result<libc::flock> {
-    // SAFETY: the struct is plain integers, for which zero is a value; l_pid must be zero for OFD locks.
-    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
-    lock.l_type = libc::F_WRLCK as libc::c_short;
-    lock.l_whence = libc::SEEK_SET as libc::c_short;
-    lock.l_start = signed(byte)?;
-    lock.l_len = 1;
-    Ok(lock)
-}
-
-/// Takes a lock on one byte for the open file description of `fd`: every copy of the descriptor holds it, those in
-/// children included, and it ends with the last of them, however the processes end.
-///
-/// # Errors
-/// `EAGAIN` if another open file description holds it; others as fcntl(2).
-pub fn try_lock_description(fd: BorrowedFd<'_>, byte: u64) -> Result<()> {
-    let lock = write_lock_on(byte)?;
-    // SAFETY: `lock` outlives the call.
-    Errno::result(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) }).map(drop)
-}
-
-/// Whether an open file description other than that of `fd` holds a lock on the byte.
-///
-/// # Errors
-/// As fcntl(2).
-pub fn is_locked_elsewhere(fd: BorrowedFd<'_>, byte: u64) -> Result<bool> {
-    let mut lock = write_lock_on(byte)?;
-    // SAFETY: `lock` outlives the call and is a valid place for the answer.
-    Errno::result(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) })?;
-    Ok(i32::from(lock.l_type) != libc::F_UNLCK)
-}
-
-/// As [`try_lock_description`], but waits.
-///
-/// # Errors
-/// As fcntl(2).
-pub fn lock_description(fd: BorrowedFd<'_>, byte: u64) -> Result<()> {
-    let lock = write_lock_on(byte)?;
-    loop {
-        // SAFETY: `lock` outlives the call.
-        match Errno::result(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLKW, &raw const lock) }) {
-            Err(Errno::EINTR) => {}
-            answer => return answer.map(drop),
-        }
-    }
-}
-
-/// Ends the lock of this open file description, for all copies of the descriptor.
-///
-/// # Errors
-/// As fcntl(2).
-pub fn unlock_description(fd: BorrowedFd<'_>, byte: u64) -> Result<()> {
-    let mut lock = write_lock_on(byte)?;
-    lock.l_type = libc::F_UNLCK as libc::c_short;
-    // SAFETY: `lock` outlives the call.
-    Errno::result(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) }).map(drop)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -390,17 +344,5 @@ mod tests {
         let mut byte = [1];
         assert_eq!(read_at(file.as_fd(), &mut byte, 70_000).unwrap(), 1);
         assert_eq!(byte, [0]);
-    }
-
-    #[test]
-    fn a_description_lock_ends_with_its_description() {
-        let file = memory_file(c"tiermem-test").unwrap();
-        let other = reopen(file.as_fd()).unwrap();
-        try_lock_description(other.as_fd(), 5).unwrap();
-        assert!(is_locked_elsewhere(file.as_fd(), 5).unwrap());
-        assert!(!is_locked_elsewhere(file.as_fd(), 6).unwrap());
-        assert_eq!(try_lock_description(file.as_fd(), 5), Err(Errno::EAGAIN));
-        drop(other);
-        assert!(!is_locked_elsewhere(file.as_fd(), 5).unwrap());
     }
 }

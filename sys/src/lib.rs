@@ -23,6 +23,7 @@ pub mod page_move;
 pub mod pagemap;
 pub mod perf;
 pub mod process;
+pub mod referenced;
 pub mod signal;
 pub mod stress;
 pub mod symbol;

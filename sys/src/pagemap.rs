@@ -50,6 +50,24 @@ pub struct Region {
     pub categories: Categories,
 }
 
+/// What the kernel says of one OS page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Entry(u64);
+
+impl Entry {
+    /// Of an OS page that is not there.
+    pub const EMPTY: Self = Self(0);
+
+    /// It has contents of this process's own, in memory or swapped out: not a file's, nor memory that others share.
+    pub const fn is_private(self) -> bool {
+        const PRESENT: u64 = 1 << 63;
+        const SWAPPED: u64 = 1 << 62;
+        const FILE: u64 = 1 << 61;
+        self.0 & (PRESENT | SWAPPED) != 0 && self.0 & FILE == 0
+    }
+}
+
 #[repr(C)]
 struct ScanArg {
     size: u64,
@@ -159,6 +177,18 @@ impl Pagemap {
             }
             from = NonNull::new(std::ptr::with_exposed_provenance_mut(scan.stopped_at)).ok_or(Errno::EFAULT)?;
         }
+    }
+
+    /// What the kernel says of each OS page from `at` on, in its own words (`admin-guide/mm/pagemap`), until `into` is full.
+    /// Does not allocate.
+    ///
+    /// # Errors
+    /// As pread(2).
+    pub fn entries(&self, at: NonNull<u8>, into: &mut [Entry]) -> Result<()> {
+        let index = at.as_ptr() as usize / os_page_size();
+        // SAFETY: entries are plain words of eight bytes, any of which is a value.
+        let bytes = unsafe { std::slice::from_raw_parts_mut(into.as_mut_ptr().cast::<u8>(), size_of_val(into)) };
+        self.file.read_exact_at(bytes, index as u64 * 8).map_err(errno)
     }
 
     /// The frame number of the OS page that holds an address; `None` if it is not in memory, or if the rights to see

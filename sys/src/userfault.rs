@@ -164,6 +164,12 @@ impl Userfault {
         Ok(this)
     }
 
+    /// Its descriptor moved out of the way of programs: [`file::move_up`](crate::file::move_up).
+    #[must_use]
+    pub fn moved_up(self, least: i32) -> Self {
+        Self { fd: crate::file::move_up(self.fd, least) }
+    }
+
     /// The features that the kernel offers.
     ///
     /// # Errors

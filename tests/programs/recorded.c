@@ -1,7 +1,8 @@
 /* Allocates in ways that it counts, and tells the counts: what a recorder must have seen of it.
  *
  * threads N: four threads allocate, resize and free N times each, most of it blocks of each other's; some stay.
- * WAY N: N blocks, every third of them freed, and an end by WAY: return, _exit, kill, exec, failed-exec, fork. */
+ * WAY N: N blocks, every third of them freed, and an end by WAY: return, _exit, quick_exit (whose handler
+ * allocates, too), kill, exec, failed-exec, fork. */
 #include "check.h"
 #include <malloc.h>
 #include <pthread.h>
@@ -83,6 +84,11 @@ static void some(unsigned long count) {
     }
 }
 
+static void last_words(void) {
+    some(rounds / 2);
+    tell("recorded");
+}
+
 int main(int argc, char **argv) {
     CHECK(argc == 3, "usage: recorded WAY N");
     const char *way = argv[1];
@@ -122,6 +128,10 @@ int main(int argc, char **argv) {
         char *arguments[] = {"nothing", NULL};
         CHECK(execv("/there/is/no/such/program", arguments) == -1, "exec");
         some(rounds);
+    }
+    if (!strcmp(way, "quick_exit")) {
+        CHECK(!at_quick_exit(last_words), "at_quick_exit");
+        quick_exit(0);
     }
     tell("recorded");
     if (!strcmp(way, "_exit")) _exit(0);

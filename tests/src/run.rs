@@ -29,7 +29,7 @@ impl Run {
     /// A command made elsewhere, without the preload unless it has it.
     pub fn of(mut command: Command) -> Self {
         command.env_remove("LD_PRELOAD");
-        const VARIABLES: [&str; 11] = [
+        const VARIABLES: [&str; 13] = [
             "POLICY",
             "TIERS",
             "LIMITS",
@@ -40,6 +40,8 @@ impl Run {
             "ZERO_FREED",
             "FAULTS",
             "TRACE",
+            "TRACE_ACCESSES",
+            "TRACE_FRAMES",
             "TRACE_TAKEN",
         ];
         for name in VARIABLES {

@@ -133,7 +133,7 @@ fn while_the_heap_is_sampled() {
 #[test]
 fn each_way_to_end() {
     let Some(program) = c_program("recorded") else { return };
-    for way in ["return", "_exit", "exec", "failed-exec"] {
+    for way in ["return", "_exit", "quick_exit", "exec", "failed-exec"] {
         let folder = scratch();
         let file = folder.path().join("trace.tmt");
         let run = program.bare().preloading(preload()).args([way, "30000"]);
@@ -228,6 +228,46 @@ fn real_programs() {
         });
         assert!(named.count() * 10 >= trace.catalog().sites().count() * 9, "{name}: most sites lie in known code");
     }
+}
+
+/// The same function called from two others is one site by its first frame, and two by its stacks.
+#[test]
+fn deeper_stacks_tell_callers_apart() {
+    let Some(program) = c_program("stacks") else { return };
+    let counts = |frames: &str| {
+        let folder = scratch();
+        let file = folder.path().join("trace.tmt");
+        let run = program.bare().preloading(preload()).arg("1000").env("TIERMEM_TRACE_FRAMES", frames);
+        record(run, &file).finish().succeeded_quietly();
+        let trace = open(&file);
+        let mut by_site = HashMap::new();
+        for event in events(&trace) {
+            match event {
+                Event::Allocate(e) if e.size == 100 => *by_site.entry(e.site).or_insert(0) += 1,
+                _ => {}
+            }
+        }
+        // Frames in the program, of the sites that have allocated most.
+        let depth = |site: &SiteId| {
+            let frames = trace.catalog().frames(*site).unwrap();
+            frames
+                .iter()
+                .filter(|f| matches!(f, Frame::Code { module, .. } if Path::new(module) == program.path()))
+                .count()
+        };
+        let mut counts: Vec<(i32, usize)> = by_site.iter().map(|(site, count)| (*count, depth(site))).collect();
+        counts.retain(|(count, _)| *count >= 1000);
+        counts.sort_unstable();
+        (counts, trace.provenance().notes.join("; "))
+    };
+    assert_eq!(counts("1"), (vec![(3000, 1)], String::new()));
+    // `get` and `first` or `second`; of these, `both` calls the second one from two places.
+    assert_eq!(counts("2").0, [(1000, 2), (2000, 2)]);
+    let (deep, note) = counts("16");
+    // `get`, `first` or `second`, `both`, `main`, and perhaps what starts it.
+    assert_eq!(deep.iter().map(|(count, _)| *count).collect::<Vec<_>>(), [1000, 1000, 1000]);
+    assert!(deep.iter().all(|(_, depth)| (4..=5).contains(depth)), "{deep:?}");
+    assert!(note.contains("up to 16 frames"), "{note}");
 }
 
 /// A file that cannot be written costs one line on standard error, and nothing else.

@@ -273,6 +273,52 @@ fn a_trace_that_cannot_be_written_is_refused_before_anything_starts() {
 
 /// The library of these tests records nothing, and that is said.
 #[test]
+fn sources_of_accesses_are_checked_before_anything_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.tmt");
+    let file = file.to_str().unwrap();
+    let program = ["--", "sh", "-c", "echo it ran $TIERMEM_TRACE_ACCESSES"];
+    for (option, complaint) in
+        [("--trace-accesses=perhaps", "clear-refs or pagemap-scan"), ("--trace-accesses=auto,", "every=MS")]
+    {
+        let output = run(&[&["--trace", file, option], &program[..]].concat());
+        assert_eq!((code(&output), output.stdout.as_slice()), (Some(2), b"".as_slice()));
+        assert!(stderr(&output).contains(complaint), "{}", stderr(&output));
+    }
+    assert_eq!(code(&run(&[&["--trace-accesses"], &program[..]].concat())), Some(2), "without --trace");
+    for (option, told) in [("--trace-accesses", "it ran auto\n"), ("--trace-accesses=off", "it ran off\n")] {
+        let output = run(&[&["--trace", file, option], &program[..]].concat());
+        assert_eq!(String::from_utf8_lossy(&output.stdout), told, "{}", stderr(&output));
+    }
+}
+
+/// Where no source works, each is told with its reason, and the program does not run.
+#[test]
+fn without_any_source_of_accesses_the_program_does_not_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.tmt");
+    // A mount namespace of its own, in which /proc is empty.
+    let hidden = |script: &str| {
+        let script = format!("mount -t tmpfs none /proc && {script}");
+        Command::new("unshare")
+            .args(["--mount", "sh", "-c", &script])
+            .env("TIERMEM_PRELOAD", harmless_library())
+            .output()
+    };
+    if !hidden("true").is_ok_and(|output| output.status.success()) {
+        return eprintln!("SKIP without_any_source_of_accesses: only root can have a /proc of its own");
+    }
+    let output =
+        hidden(&format!("exec {TIERCTL} run --quiet --trace {} --trace-accesses -- echo it ran", file.display()));
+    let output = output.unwrap();
+    assert_eq!((code(&output), output.stdout.as_slice()), (Some(5), b"".as_slice()), "{}", stderr(&output));
+    for part in ["  clear-refs: ", "  pagemap-scan: ", "No such file"] {
+        assert!(stderr(&output).contains(part), "{}", stderr(&output));
+    }
+    assert!(!file.exists());
+}
+
+#[test]
 fn a_trace_that_is_not_made_is_missed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("run.tmt");

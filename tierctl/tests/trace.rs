@@ -102,17 +102,56 @@ fn what_cannot_be_done_leaves_no_file_and_says_why() {
     assert_eq!(refused.status.code(), Some(6));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("perf mem record"));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-    // A trace of keys has nothing that waits for memory.
+    // A trace of keys without times, sizes, or blocks that could be placed.
     fs::write(input, "key,op\n1,get\n").unwrap();
     assert!(tierctl(&["trace", "import", "--from", "csv", input, "-o", out]).status.success());
     let again = tierctl(&["trace", "import", "--from", "csv", input, "-o", out]);
     assert_eq!(again.status.code(), Some(2), "nothing is written over");
-    let replay = tierctl(&["replay", out]);
-    assert_eq!(replay.status.code(), Some(6));
-    assert!(String::from_utf8_lossy(&replay.stderr).contains("holds no accesses"));
+    for (arguments, code, why) in [
+        (&[][..], 6, "--clients N"),
+        (&["--clients", "1"], 6, "--value-size SIZE"),
+        (&["--place", "all=cxl0"], 2, "--tiers says where values go"),
+        (&["--tiers", "moon"], 2, "the host reaches dram, cxl0"),
+        (&["--tiers", "cxl0=0"], 2, "at least a byte"),
+        (&["--miss-us=-1"], 2, "--miss-us"),
+    ] {
+        let replay = tierctl(&[&["replay", out], arguments].concat());
+        let said = String::from_utf8_lossy(&replay.stderr);
+        assert!(replay.status.code() == Some(code) && said.contains(why), "{arguments:?}: {said}");
+    }
+    let lackey = folder.path().join("lackey.tmt").display().to_string();
+    imported(folder.path(), &lackey);
+    assert_eq!(tierctl(&["replay", &lackey, "--tiers", "dram"]).status.code(), Some(2));
     assert_eq!(tierctl(&["replay", "/nonexistent"]).status.code(), Some(3));
     assert_eq!(tierctl(&["replay", input]).status.code(), Some(6));
     assert_eq!(tierctl(&["replay", out, "--place", "all=moon"]).status.code(), Some(2));
+}
+
+/// A store with room for two values on the first tier: what is asked for thrice, in turns, is always found on the second.
+#[test]
+fn a_trace_of_keys_tells_what_a_store_on_two_tiers_would_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, trace) = (folder.path().join("keys.csv"), folder.path().join("keys.tmt").display().to_string());
+    let lines: String = (0..300).map(|n| format!("{},{},4096\n", n * 10, n % 3)).collect();
+    fs::write(&input, format!("time,key,size\n{lines}")).unwrap();
+    let input = input.to_str().unwrap();
+    assert!(tierctl(&["trace", "import", "--from", "csv", "--time-unit", "us", input, "-o", &trace]).status.success());
+    let report = |tiers: &str| json(&tierctl(&["replay", &trace, "--topology", "one-expander", "--tiers", tiers]));
+    let small = report("dram=8K,cxl0");
+    assert_eq!(
+        (small["gets"].as_u64(), small["misses"].as_u64(), small["first"].as_u64()),
+        (Some(300), Some(3), Some(3))
+    );
+    let hits = |report: &serde_json::Value, tier: usize| report["tiers"][tier]["hits"].as_u64();
+    assert_eq!((hits(&small, 0), hits(&small, 1)), (Some(0), Some(297)));
+    let large = report("dram=12K,cxl0");
+    assert_eq!((hits(&large, 0), hits(&large, 1)), (Some(297), Some(0)));
+    // One value at a time: what a read of 4 KiB takes on an idle machine, on either tier.
+    let p50 = |report: &serde_json::Value| report["get"]["p50_ns"].as_f64().unwrap();
+    assert!(p50(&small) - p50(&large) > 0.9 * (latency_ns("cxl-asic") - latency_ns("dram-ddr5")));
+    assert!(p50(&large) > latency_ns("dram-ddr5") && p50(&large) < 4.0 * latency_ns("dram-ddr5"), "{large}");
+    let larger = report("dram=9T");
+    assert!(larger["assumptions"].to_string().contains("dram has room for 9 TiB, not"), "{larger}");
 }
 
 /// What `tierctl run --trace` records has no accesses: a replay tells where the memory would lie.
@@ -157,4 +196,48 @@ fn allocations_alone_are_placed_and_not_timed() {
     let unknown = tierctl(&["replay", file, "--place", "as-recorded"]);
     assert_eq!(unknown.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("--place recorded:far=TIER"));
+}
+
+/// What a recording tells of looks at memory is shown, and goes to the sites and tiers whose memory it was.
+#[test]
+fn what_was_seen_is_shared_out_over_sites_and_tiers() {
+    use tiermem_emulator::trace::{
+        Allocate, Completeness, Counts, Event, Interval, Provenance, SiteId, StreamId, TierTag, Writer,
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.tmt");
+    let from = Provenance {
+        accesses: Completeness::Aggregated,
+        allocations: Completeness::Exact,
+        common_clock: true,
+        ..Provenance::default()
+    };
+    let mut writer = Writer::new(fs::File::create(&file).unwrap(), &from).unwrap();
+    let extent = 2 << 20;
+    for (n, site) in [(0, 1), (1, 2)] {
+        let block = Allocate { at: n, site: SiteId(site), address: n * extent, size: extent, tier: TierTag(0) };
+        writer.event(StreamId(1), &Event::Allocate(block)).unwrap();
+    }
+    // In two looks: an eighth of the first block each time; of the second one, nothing.
+    for n in 1..3 {
+        for (address, hits) in [(0, 64), (extent, 0)] {
+            let counts = Counts::Seen { hits, looks: 512 };
+            let seen = Interval { at: n * 100, ticks: 50, address, len: extent, counts };
+            writer.event(StreamId(2), &Event::Interval(seen)).unwrap();
+        }
+    }
+    writer.finish().unwrap();
+    let file = file.to_str().unwrap();
+    let shown = json(&tierctl(&["trace", "show", file]));
+    assert_eq!(shown["accesses"].as_str(), Some("counted by extent and interval"));
+    assert_eq!(shown["kinds"]["interval"].as_u64(), Some(4));
+    let report = json(&tierctl(&["replay", file, "--place", "addr:0x0-0x1fffff=cxl0"]));
+    assert_eq!((report["mode"].as_str(), report["accesses"].as_str()), (Some("functional"), Some("counted")));
+    let seen = |rows: &str, key: &str, value: serde_json::Value| {
+        let row = report[rows].as_array().unwrap().iter().find(|row| row[key] == value).unwrap();
+        row["bytes_seen"].as_f64().unwrap()
+    };
+    let quarter = (extent / 4) as f64;
+    assert_eq!((seen("tiers", "tier", "cxl0".into()), seen("tiers", "tier", "dram".into())), (quarter, 0.0));
+    assert_eq!((seen("sites", "site", 1.into()), seen("sites", "site", 2.into())), (quarter, 0.0));
 }

@@ -78,11 +78,23 @@ pub fn offer_python_tests() {
     // The system's own, not one that happens to come first in the PATH.
     let (known, answer) = captured(Command::new("/usr/bin/python3").args(["-c", version]));
     let Some(version) = answer.lines().last().filter(|_| known) else { return };
-    let package = format!("libpython{version}-testsuite");
-    let wanted = missing(&[&package]).is_some_and(|missing| !missing.is_empty());
+    offer(&format!("libpython{version}-testsuite"));
+}
+
+/// Installs the headers for plugins of gcc, which Debian packs for each of its versions. They are no condition: the tests
+/// that instrument programs with gcc are skipped without.
+pub fn offer_gcc_plugins() {
+    let (known, answer) = captured(Command::new("gcc").arg("-dumpversion"));
+    let Some(version) = answer.trim().split('.').next().filter(|_| known) else { return };
+    offer(&format!("gcc-{version}-plugin-dev"));
+}
+
+/// Installs a package if that can be done.
+fn offer(package: &str) {
+    let wanted = missing(&[package]).is_some_and(|missing| !missing.is_empty());
     if wanted && is_root().is_ok_and(|root| root) {
         println!("installing {package}");
-        if let Err(failure) = install(&[&package]) {
+        if let Err(failure) = install(&[package]) {
             println!("{package} could not be installed: {failure}");
         }
     }

@@ -38,6 +38,7 @@ const LONG_SCALE: u32 = 10;
 pub fn run(workspace: &Workspace, options: &Test) -> Result<bool> {
     packages::ensure(packages::TEST)?;
     packages::offer_python_tests();
+    packages::offer_gcc_plugins();
     let mut run = Run { workspace, steps: Steps::default(), tally: Tally::default(), skips: Vec::new() };
     for mut command in build::commands(workspace) {
         let name = format!("build {}", command.get_args().last().unwrap_or_default().to_string_lossy());

@@ -3,7 +3,7 @@
 //!
 //! In every other process they go straight on.
 
-use std::ffi::c_int;
+use std::ffi::{c_int, c_void};
 
 use tiermem::{exit_by_kernel, recorder};
 
@@ -19,6 +19,31 @@ extern "C" fn _exit(code: c_int) -> ! {
 #[unsafe(no_mangle)]
 extern "C" fn _Exit(code: c_int) -> ! {
     _exit(code)
+}
+
+/// Has the trace concluded by `quick_exit` too, in a recorded process. The handlers of that run in the reverse order of their
+/// registration, and this one comes before all of the program's: what those allocate is recorded.
+pub fn conclude_at_quick_exit() {
+    type Handler = extern "C" fn(*mut c_void);
+    unsafe extern "C" {
+        // The linker's: tells this library's handlers from others, so that they go when it does.
+        static __dso_handle: u8;
+    }
+    extern "C" fn handler(_: *mut c_void) {
+        recorder::conclude();
+    }
+    if !recorder::is_on() {
+        return;
+    }
+    // What C's at_quick_exit calls, which is no function of the library's own.
+    let register = tiermem::next_symbol(c"__cxa_at_quick_exit");
+    if register.is_null() {
+        return;
+    }
+    // SAFETY: the C library's function of this name, whose type this is (Linux Standard Base, and glibc's `cxa_at_quick_exit.c`).
+    let register: extern "C" fn(Handler, *const u8) -> c_int = unsafe { std::mem::transmute(register) };
+    // Without memory for it the end of such a process is missing, as before.
+    let _ = register(handler, &raw const __dso_handle);
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -18,6 +18,7 @@ extern "C" fn begin() {
     #[cfg(target_arch = "x86_64")]
     crate::ending::exec::look_up();
     startup::start();
+    crate::ending::conclude_at_quick_exit();
     startup::forget_code(start, end);
 }
 

@@ -134,6 +134,7 @@ fn detach() {
     REGISTRY.lock().push(heap);
     if nobody_has_one() {
         purge::end();
+        recorder::nobody_has_a_heap();
     }
 }
 
@@ -159,6 +160,7 @@ pub fn collect_idle() {
     }
     if nobody_has_one() {
         purge::end();
+        recorder::nobody_has_a_heap();
     }
 }
 

@@ -7,21 +7,27 @@
 //!   or a second old (`output`).
 //! - Times are those of one clock and all different (`now`): a block is entered after it was got and before it is given up, so
 //!   that in the order of times no address is in use twice, whichever threads used it.
+//! - A thread looks now and then how much of each extent was accessed, if asked to (`accesses`), and after a fork what has moved
+//!   (`moves`).
 //! - A child of fork records into a file of its own, and so does every program that the first one starts.
 //!
 //! What was not written yet is written at exit, at `_exit` and before an exec. What a signal kills keeps what was written.
 
+pub mod accesses;
 mod lane;
+mod lines;
 mod modules;
+mod moves;
 mod output;
 mod sites;
+mod watch;
 mod words;
 mod writer;
 
 use tiermem_sys::clock;
 use tiermem_sys::sync::atomic::{AtomicU64, Ordering};
 use tiermem_sys::thread::{KeepErrno, Uncancelled};
-use tiermem_trace::{Allocate, Event, Free, Reallocate, SiteId, TierTag};
+use tiermem_trace::{Allocate, Event, Free, Place, Reallocate, SiteId, TierTag};
 
 use crate::harden::is_recorded;
 use crate::heap::{self, Heap, tls};
@@ -30,6 +36,8 @@ use crate::{arena, tiers};
 pub(crate) use lane::Lane;
 use lane::SPARE;
 use output::OUTPUT;
+
+pub use sites::FRAMES_VARIABLE;
 
 /// The file to record into.
 pub const TRACE_VARIABLE: &str = "TIERMEM_TRACE";
@@ -68,6 +76,8 @@ pub fn allocated(block: *mut u8, size: usize, caller: usize) -> *mut u8 {
     if is_recorded() && !block.is_null() {
         let (site, tier) = (SiteId(sites::number(caller)), tier_of(block));
         enter(|at| Event::Allocate(Allocate { at, site, address: block.addr() as u64, size: size as u64, tier }));
+        tell_of_moves(block, size);
+        watch::start_if_wanted();
     }
     block
 }
@@ -87,7 +97,32 @@ pub fn reallocated(old: usize, block: *mut u8, size: usize, caller: usize) {
         let (site, tier) = (SiteId(sites::number(caller)), tier_of(block));
         let (address, size) = (block.addr() as u64, size as u64);
         enter(|at| Event::Reallocate(Reallocate { at, site, old: old as u64, address, size, tier }));
+        tell_of_moves(block, size as usize);
     }
+}
+
+/// Enters which parts of a new block lie elsewhere than on its tier.
+fn tell_of_moves(block: *mut u8, size: usize) {
+    moves::tell_of(block, size, |address, len, tier| {
+        enter(|at| Event::Place(Place { at, address: address as u64, len: len as u64, tier }));
+    });
+}
+
+/// A fork has made memory copy-on-write: what is written from now on moves to DRAM.
+pub fn made_copy_on_write() {
+    if is_recorded() {
+        moves::begin();
+    }
+}
+
+/// The last thread with a heap has given it back.
+pub fn nobody_has_a_heap() {
+    watch::end();
+}
+
+/// Whether this process is recorded.
+pub fn is_on() -> bool {
+    is_recorded()
 }
 
 /// Makes the file, if one is asked for. At start-up: sets the environment.
@@ -97,10 +132,22 @@ pub fn begin() {
     }
     let _errno = KeepErrno::new();
     let takes = output::may_take();
-    OUTPUT.lock().open();
+    let is_open = OUTPUT.lock().open();
     if takes {
         // SAFETY: start-up runs before `main`, or as the first thing in it: no other thread reads the environment.
         unsafe { std::env::set_var(TAKEN_VARIABLE, "1") };
+    }
+    if is_open {
+        begin_looking();
+    }
+}
+
+/// Looks at memory from now on, if accesses are asked for.
+fn begin_looking() {
+    if accesses::source().is_some() {
+        accesses::look();
+        watch::want();
+        watch::start_if_wanted();
     }
 }
 
@@ -121,6 +168,7 @@ pub fn conclude() {
     }
     let _errno = KeepErrno::new();
     let _uncancelled = Uncancelled::new();
+    watch::conclude();
     heap::for_each(|heap| heap.lane.try_flush());
     SPARE.try_flush();
     output::conclude();
@@ -147,6 +195,7 @@ pub fn restart_in_child() {
     }
     heap::for_each(|heap| heap.lane.restart_in_child());
     SPARE.restart_in_child();
+    watch::restart_in_child();
     sites::restart_in_child();
     OUTPUT.lock().restart_in_child();
 }

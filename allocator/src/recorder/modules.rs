@@ -1,28 +1,21 @@
 //! Which code is mapped where, so that return addresses can be told as places in files.
 
-use std::os::fd::AsFd;
-
-use tiermem_sys::file;
-
+use super::lines::Buffer;
 use crate::sites::parse_mapping;
 
 /// Mappings that are remembered as written. A program with more has them written again now and then, which does no harm.
 const KNOWN_MAX: usize = 256;
 
-/// Longest line that is read: a path of `PATH_MAX` bytes, and what stands before it.
-const LINE_MAX: usize = 4096 + 128;
-
 /// The mappings of code that were written.
 pub struct Known {
     ranges: [(usize, usize); KNOWN_MAX],
     count: usize,
-    /// For reading: a thread may have little stack.
-    buffer: [u8; LINE_MAX],
+    buffer: Buffer,
 }
 
 impl Known {
     pub const fn new() -> Self {
-        Self { ranges: [(0, 0); KNOWN_MAX], count: 0, buffer: [0; LINE_MAX] }
+        Self { ranges: [(0, 0); KNOWN_MAX], count: 0, buffer: Buffer::new() }
     }
 
     pub const fn clear(&mut self) {
@@ -37,7 +30,8 @@ impl Known {
     /// Calls `visit` with start, end, offset in the file and path of each mapping of a file's code that was not there yet.
     pub fn update(&mut self, mut visit: impl FnMut(usize, usize, usize, &[u8])) {
         let Self { ranges, count, buffer } = self;
-        each_line(buffer, |line| {
+        // Without the file nothing is known, and sites stay addresses.
+        let _ = buffer.each_line(c"/proc/thread-self/maps", |line| {
             if let Some((start, end, offset, path)) = parse_mapping(line)
                 && !ranges[..*count].contains(&(start, end))
             {
@@ -48,24 +42,6 @@ impl Known {
                 }
             }
         });
-    }
-}
-
-/// Calls `visit` with each line of proc_pid_maps(5). Does not allocate.
-fn each_line(buffer: &mut [u8; LINE_MAX], mut visit: impl FnMut(&[u8])) {
-    let Ok(maps) = file::open_read_only(c"/proc/thread-self/maps") else { return };
-    let (mut held, mut at) = (0, 0);
-    while let Ok(got @ 1..) = file::read_at(maps.as_fd(), &mut buffer[held..], at) {
-        at += got as u64;
-        held += got;
-        let mut start = 0;
-        while let Some(len) = buffer[start..held].iter().position(|&byte| byte == b'\n') {
-            visit(&buffer[start..start + len]);
-            start += len + 1;
-        }
-        // A line without an end that fills the buffer is no line of this file.
-        buffer.copy_within(start..held, 0);
-        held -= start;
     }
 }
 

@@ -16,7 +16,8 @@ use tiermem_trace::{Clock, MAGIC, StreamId};
 use super::modules::Known;
 use super::words::{Text, push_command};
 use super::writer::{PATH_MAX, Writer};
-use super::{TAKEN_VARIABLE, TRACE_VARIABLE, lane, sites, tier_name};
+use super::{TAKEN_VARIABLE, TRACE_VARIABLE, accesses, lane, sites, tier_name};
+use crate::sites::FRAMES;
 
 /// Files of one process, one for each program that it becomes (exec).
 const PROGRAMS_MAX: u64 = 1000;
@@ -164,12 +165,25 @@ impl Output {
         writer.put(provenance::STARTED, &[Part::Number(clock::unix_ns())]);
         writer.put(provenance::CLOCK, &[Part::Number(clock_code(Clock::RealNs))]);
         writer.put(provenance::COMMON_CLOCK, &[Part::Number(1)]);
-        writer.put(provenance::ACCESSES, &[completeness::ABSENT, 0].map(Part::Number));
+        let source = accesses::source();
+        let accesses = if source.is_some() { completeness::AGGREGATED } else { completeness::ABSENT };
+        writer.put(provenance::ACCESSES, &[accesses, 0].map(Part::Number));
         writer.put(provenance::ALLOCATIONS, &[completeness::EXACT, 0].map(Part::Number));
         if self.parent != 0 {
             let mut note = Text::<128>::new();
             note.push(b"forked by process ").push_number(self.parent.into());
             note.push(b": what that had allocated before is freed here without having been allocated");
+            writer.put(provenance::NOTE, &[Part::Rest(note.as_bytes())]);
+        }
+        if let Some(kind) = source {
+            let mut note = Text::<128>::new();
+            note.push(b"accesses as seen by ").push(kind.as_str().as_bytes()).push(b": ").push(kind.sees().as_bytes());
+            note.push(b", at most every ").push_number(accesses::every_ms().into()).push(b" ms");
+            writer.put(provenance::NOTE, &[Part::Rest(note.as_bytes())]);
+        }
+        if sites::depth() > 1 {
+            let mut note = Text::<128>::new();
+            note.push(b"sites are call stacks of up to ").push_number(sites::depth().into()).push(b" frames");
             writer.put(provenance::NOTE, &[Part::Rest(note.as_bytes())]);
         }
         writer.write_provenance();
@@ -197,11 +211,16 @@ impl Output {
             self.tiers_defined += 1;
         }
         let mut is_known = true;
-        for (number, address) in sites::after(self.sites_defined) {
+        for (number, stack) in sites::after(self.sites_defined) {
             self.sites_defined = number;
-            let Some(address) = address else { continue };
-            is_known &= self.modules.has(address as usize);
-            self.writer.put(kind::SITE, &[number.into(), 1, frame::ADDRESS, address].map(Part::Number));
+            let Some(stack) = stack else { continue };
+            let frames = stack.addresses();
+            is_known &= frames.iter().all(|&address| self.modules.has(address as usize));
+            let mut parts = [Part::Number(frame::ADDRESS); 2 + 2 * FRAMES];
+            parts[0] = Part::Number(number.into());
+            parts[1] = Part::Number(frames.len() as u64);
+            parts[2..].iter_mut().skip(1).step_by(2).zip(frames).for_each(|(part, &frame)| *part = Part::Number(frame));
+            self.writer.put(kind::SITE, &parts[..2 + 2 * frames.len()]);
         }
         if !is_known {
             self.modules.update(|start, end, offset, path| {

@@ -8,7 +8,7 @@ use tiermem_sys::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use tiermem_sys::unwind;
 
 use crate::control;
-use crate::control::layout::FRAMES;
+pub use crate::control::layout::FRAMES;
 use crate::heap::tls;
 use resolve::Resolved;
 pub use resolve::parse_mapping;
@@ -61,6 +61,17 @@ pub fn walk(frames: &mut [usize; FRAMES]) -> usize {
     let kept = (count - first).min(FRAMES);
     frames[..kept].copy_from_slice(&all[first..first + kept]);
     kept
+}
+
+/// The program's return addresses from `caller` on, innermost first; that one alone, where the unwinder does not find it.
+pub fn walk_from(caller: usize, frames: &mut [usize]) -> usize {
+    match (unwind::walk_from(caller, OWN_FRAMES_MAX, frames), frames.first_mut()) {
+        (0, Some(first)) => {
+            *first = caller;
+            1
+        }
+        (count, _) => count,
+    }
 }
 
 /// Runs `body` unless this thread is in it already: the unwinder or the resolver may allocate.

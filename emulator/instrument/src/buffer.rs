@@ -1,171 +1,58 @@
 //! Where a thread gathers what it does, and what it does when that is full.
 //!
 //! ```text
-//! position ──────────────┐  (thread-local; a multiple of 4096 where there is no room or no buffer: then `drain`)
-//!                        ▼
-//! ┌────────┬────────┬────────┬─   ─┬────────┬────────┬────────┬─   ─┐
-//! │ thread │ record │ (free) │  …  │        │ value  │        │  …  │
-//! └────────┴────────┴────────┴─   ─┴────────┴────────┴────────┴─   ─┘
-//! 0        8        16                4096     4104                8192
+//! position ───────────────┐  (in the thread's state; a multiple of 4096 where there is no room or no buffer: then `drain`)
+//!                         ▼
+//! ┌────────┬────────┬────────┬─   ─┬────────┬────────┬─   ─┬────────┬────────┬─   ─┐
+//! │ header │ record │ (free) │  …  │        │ value  │  …  │        │ before │  …  │
+//! └────────┴────────┴────────┴─   ─┴────────┴────────┴─   ─┴────────┴────────┴─   ─┘
+//! 0        40       48             4096     4136           8192     8232           12288
 //! ```
-//! A [`record`] and its value stand 4096 bytes apart. Values are what a load of eight bytes loads, the length of a
-//! range, or what an event is about; under other records they are left over from before.
+//! A [`record`], its value and what was counted before it stand 4096 bytes apart. Values are what a load of eight bytes
+//! loads, the length of a range, or what an event is about; under other records they are left over from before.
 //!
 //! Writing a record and moving the position are two steps, which a signal can interrupt; [`signals`](crate::signals)
 //! has handlers start in a buffer of their own.
 
-use std::arch::{asm, global_asm};
-use std::ptr::{NonNull, with_exposed_provenance_mut};
+use std::ptr::{NonNull, with_exposed_provenance, with_exposed_provenance_mut};
 
-use tiermem_emulator::instrumented::{Record, ThreadIndex, record};
+use tiermem_emulator::instrumented::filter::{self, Passed, ThreadState};
+use tiermem_emulator::instrumented::{Batch, Record, ThreadIndex, record};
 use tiermem_sys::map;
-use tiermem_sys::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use tiermem_sys::sync::atomic::{AtomicU64, Ordering};
 use tiermem_sys::thread::KeepErrno;
 
 use crate::stack::SiteCache;
+use crate::state::{Quiet, is_inside, is_quiet, position, set_position, state};
 use crate::{engine, stack};
 
-/// Bytes of the records, and of the values behind them.
+/// Bytes of the records, of the values behind them, and of the counts behind these.
 pub const BYTES: usize = 4096;
+const ALL_BYTES: usize = 3 * BYTES;
+
+/// What a buffer begins with. All zero is one that nobody reads.
+#[repr(C)]
+struct Header {
+    thread: *mut Thread,
+    /// The engine has all records before this address,
+    taken: usize,
+    /// and what was counted until then.
+    start: Passed,
+}
+
 /// Bytes before the first record.
-pub const FIRST: usize = size_of::<usize>();
+pub const FIRST: usize = size_of::<Header>();
+const _: () = assert!(FIRST == 40);
 
-// Static thread-local storage, reached without a call: see "initial exec" in Drepper, "ELF Handling For Thread-Local
-// Storage" (2013), 4.2.
-global_asm!(
-    ".pushsection .tbss, \"awT\", @nobits",
-    ".balign 16",
-    ".globl tiermem_instrument_position",
-    ".hidden tiermem_instrument_position",
-    ".type tiermem_instrument_position, @object",
-    ".size tiermem_instrument_position, 16",
-    "tiermem_instrument_position: .zero 16", // The position, and whether the thread is quiet.
-    ".popsection",
-);
-
-/// Where the position lies, seen from the thread's own address: in this library, or in the program, whose checks need one
-/// instruction less then.
-pub static OFFSET: AtomicUsize = AtomicUsize::new(0);
-
-/// Called by the program before anything else of it or of this library runs: its position lies there.
-#[unsafe(no_mangle)]
-extern "C" fn tiermem_instrument_register(offset: usize) {
-    // Relaxed: before there is another thread.
-    OFFSET.store(offset, Ordering::Relaxed);
-}
-
-fn thread_pointer() -> usize {
-    let at: usize;
-    // SAFETY: reads the thread's own address.
-    unsafe { asm!("mov {at}, qword ptr fs:[0]", at = out(reg) at, options(pure, readonly, nostack)) };
-    at
-}
-
-fn own_offset() -> usize {
-    let at: usize;
-    // SAFETY: reads a word of the global offset table.
-    unsafe {
-        asm!(
-            "mov {at}, qword ptr [rip + tiermem_instrument_position@GOTTPOFF]",
-            at = out(reg) at,
-            options(pure, readonly, nostack),
-        );
-    }
-    at
-}
-
-fn position_word() -> *mut usize {
-    // Relaxed: see `tiermem_instrument_register`.
-    let mut offset = OFFSET.load(Ordering::Relaxed);
-    if offset == 0 {
-        offset = own_offset();
-        OFFSET.store(offset, Ordering::Relaxed);
-    }
-    with_exposed_provenance_mut(thread_pointer().wrapping_add(offset))
-}
-
-fn quiet_word() -> *mut usize {
-    const AFTER_POSITION: usize = 8;
-    with_exposed_provenance_mut(thread_pointer().wrapping_add(own_offset()).wrapping_add(AFTER_POSITION))
-}
-
-/// Where the calling thread's next record goes; a multiple of [`BYTES`] if there is no room.
-pub fn position() -> usize {
-    // SAFETY: the thread's own word.
-    unsafe { position_word().read_volatile() }
-}
-
-pub fn set_position(at: usize) {
-    // SAFETY: the thread's own word.
-    unsafe { position_word().write_volatile(at) };
-}
-
-/// Set in the quiet word while a handler of the program's runs that interrupted this library.
-const CAPTIVE: usize = 1 << 32;
-
-fn quiet() -> usize {
-    // SAFETY: the thread's own word.
-    unsafe { quiet_word().read_volatile() }
-}
-
-/// Whether the calling thread is working in this library.
-pub fn is_quiet() -> bool {
-    quiet() & (CAPTIVE - 1) != 0
-}
-
-/// Whether a handler of the program's runs that interrupted this library, which must not be entered now.
-pub fn is_captive() -> bool {
-    quiet() & CAPTIVE != 0
-}
-
-/// While it lives, the thread works in this library, and what it does is not the program's doing.
-pub struct Quiet(());
-
-impl Quiet {
-    pub fn new() -> Self {
-        let word = quiet_word();
-        // SAFETY: the thread's own word, which handlers leave as they found it.
-        unsafe { word.write_volatile(word.read_volatile() + 1) };
-        Self(())
-    }
-}
-
-/// While it lives, the calling thread runs a handler of the program's, whatever it did before.
-pub struct Handling {
-    position: usize,
-    quiet: usize,
-}
-
-impl Handling {
-    /// Also says whether this library was interrupted.
-    pub fn new() -> (Self, bool) {
-        let before = Self { position: position(), quiet: quiet() };
-        let captive = before.quiet != 0;
-        // SAFETY: the thread's own word.
-        unsafe { quiet_word().write_volatile(if captive { CAPTIVE } else { 0 }) };
-        (before, captive)
-    }
-}
-
-impl Drop for Handling {
-    fn drop(&mut self) {
-        set_position(self.position);
-        // SAFETY: the thread's own word.
-        unsafe { quiet_word().write_volatile(self.quiet) };
-    }
-}
-
-impl Drop for Quiet {
-    fn drop(&mut self) {
-        let word = quiet_word();
-        // SAFETY: as above.
-        unsafe { word.write_volatile(word.read_volatile() - 1) };
-    }
+/// A buffer that nobody reads: its first record's address.
+pub fn sink() -> Option<usize> {
+    Some(map::anonymous(ALL_BYTES).ok()?.as_ptr().expose_provenance() + FIRST)
 }
 
 /// The calling thread's buffer is no longer used; one more access begins it anew.
 pub fn stop() {
     set_position(0);
+    state().record_all();
 }
 
 /// Records that could not be taken, because a handler interrupted the library and filled its buffer.
@@ -178,32 +65,45 @@ pub struct Thread {
     /// The buffer that it began with. Others, of handlers, come and go.
     buffer: Buffer,
     /// Buffers of handlers that interrupted this library, not taken yet.
-    pub deferred: Vec<(Buffer, usize)>,
-    /// Its [`position`], for others.
-    position: *mut usize,
+    pub deferred: Vec<Deferred>,
+    /// Its state, for others.
+    state: *const ThreadState,
     pub stack: stack::Bounds,
     pub sites: SiteCache,
     /// How often its end was announced.
     pub ends: u32,
 }
 
-/// What stands in a buffer: records, and as many values.
-pub struct Gathered<'a> {
-    pub records: &'a [Record],
-    pub values: &'a [u64],
+/// A buffer that is filled up to `end`, with what was counted beside it.
+pub struct Deferred {
+    pub buffer: Buffer,
+    pub end: usize,
+    pub passed: Passed,
 }
 
-/// Two OS pages: records and values.
+impl Deferred {
+    /// What it is in for.
+    ///
+    /// # Safety
+    /// The buffer is there and not changed meanwhile.
+    pub unsafe fn gathered<'a>(&self) -> Batch<'a> {
+        // SAFETY: passed on to the caller.
+        unsafe { gathered(self.end, self.passed) }
+    }
+}
+
+/// Header, records, values, counts.
 #[derive(Clone, Copy)]
 pub struct Buffer(NonNull<u8>);
 
 impl Buffer {
     /// One for this thread. Safe in a signal handler.
     pub fn of(thread: *mut Thread) -> Option<Self> {
-        let buffer = map::anonymous(2 * BYTES).ok()?;
-        // SAFETY: the buffer begins with room for this pointer.
-        unsafe { buffer.cast::<*mut Thread>().write(thread) };
-        Some(Self(buffer))
+        let buffer = Self(map::anonymous(ALL_BYTES).ok()?);
+        let header = Header { thread, taken: buffer.first(), start: Passed::default() };
+        // SAFETY: the buffer begins with room for its header.
+        unsafe { buffer.0.cast::<Header>().write(header) };
+        Some(buffer)
     }
 
     /// Address of its first record.
@@ -220,25 +120,32 @@ impl Buffer {
     /// Nobody's position leads into it.
     pub unsafe fn release(self) {
         // SAFETY: mapped with this length by `of`; the rest is passed on to the caller.
-        let released = unsafe { map::unmap(self.0, 2 * BYTES) };
+        let released = unsafe { map::unmap(self.0, ALL_BYTES) };
         debug_assert!(released.is_ok());
     }
 }
 
-/// What stands in the buffer that is filled up to `end`.
+/// Address of the buffer that this position, not 0, leads into.
+const fn buffer_of(position: usize) -> usize {
+    (position - 1) / BYTES * BYTES
+}
+
+/// What stands in the buffer that is filled up to `end`, and was not taken yet.
 ///
 /// # Safety
 /// `end` is or was a position of a thread, and its buffer is there and not emptied meanwhile.
-pub unsafe fn gathered<'a>(end: usize) -> Gathered<'a> {
-    let first = (end - 1) / BYTES * BYTES + FIRST;
-    let count = (end - first) / size_of::<Record>();
-    let records = with_exposed_provenance_mut::<u64>(first);
-    let values = with_exposed_provenance_mut::<u64>(first + BYTES);
-    Gathered {
-        // SAFETY: that many words of the buffer are filled, and its thread writes behind them only.
-        records: unsafe { std::slice::from_raw_parts(records, count) },
-        // SAFETY: as many values stand behind.
-        values: unsafe { std::slice::from_raw_parts(values, count) },
+unsafe fn gathered<'a>(end: usize, passed: Passed) -> Batch<'a> {
+    // SAFETY: each buffer begins with one.
+    let header = unsafe { &*with_exposed_provenance::<Header>(buffer_of(end)) };
+    let count = end.saturating_sub(header.taken) / size_of::<Record>();
+    // SAFETY: that many words of each part are filled, and the thread writes behind them only.
+    let part = |at: usize| unsafe { std::slice::from_raw_parts(with_exposed_provenance::<u64>(at), count) };
+    Batch {
+        records: part(header.taken),
+        values: part(header.taken + BYTES),
+        before: part(header.taken + 2 * BYTES),
+        start: header.start,
+        end: passed,
     }
 }
 
@@ -249,7 +156,7 @@ impl Thread {
             index,
             buffer: Buffer(NonNull::dangling()),
             deferred: Vec::with_capacity(DEFERRED_MAX),
-            position: position_word(),
+            state: state(),
             stack: stack::Bounds::of_this_thread(),
             sites: SiteCache::default(),
             ends: 0,
@@ -262,9 +169,12 @@ impl Thread {
 
     /// The calling thread's, if it has begun.
     pub fn current() -> Option<NonNull<Self>> {
-        let at = position().checked_sub(1)? / BYTES * BYTES;
-        // SAFETY: the position points behind the first word of a buffer, which is a pointer to its thread.
-        NonNull::new(unsafe { *with_exposed_provenance_mut::<*mut Self>(at) })
+        let position = position();
+        if position == 0 {
+            return None;
+        }
+        // SAFETY: the position points behind the header of a buffer.
+        NonNull::new(unsafe { (*with_exposed_provenance::<Header>(buffer_of(position))).thread })
     }
 
     /// Fills the buffer that it began with.
@@ -272,20 +182,40 @@ impl Thread {
         self.buffer.put_in_use();
     }
 
-    /// What it has gathered since that was asked last.
-    pub fn gathered(&self) -> Gathered<'_> {
-        // SAFETY: the thread has not ended, so its word is there.
-        let end = unsafe { self.position.read_volatile() };
+    /// Gives what it has gathered and was not taken yet to `take`.
+    pub fn take(&self, take: impl FnOnce(&Batch<'_>)) {
+        // SAFETY: the thread has not ended, so its state is there,
+        let state = unsafe { &*self.state };
+        // SAFETY: and its position. If the thread is not the calling one, it may write behind that meanwhile.
+        let end = unsafe { state.position.as_ptr().read_volatile() };
+        if end == 0 {
+            return;
+        }
+        let passed = state.passed();
         // SAFETY: it is its position.
-        unsafe { gathered(end) }
+        take(&unsafe { gathered(end, passed) });
+        let header = with_exposed_provenance_mut::<Header>(buffer_of(end));
+        // SAFETY: the thread's buffer, whose header nobody else looks at while the engine is locked.
+        let header = unsafe { &mut *header };
+        header.taken = end;
+        header.start = passed;
     }
 
-    /// Forgets what was gathered.
-    pub fn empty(&self) {
-        // SAFETY: the thread has not ended, so its word is there.
-        let end = unsafe { self.position.read_volatile() };
-        // SAFETY: as above.
-        unsafe { self.position.write_volatile((end - 1) / BYTES * BYTES + FIRST) };
+    /// Begins its buffer anew when all was taken, and its counts by `restart`. The thread is the calling one.
+    pub fn restart(&self, restart: impl FnOnce(&ThreadState)) {
+        let position = position();
+        if position == 0 {
+            return;
+        }
+        let buffer = buffer_of(position);
+        let state = state();
+        restart(state);
+        let header = with_exposed_provenance_mut::<Header>(buffer);
+        // SAFETY: as in `take`.
+        let header = unsafe { &mut *header };
+        header.taken = buffer + FIRST;
+        header.start = state.passed();
+        set_position(buffer + FIRST);
     }
 
     /// Gives its buffer back.
@@ -314,22 +244,33 @@ pub fn push(record: Record, value: u64) {
     let word = with_exposed_provenance_mut::<u64>(at);
     // SAFETY: there is room for a record in the thread's own buffer,
     unsafe { word.write(record) };
-    // SAFETY: and for its value.
+    // SAFETY: for its value,
     unsafe { word.byte_add(BYTES).write(value) };
+    // SAFETY: and for the counts before.
+    unsafe { word.byte_add(2 * BYTES).write(state().passed().counts) };
     set_position(at + size_of::<Record>());
 }
 
 /// The program reads or writes `len` bytes from `address`.
+#[inline]
 pub fn range(address: u64, len: u64, store: bool) {
-    if len > 0 {
+    if len == 0 || is_quiet() {
+        return;
+    }
+    let state = state();
+    if !state.pass_range(address, len, store) {
         push(record::range(address, store), len);
+        state.note_range(address, len, store);
+    } else if state.has_enough() {
+        drain();
     }
 }
 
-/// Makes room for at least one more record of the calling thread.
+/// Makes room for at least one more record of the calling thread, and to count more.
+#[cold]
 pub extern "C" fn drain() {
     let _errno = KeepErrno::new();
-    if quiet() != 0 {
+    if is_inside() {
         drop_all();
         return;
     }
@@ -344,12 +285,22 @@ pub extern "C" fn drain() {
 /// A handler interrupted the library, which cannot be entered again now.
 #[cold]
 fn drop_all() {
-    let at = position();
-    if at != 0 {
-        // Relaxed: a count, read when all is over.
-        LOST.fetch_add(((BYTES - FIRST) / size_of::<Record>()) as u64, Ordering::Relaxed);
+    let (at, state) = (position(), state());
+    if at == 0 {
+        if let Some(sink) = engine::sink() {
+            set_position(sink);
+        }
+    } else if at.is_multiple_of(BYTES) {
+        lost((BYTES - FIRST) / size_of::<Record>());
         set_position(at - BYTES + FIRST);
-    } else if let Some(sink) = engine::sink() {
-        set_position(sink);
     }
+    if state.has_enough() {
+        lost(usize::try_from(filter::number(state.passed().counts)).unwrap_or(usize::MAX));
+        state.set_passed(&Passed::default());
+    }
+}
+
+pub fn lost(records: usize) {
+    // Relaxed: a count, read when all is over.
+    LOST.fetch_add(records as u64, Ordering::Relaxed);
 }

@@ -6,17 +6,19 @@
 //! `llvm/lib/Target/X86/X86InstrAsan.td`) and never passes the address in one of them. So the surrounding code keeps
 //! all that it has in registers, vectors included.
 //!
-//! The fast path appends one word to the thread's [buffer](crate::buffer), and the value of an eight-byte load beside
-//! it. Where the buffer is full, [`refill`] saves every register and calls [`drain`](crate::buffer::drain).
+//! Their text is [`check_text`], which says what they do. Where the [buffer](crate::buffer) is full or enough was counted,
+//! [`refill`] saves every register and calls [`drain`](crate::buffer::drain).
 
 use std::arch::naked_asm;
 
+use tiermem_emulator::check_text;
 use tiermem_emulator::instrumented::record;
 
-use crate::buffer::{self, BYTES, OFFSET, drain};
+use crate::buffer::{self, BYTES, drain};
+use crate::state::OFFSET;
 
 // What the code below has as numbers.
-const _: () = assert!(BYTES == 4096 && buffer::FIRST == 8);
+const _: () = assert!(BYTES == 4096);
 const _: () = assert!(record::ADDRESS_BITS == 48 && record::STORE == 1 << 63);
 
 /// Makes room in the buffer, with all registers but `r10` and `r11` as they were.
@@ -70,59 +72,31 @@ unsafe extern "C" fn refill() {
     )
 }
 
-/// Defines the check of an access through one register: `$tag` is the record without the address. `$value` are the
-/// instructions that note what is loaded.
-macro_rules! check {
-    ($name:expr, $register:literal, $tag:expr, $($value:literal),*) => {
+/// Defines all checks through these registers.
+macro_rules! checks {
+    ($($upper:literal $register:literal $low:literal)*) => {
+        $(checks!(@sizes $upper $register $low 1 2 4 8 16);)*
+    };
+    (@sizes $upper:literal $register:literal $low:literal $($size:tt)*) => {$(
+        checks!(@one concat!("__asan_check_load_add_", $size, "_", $upper), load $size $register $low);
+        checks!(@one concat!("__asan_check_store_add_", $size, "_", $upper), store $size $register $low);
+    )*};
+    (@one $name:expr, $($what:tt)*) => {
         const _: () = {
             #[unsafe(export_name = $name)]
             #[unsafe(naked)]
             unsafe extern "C" fn check() {
-                naked_asm!(
-                    "2:",
-                    "mov r10, qword ptr [rip + {offset}]",
-                    "mov r10, qword ptr fs:[r10]",
-                    "test r10d, 4095",
-                    "jz 3f",
-                    $(concat!($value, "[", $register, "]"), "mov qword ptr [r10 + 4096], r11",)*
-                    "movabs r11, {tag}",
-                    concat!("or r11, ", $register),
-                    "mov qword ptr [r10], r11",
-                    "mov r11, qword ptr [rip + {offset}]",
-                    "add r10, 8",
-                    "mov qword ptr fs:[r11], r10",
-                    "ret",
-                    "3: call {refill}",
-                    "jmp 2b",
-                    tag = const $tag.cast_signed(),
-                    offset = sym OFFSET,
-                    refill = sym refill,
-                )
+                naked_asm!(check_text!($($what)* in shared), offset = sym OFFSET, refill = sym refill)
             }
         };
     };
 }
 
-/// All checks through one register.
-macro_rules! checks {
-    ($($upper:literal $register:literal)*) => {$(
-        check!(concat!("__asan_check_load_add_1_", $upper), $register, record::access(0, 1, false),);
-        check!(concat!("__asan_check_load_add_2_", $upper), $register, record::access(0, 2, false),);
-        check!(concat!("__asan_check_load_add_4_", $upper), $register, record::access(0, 4, false),);
-        check!(concat!("__asan_check_load_add_8_", $upper), $register, record::access(0, 8, false), "mov r11, ");
-        check!(concat!("__asan_check_load_add_16_", $upper), $register, record::access(0, 16, false),);
-        check!(concat!("__asan_check_store_add_1_", $upper), $register, record::access(0, 1, true),);
-        check!(concat!("__asan_check_store_add_2_", $upper), $register, record::access(0, 2, true),);
-        check!(concat!("__asan_check_store_add_4_", $upper), $register, record::access(0, 4, true),);
-        check!(concat!("__asan_check_store_add_8_", $upper), $register, record::access(0, 8, true),);
-        check!(concat!("__asan_check_store_add_16_", $upper), $register, record::access(0, 16, true),);
-    )*};
-}
-
 // All general registers but `rsp`, `r10` and `r11`: LLVM's class GR64PLTSafe.
 checks! {
-    "RAX" "rax" "RBX" "rbx" "RCX" "rcx" "RDX" "rdx" "RSI" "rsi" "RDI" "rdi" "RBP" "rbp"
-    "R8" "r8" "R9" "r9" "R12" "r12" "R13" "r13" "R14" "r14" "R15" "r15"
+    "RAX" "rax" "eax" "RBX" "rbx" "ebx" "RCX" "rcx" "ecx" "RDX" "rdx" "edx" "RSI" "rsi" "esi" "RDI" "rdi" "edi"
+    "RBP" "rbp" "ebp" "R8" "r8" "r8d" "R9" "r9" "r9d" "R12" "r12" "r12d" "R13" "r13" "r13d" "R14" "r14" "r14d"
+    "R15" "r15" "r15d"
 }
 
 /// An access of a size that has no check of its own: vectors of 32 and 64 bytes, `x87` numbers, packed integers.

@@ -3,14 +3,15 @@
 use std::ptr::NonNull;
 
 use tiermem_emulator::instrumented::report::{Process, Report};
-use tiermem_emulator::instrumented::{Config, Engine, Record, Recorder, ThreadIndex};
+use tiermem_emulator::instrumented::{Batch, Config, Engine, Recorder, ThreadIndex};
 use tiermem_emulator::model::System;
-use tiermem_sys::map;
 use tiermem_sys::sync::Lock;
 use tiermem_sys::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::buffer::{self, BYTES, FIRST, LOST, Quiet, Thread};
+use crate::buffer::{self, LOST, Thread};
+use crate::names::Names;
 use crate::stack::Frames;
+use crate::state::Quiet;
 use crate::threads;
 
 /// What the process is measured with.
@@ -20,20 +21,25 @@ pub struct Running {
     tiers: Vec<String>,
     threads: Vec<NonNull<Thread>>,
     recorder: Option<Recorder>,
+    /// Whether every access is to become a record.
+    record_all: bool,
+    names: Names,
 }
 
 impl Running {
     /// A process that has not begun.
     pub fn new(config: Config, engine: Engine<System>, tiers: Vec<String>) -> Self {
-        Self { engine, config, tiers, threads: Vec::new(), recorder: None }
+        let (threads, names) = (Vec::new(), Names::default());
+        Self { engine, config, tiers, threads, recorder: None, record_all: wants_records(), names }
     }
 
     /// What a thread did.
-    fn batch(&mut self, index: ThreadIndex, records: &[Record], values: &[u64]) {
-        self.engine.batch(index, records, values);
+    fn batch(&mut self, index: ThreadIndex, batch: &Batch<'_>) {
+        self.engine.batch(index, batch);
         if let Some(recorder) = &mut self.recorder {
             let engine = &self.engine;
-            if let Err(error) = recorder.batch(index, records, values, |site| engine.frames(site).to_vec()) {
+            if let Err(error) = recorder.batch(index, batch.records, batch.values, |site| engine.frames(site).to_vec())
+            {
                 self.recorder = None;
                 say(&format!("the trace ends here: {error}"));
             }
@@ -58,6 +64,13 @@ impl Running {
         self.recorder = Some(Recorder::create(&mine, command, pid)?);
         Ok(())
     }
+}
+
+/// Set to `off` to have every access become a record, for comparison: figures are the same, and the program is slower.
+const FILTER: &[u8] = b"TIERMEM_INSTRUMENT_FILTER";
+
+fn wants_records() -> bool {
+    tiermem_sys::process::early_variable(FILTER).is_some_and(|value| value == b"off")
 }
 
 fn say(text: &str) {
@@ -96,7 +109,7 @@ pub fn sink() -> Option<usize> {
     // Relaxed: the buffer holds nothing that must be seen.
     let mut at = SINK.load(Ordering::Relaxed);
     if at == 0 {
-        at = map::anonymous(2 * BYTES).ok()?.as_ptr().expose_provenance() + FIRST;
+        at = buffer::sink()?;
         SINK.store(at, Ordering::Relaxed);
     }
     Some(at)
@@ -122,6 +135,8 @@ pub fn begin_thread() {
     if let Some(running) = running.as_mut() {
         running.threads.push(thread);
     }
+    // SAFETY: as above.
+    restart(running.as_deref(), unsafe { thread.as_ref() });
     drop(running);
     threads::arm_end();
 }
@@ -130,23 +145,41 @@ pub fn begin_thread() {
 pub fn take(thread: &mut Thread) {
     let mut running = ENGINE.lock();
     take_locked(&mut running, thread);
-    while let Some((buffer, end)) = thread.deferred.pop() {
+    while let Some(deferred) = thread.deferred.pop() {
         if let (Some(running), Some(index)) = (running.as_mut(), thread.index) {
-            // SAFETY: a handler filled it up to there, and has ended.
-            let gathered = unsafe { buffer::gathered(end) };
-            running.batch(index, gathered.records, gathered.values);
+            // SAFETY: a handler filled it, and has ended.
+            running.batch(index, &unsafe { deferred.gathered() });
         }
         // SAFETY: as above.
-        unsafe { buffer.release() };
+        unsafe { deferred.buffer.release() };
     }
+    restart(running.as_deref(), thread);
+}
+
+/// Takes what the calling thread has gathered so far, and leaves its buffer as it is: a signal came between any two
+/// instructions of it.
+pub fn take_so_far(thread: &Thread) {
+    take_locked(&mut ENGINE.lock(), thread);
 }
 
 fn take_locked(running: &mut Option<Box<Running>>, thread: &Thread) {
-    if let (Some(running), Some(index)) = (running.as_mut(), thread.index) {
-        let gathered = thread.gathered();
-        running.batch(index, gathered.records, gathered.values);
-    }
-    thread.empty();
+    thread.take(|batch| {
+        if let (Some(running), Some(index)) = (running.as_mut(), thread.index) {
+            running.batch(index, batch);
+        }
+    });
+}
+
+/// Begins a batch of the calling thread, after [`take_locked`].
+fn restart(running: Option<&Running>, thread: &Thread) {
+    thread.restart(|state| match (running, thread.index) {
+        (None, _) => state.restart_idle(),
+        // A trace holds every access.
+        (Some(running), Some(index)) if !running.record_all && running.recorder.is_none() => {
+            state.restart(&running.engine.known(index));
+        }
+        _ => state.record_all(),
+    });
 }
 
 /// Runs `what` on the engine, if there is one, after all that the calling thread did so far.
@@ -160,13 +193,21 @@ pub fn with<R>(what: impl FnOnce(&mut Engine<System>, ThreadIndex) -> R) -> Opti
     // SAFETY: the calling thread's own.
     let thread = unsafe { thread.as_ref() };
     take_locked(&mut running, thread);
-    Some(what(&mut running.as_mut()?.engine, thread.index?))
+    let answer = running.as_mut().zip(thread.index).map(|(running, index)| what(&mut running.engine, index));
+    restart(running.as_deref(), thread);
+    answer
 }
 
 /// The number of a site.
 pub fn site(frames: &Frames) -> u32 {
     let known = frames.iter().position(|frame| *frame == 0).unwrap_or(frames.len());
-    ENGINE.lock().as_mut().map_or(0, |running| running.engine.site(&frames[..known]))
+    let mut running = ENGINE.lock();
+    let Some(Running { engine, names, .. }) = running.as_deref_mut() else { return 0 };
+    let site = engine.site(&frames[..known]);
+    if engine.wants_names(site) {
+        engine.name_site(site, &names.of(&frames[..known]));
+    }
+    site
 }
 
 /// The calling thread ends: its buffer goes, its core is free.
@@ -194,8 +235,8 @@ pub fn report(mut process: Process) -> Option<(Report, Config)> {
     let mut running = ENGINE.lock();
     let all = running.as_ref()?.threads.clone();
     for thread in all {
-        // SAFETY: in the list, so it has not ended. If it is not the calling thread, it may go on writing behind what is
-        // taken here, and what it does from now on is after the end.
+        // SAFETY: in the list, so it has not ended. If it is not the calling thread, what it does from now on is after
+        // the end.
         take_locked(&mut running, unsafe { thread.as_ref() });
     }
     let running = running.as_mut()?;

@@ -2,14 +2,15 @@
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::arch::naked_asm;
-use std::ffi::{c_int, c_void};
+use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
 
 use tiermem_emulator::instrumented::record;
 
-use crate::buffer::{self, Quiet, Thread, is_quiet, push};
-use crate::engine;
+use crate::buffer::{Thread, push};
 use crate::real::{__libc_calloc, __libc_free, __libc_malloc, __libc_memalign, __libc_realloc, Real};
+use crate::state::{self, Quiet, is_quiet};
+use crate::{engine, memory, strings};
 
 const EINVAL: c_int = 22;
 const ENOMEM: c_int = 12;
@@ -34,7 +35,7 @@ unsafe impl GlobalAlloc for Own {
 }
 
 /// The program has a new block, which `caller` asked for under this frame pointer.
-fn begins(at: *mut c_void, size: usize, caller: usize, frame: usize) -> *mut c_void {
+pub fn begins(at: *mut c_void, size: usize, caller: usize, frame: usize) -> *mut c_void {
     if !at.is_null() && !is_quiet() {
         let (record, value) = record::allocated(at.addr() as u64, size as u64, site(caller, frame));
         push(record, value);
@@ -44,7 +45,7 @@ fn begins(at: *mut c_void, size: usize, caller: usize, frame: usize) -> *mut c_v
 
 /// The number of a site.
 fn site(caller: usize, frame: usize) -> u32 {
-    if buffer::is_captive() {
+    if state::is_captive() {
         return record::SITE_MAX;
     }
     let _quiet = Quiet::new();
@@ -90,6 +91,8 @@ with_caller! {
     aligned_alloc => memalign_by, "rdx", "rcx";
     posix_memalign => posix_memalign_by, "rcx", "r8";
     valloc => valloc_by, "rsi", "rdx";
+    strdup => strdup_by, "rsi", "rdx";
+    strndup => strndup_by, "rdx", "rcx";
 }
 
 unsafe extern "C" fn malloc_by(size: usize, caller: usize, frame: usize) -> *mut c_void {
@@ -174,6 +177,45 @@ unsafe extern "C" fn valloc_by(size: usize, caller: usize, frame: usize) -> *mut
 }
 
 /// # Safety
+/// As strdup(3).
+unsafe extern "C" fn strdup_by(text: *const c_char, caller: usize, frame: usize) -> *mut c_char {
+    // SAFETY: passed on to the caller.
+    let bytes = unsafe { strings::len(text) };
+    // SAFETY: as many bytes can be read, the last one a zero.
+    unsafe { copy_of(text, bytes, bytes, caller, frame) }
+}
+
+/// # Safety
+/// As strndup(3).
+unsafe extern "C" fn strndup_by(text: *const c_char, max: usize, caller: usize, frame: usize) -> *mut c_char {
+    // SAFETY: passed on to the caller.
+    let read = unsafe { strings::len_max(text, max) };
+    // SAFETY: passed on to the caller.
+    let copied = unsafe { strings::len_before_end(text, max) };
+    // SAFETY: as many bytes can be read.
+    unsafe { copy_of(text, read, copied + 1, caller, frame) }
+}
+
+/// A block with the first `bytes - 1` bytes of a text and a zero, of which `read` are looked at.
+///
+/// # Safety
+/// That many can be read.
+unsafe fn copy_of(text: *const c_char, read: usize, bytes: usize, caller: usize, frame: usize) -> *mut c_char {
+    // SAFETY: any size may be asked for.
+    let block: *mut c_char = begins(unsafe { __libc_malloc(bytes) }, bytes, caller, frame).cast();
+    if !block.is_null() {
+        memory::reads(text, read);
+        memory::writes(block, bytes);
+        let _quiet = Quiet::new();
+        // SAFETY: passed on to the caller; the block is new.
+        unsafe { block.copy_from_nonoverlapping(text, bytes - 1) };
+        // SAFETY: the block's last byte.
+        unsafe { block.add(bytes - 1).write(0) };
+    }
+    block
+}
+
+/// # Safety
 /// As free(3).
 #[unsafe(no_mangle)]
 unsafe extern "C" fn free(at: *mut c_void) {
@@ -188,7 +230,7 @@ static UNMAP: Real<unsafe extern "C" fn(*mut c_void, usize) -> c_int> = Real::ne
 /// As munmap(2).
 #[unsafe(no_mangle)]
 unsafe extern "C" fn munmap(at: *mut c_void, len: usize) -> c_int {
-    if !is_quiet() && buffer::position() != 0 {
+    if !is_quiet() && state::position() != 0 {
         engine::with(|engine, _| engine.unmap(at.addr() as u64, len as u64));
     }
     // SAFETY: passed on to the caller.

@@ -7,17 +7,23 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`checks`] | the functions that the compilers call, and their fast path |
+//! | [`state`] | what a thread has at hand, in its own storage |
 //! | [`buffer`] | where a thread gathers what it does, and what it does when that is full |
 //! | [`memory`] | `memcpy` and its kin |
+//! | [`strings`] | `strlen` and its kin |
+//! | [`fortified`] | both, as `_FORTIFY_SOURCE` has them |
 //! | [`heap`] | the malloc family, `mmap` and `munmap` |
+//! | [`operators`] | C++'s `new` |
 //! | [`stack`] | who asked for a block |
+//! | [`names`] | what the functions are called that asked for it |
 //! | [`threads`] | threads: their beginning, and what they wait for |
 //! | [`signals`] | handlers, which may interrupt anything |
-//! | [`process`] | beginning, end, fork and exec |
+//! | [`process`] | beginning, end and fork |
+//! | [`exec`] | programs that take this one's place |
 //! | [`engine`] | the one engine of the process |
 //! | [`real`] | the functions that are replaced here, where they really are |
 //!
-//! Inside the library no access counts: [`buffer::Quiet`] marks a thread that works here, and its own allocations go
+//! Inside the library no access counts: [`state::Quiet`] marks a thread that works here, and its own allocations go
 //! straight to the C library.
 
 // UNSAFETY: this library stands between compiled code and the C library, with raw addresses and assembly.
@@ -29,10 +35,16 @@ compile_error!("instrumented programs run on x86-64 with Linux and the GNU C lib
 mod buffer;
 mod checks;
 mod engine;
+mod exec;
+mod fortified;
 mod heap;
 mod memory;
+mod names;
+mod operators;
 mod process;
 mod real;
 mod signals;
 mod stack;
+mod state;
+mod strings;
 mod threads;

@@ -3,10 +3,11 @@
 //! Each is passed on to the C library, and counts as the bytes that its definition says it reads and writes: a search
 //! up to and with what it finds, a comparison up to and with the first difference.
 
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{c_int, c_void};
 
-use crate::buffer::{is_quiet, range};
-use crate::real::{Compare3, Copy3, Find3, Len, Real, Set3};
+use crate::buffer::range;
+use crate::real::{Compare3, Copy3, Find3, Real, Set3};
+use crate::state::is_quiet;
 
 static COPY: Real<Copy3> = Real::new(c"memcpy");
 static MOVE: Real<Copy3> = Real::new(c"memmove");
@@ -14,13 +15,14 @@ static SET: Real<Set3> = Real::new(c"memset");
 static COMPARE: Real<Compare3> = Real::new(c"memcmp");
 static FIND: Real<Find3> = Real::new(c"memchr");
 static FIND_LAST: Real<Find3> = Real::new(c"memrchr");
-static LEN: Real<Len> = Real::new(c"strlen");
 
-fn reads<T>(at: *const T, len: usize) {
+/// The program reads so many bytes.
+pub fn reads<T>(at: *const T, len: usize) {
     range(at.addr() as u64, len as u64, false);
 }
 
-fn writes<T>(at: *mut T, len: usize) {
+/// The program writes so many bytes.
+pub fn writes<T>(at: *mut T, len: usize) {
     range(at.addr() as u64, len as u64, true);
 }
 
@@ -50,6 +52,14 @@ unsafe extern "C" fn memmove(to: *mut c_void, from: *const c_void, len: usize) -
 unsafe extern "C" fn mempcpy(to: *mut c_void, from: *const c_void, len: usize) -> *mut c_void {
     // SAFETY: passed on to the caller.
     unsafe { memcpy(to, from, len) }.wrapping_byte_add(len)
+}
+
+/// # Safety
+/// As bcopy(3).
+#[unsafe(no_mangle)]
+unsafe extern "C" fn bcopy(from: *const c_void, to: *mut c_void, len: usize) {
+    // SAFETY: passed on to the caller.
+    unsafe { memmove(to, from, len) };
 }
 
 /// # Safety
@@ -121,14 +131,4 @@ unsafe extern "C" fn memrchr(at: *const c_void, byte: c_int, len: usize) -> *mut
     let from = if found.is_null() { at } else { found.cast_const() };
     reads(from, at.addr() + len - from.addr());
     found
-}
-
-/// # Safety
-/// As strlen(3).
-#[unsafe(no_mangle)]
-unsafe extern "C" fn strlen(at: *const c_char) -> usize {
-    // SAFETY: passed on to the caller.
-    let len = unsafe { LEN.get()(at) };
-    reads(at, len + 1);
-    len
 }

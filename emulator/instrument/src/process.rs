@@ -1,17 +1,18 @@
-//! Beginning, end, fork and exec.
+//! Beginning, end and fork.
 
-use std::ffi::{c_char, c_int};
+use std::ffi::{c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use tiermem_emulator::instrumented::report::{ModuleReport, Process};
 use tiermem_emulator::instrumented::{Config, config};
 use tiermem_sys::process;
+use tiermem_sys::sync::Lock;
 
-use crate::buffer::{self, Quiet};
 use crate::engine::{self, ENGINE, Running};
 use crate::real::Real;
 use crate::signals;
+use crate::state::{self, Quiet};
 
 /// Runs when the loader has loaded this library, before the program's own initialisers.
 #[used]
@@ -41,6 +42,8 @@ extern "C" fn begin() {
             refuse("no memory to prepare for fork");
         }
         signals::report_fatal();
+    } else {
+        state::silence_checks();
     }
     engine::begin_thread();
 }
@@ -73,9 +76,39 @@ fn command() -> Vec<String> {
     words
 }
 
-fn modules() -> Vec<ModuleReport> {
+/// Files that code is mapped from now.
+pub fn modules() -> Vec<ModuleReport> {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
     maps.lines().filter_map(module).collect()
+}
+
+/// Files that code was mapped from until a library was closed; those that are still there, too.
+static BEFORE: Lock<Vec<ModuleReport>> = Lock::new(Vec::new());
+
+/// Files that code is mapped from, and then those that it was mapped from, with addresses that sites may have.
+fn modules_until_now() -> Vec<ModuleReport> {
+    let mut all = modules();
+    for module in BEFORE.lock().iter() {
+        if !all.contains(module) {
+            all.push(module.clone());
+        }
+    }
+    all
+}
+
+static CLOSE: Real<unsafe extern "C" fn(*mut c_void) -> c_int> = Real::new(c"dlclose");
+
+/// # Safety
+/// As dlclose(3).
+#[unsafe(no_mangle)]
+unsafe extern "C" fn dlclose(library: *mut c_void) -> c_int {
+    if engine::is_on() && !state::is_quiet() && !state::is_captive() {
+        let _quiet = Quiet::new();
+        let all = modules_until_now();
+        *BEFORE.lock() = all;
+    }
+    // SAFETY: passed on to the caller.
+    unsafe { CLOSE.get()(library) }
 }
 
 /// A line of proc_pid_maps(5), if it is code from a file.
@@ -93,8 +126,13 @@ fn module(line: &str) -> Option<ModuleReport> {
 /// Writes the report, once more if there is one already.
 pub fn write_report(ended: &str) {
     let _quiet = Quiet::new();
-    let about =
-        Process { command: command(), pid: process::id(), ended: ended.to_owned(), lost: 0, modules: modules() };
+    let about = Process {
+        command: command(),
+        pid: process::id(),
+        ended: ended.to_owned(),
+        lost: 0,
+        modules: modules_until_now(),
+    };
     let Some((report, config)) = engine::report(about) else { return };
     let (file, note) = files(&config);
     let written = serde_json::to_vec(&report).map_err(std::io::Error::other).and_then(|text| {
@@ -111,14 +149,17 @@ extern "C" fn end() {
 }
 
 extern "C" fn before_fork() {
-    if buffer::position() != 0 {
+    if state::position() != 0 {
         engine::with(|_, _| ());
     }
     ENGINE.acquire();
+    BEFORE.acquire();
 }
 
 extern "C" fn after_fork() {
     // SAFETY: taken in `before_fork`.
+    unsafe { BEFORE.release() };
+    // SAFETY: as above.
     unsafe { ENGINE.release() };
 }
 
@@ -135,6 +176,8 @@ extern "C" fn in_child() {
         }
     }
     // SAFETY: taken in `before_fork`, by the thread that this one was copied from.
+    unsafe { BEFORE.release() };
+    // SAFETY: as above.
     unsafe { ENGINE.release() };
 }
 
@@ -155,54 +198,4 @@ unsafe extern "C" fn _exit(status: c_int) -> ! {
 unsafe extern "C" fn _Exit(status: c_int) -> ! {
     // SAFETY: passed on to the caller.
     unsafe { _exit(status) }
-}
-
-type Strings = *const *const c_char;
-
-static EXECVE: Real<unsafe extern "C" fn(*const c_char, Strings, Strings) -> c_int> = Real::new(c"execve");
-static EXECVPE: Real<unsafe extern "C" fn(*const c_char, Strings, Strings) -> c_int> = Real::new(c"execvpe");
-static EXECV: Real<unsafe extern "C" fn(*const c_char, Strings) -> c_int> = Real::new(c"execv");
-static EXECVP: Real<unsafe extern "C" fn(*const c_char, Strings) -> c_int> = Real::new(c"execvp");
-
-/// Before another program takes this process's place. Not in a child of vfork, where all is its parent's.
-fn before_exec() {
-    if signals::is_own_process() {
-        write_report("exec");
-    }
-}
-
-/// # Safety
-/// As execve(2).
-#[unsafe(no_mangle)]
-unsafe extern "C" fn execve(path: *const c_char, words: Strings, environment: Strings) -> c_int {
-    before_exec();
-    // SAFETY: passed on to the caller.
-    unsafe { EXECVE.get()(path, words, environment) }
-}
-
-/// # Safety
-/// As execvpe(3).
-#[unsafe(no_mangle)]
-unsafe extern "C" fn execvpe(file: *const c_char, words: Strings, environment: Strings) -> c_int {
-    before_exec();
-    // SAFETY: passed on to the caller.
-    unsafe { EXECVPE.get()(file, words, environment) }
-}
-
-/// # Safety
-/// As execv(3).
-#[unsafe(no_mangle)]
-unsafe extern "C" fn execv(path: *const c_char, words: Strings) -> c_int {
-    before_exec();
-    // SAFETY: passed on to the caller.
-    unsafe { EXECV.get()(path, words) }
-}
-
-/// # Safety
-/// As execvp(3).
-#[unsafe(no_mangle)]
-unsafe extern "C" fn execvp(file: *const c_char, words: Strings) -> c_int {
-    before_exec();
-    // SAFETY: passed on to the caller.
-    unsafe { EXECVP.get()(file, words) }
 }

@@ -35,7 +35,7 @@ impl<F: Copy> Real<F> {
 
     #[cold]
     fn look_up(&self) -> *mut c_void {
-        let _quiet = crate::buffer::Quiet::new();
+        let _quiet = crate::state::Quiet::new();
         let found = symbol::next(self.name).cast_mut();
         if found.is_null() {
             tiermem_sys::process::say(b"libtiermem_instrument: the C library lacks ");

@@ -9,15 +9,17 @@ use std::arch::naked_asm;
 use std::ffi::{c_int, c_void};
 use std::ptr;
 
+use tiermem_emulator::instrumented::filter;
 use tiermem_sys::map;
 use tiermem_sys::sync::Lock;
 use tiermem_sys::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use tiermem_sys::{process, signal};
 
-use crate::buffer::{self, Buffer, DEFERRED_MAX, Handling, LOST, Quiet, Thread};
+use crate::buffer::{self, Buffer, DEFERRED_MAX, Deferred, Thread};
 use crate::engine;
 use crate::process::write_report;
 use crate::real::Real;
+use crate::state::{self, Handling, Quiet};
 
 const SIGNALS: usize = 65;
 const DEFAULT: usize = 0;
@@ -114,11 +116,20 @@ extern "C" fn handle(number: c_int, info: *mut c_void, context: *mut c_void) {
 /// Runs a handler of the program's with a buffer of its own.
 fn call(handler: usize, flags: c_int, (number, info, context): (c_int, *mut c_void, *mut c_void)) {
     let thread = Thread::current();
-    let (handling, captive) = Handling::new();
+    let captive = state::is_inside();
+    if let Some(thread) = thread
+        && !captive
+    {
+        let _quiet = Quiet::new();
+        // What it did before comes before what the handler does, and is there if the handler does not return.
+        // SAFETY: the calling thread's own.
+        engine::take_so_far(unsafe { thread.as_ref() });
+    }
+    let handling = Handling::new();
     let buffer = thread.and_then(|thread| Buffer::of(thread.as_ptr()));
     match buffer {
         Some(buffer) => buffer.put_in_use(),
-        None => buffer::set_position(engine::sink().unwrap_or(0)),
+        None => state::set_position(engine::sink().unwrap_or(0)),
     }
     if flags & SA_SIGINFO != 0 {
         // SAFETY: the program said that it has this signature.
@@ -130,7 +141,6 @@ fn call(handler: usize, flags: c_int, (number, info, context): (c_int, *mut c_vo
         handler(number);
     }
     let (Some(buffer), Some(mut thread)) = (buffer, thread) else { return };
-    let end = buffer::position();
     if !captive {
         {
             let _quiet = Quiet::new();
@@ -142,15 +152,16 @@ fn call(handler: usize, flags: c_int, (number, info, context): (c_int, *mut c_vo
         unsafe { buffer.release() };
         return;
     }
+    let (end, passed) = (state::position(), state::state().passed());
     drop(handling);
     // SAFETY: the calling thread's own. What the handler interrupted does not look at this list meanwhile, or it
     // takes from its end only what stood there before.
     let deferred = unsafe { &mut (*thread.as_ptr()).deferred };
     if deferred.len() < DEFERRED_MAX {
-        deferred.push((buffer, end));
+        deferred.push(Deferred { buffer, end, passed });
     } else {
-        // Relaxed: a count.
-        LOST.fetch_add(((end - buffer.first()) / size_of::<u64>()) as u64, Ordering::Relaxed);
+        let counted = usize::try_from(filter::number(passed.counts)).unwrap_or(usize::MAX);
+        buffer::lost((end - buffer.first()) / size_of::<u64>() + counted);
         // SAFETY: the position leads elsewhere again.
         unsafe { buffer.release() };
     }
@@ -158,7 +169,7 @@ fn call(handler: usize, flags: c_int, (number, info, context): (c_int, *mut c_vo
 
 /// Writes the report and ends the process by the signal.
 fn end_by(number: c_int) {
-    if !buffer::is_quiet() && !buffer::is_captive() {
+    if !state::is_inside() {
         // Relaxed: taken by one signal; a second one has nothing to add.
         let stack = REPORT_STACK.swap(0, Ordering::Relaxed);
         if stack != 0 {

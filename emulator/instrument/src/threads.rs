@@ -12,9 +12,10 @@ use tiermem_sys::sync::Lock;
 use tiermem_sys::sync::atomic::{AtomicU32, Ordering};
 use tiermem_sys::thread::ExitHook;
 
-use crate::buffer::{Quiet, Thread, is_captive, is_quiet};
+use crate::buffer::Thread;
 use crate::engine;
 use crate::real::Real;
+use crate::state::{Quiet, is_captive, is_quiet};
 
 thread_local! {
     static PARENT: Cell<Option<ThreadIndex>> = const { Cell::new(None) };

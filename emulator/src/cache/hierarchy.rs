@@ -1,6 +1,7 @@
 //! The caches of a host together.
 
-use super::level::{Level, line_of, state};
+use super::config::LEVELS_MAX;
+use super::level::{Level, Place, Victim, state};
 use super::prefetch::Streams;
 use super::{CacheConfig, CacheConfigError, CacheCounts, LINE, Lookup, Memory, Traffic};
 
@@ -33,15 +34,15 @@ impl Core {
 
     /// Takes `line` out of all levels; the states of all its copies joined, zero if there is none.
     fn remove(&mut self, line: u64) -> u64 {
-        self.levels.iter_mut().fold(0, |all, level| all | level.remove(line)) & state::ALL
+        self.levels.iter_mut().fold(0, |all, level| all | level.remove(level.place(line)))
     }
 
     /// Leaves `line` in, clean and not owned; the states that its copies had, joined.
     fn share(&mut self, line: u64) -> u64 {
-        let entries = self.levels.iter_mut().filter_map(|level| level.peek(line));
-        entries.fold(0, |all, entry| {
-            let before = *entry & state::ALL;
-            *entry &= !(state::DIRTY | state::OWNED);
+        let copies = self.levels.iter_mut().filter_map(|level| level.peek(level.place(line)));
+        copies.fold(0, |all, mut copy| {
+            let before = copy.state();
+            copy.take(state::DIRTY | state::OWNED);
             all | before
         })
     }
@@ -106,11 +107,16 @@ impl Hierarchy {
     #[inline]
     pub fn expect(&self, core: CoreIndex, address: u64) {
         let line = address & !(LINE - 1);
-        let own = &self.cores[core.index()];
-        if own.levels[0].is_most_recent(line) {
+        let [first, behind @ ..] = &self.cores[core.index()].levels[..] else { return };
+        if first.has(first.place(line)) {
             return;
         }
-        own.levels[1..].iter().chain(&self.shared).for_each(|level| level.expect(line));
+        for level in behind.iter() {
+            level.expect(level.place(line));
+        }
+        if let Some(shared) = &self.shared {
+            shared.expect(shared.place(line));
+        }
     }
 
     /// A load or store that lies in the line of `address`; one that crosses lines is one access to each. Misses go to
@@ -122,39 +128,58 @@ impl Hierarchy {
     pub fn access(&mut self, core: CoreIndex, address: u64, store: bool, memory: &mut impl Memory) -> Lookup {
         let line = address & !(LINE - 1);
         let own = &mut self.cores[core.index()];
-        if let Some(entry) = own.levels[0].most_recent(line)
-            && (!store || *entry & state::OWNED != 0)
+        let first = &mut own.levels[0];
+        let place = first.place(line);
+        if let Some(mut held) = first.most_recent(place)
+            && held.state() & state::PREFETCHED == 0
+            && (!store || held.state() & state::OWNED != 0)
         {
-            *entry |= if store { state::DIRTY } else { 0 };
+            held.add(if store { state::DIRTY } else { 0 });
             own.counts.hits[0] += 1;
             return Lookup::Hit(1);
         }
-        self.search(core, line, store, memory)
+        self.search(core, line, place, store, memory)
     }
 
-    fn search(&mut self, core: CoreIndex, line: u64, store: bool, memory: &mut impl Memory) -> Lookup {
+    fn search(&mut self, core: CoreIndex, line: u64, first: Place, store: bool, memory: &mut impl Memory) -> Lookup {
         let own = &mut self.cores[core.index()];
-        let Some(entry) = own.levels[0].touch(line) else { return self.search_behind(core, line, store, memory) };
-        own.counts.hits[0] += 1;
-        let was = *entry;
-        *entry &= !state::PREFETCHED;
-        if store {
-            *entry |= state::OWNED | state::DIRTY;
-            if was & state::OWNED == 0 {
-                self.take_from_others(core, line);
+        if let Some(mut held) = own.levels[0].touch(first) {
+            own.counts.hits[0] += 1;
+            let was = held.state();
+            held.take(state::PREFETCHED);
+            if store {
+                held.add(state::OWNED | state::DIRTY);
+                if was & state::OWNED == 0 {
+                    self.take_from_others(core, line);
+                }
+            }
+            return if was & state::PREFETCHED == 0 { Lookup::Hit(1) } else { Lookup::Prefetched(1) };
+        }
+        let mut places = [first; LEVELS_MAX];
+        let behind = own.levels.get_mut(1..).unwrap_or_default();
+        for ((at, place), level) in places.iter_mut().enumerate().skip(1).zip(behind) {
+            *place = level.place(line);
+            if let Some(mut held) = level.touch(*place) {
+                own.counts.hits[at] += 1;
+                let was = held.state();
+                held.take(state::PREFETCHED);
+                return self.found_behind(core, line, &places, (at, was), store, memory);
             }
         }
-        if was & state::PREFETCHED == 0 { Lookup::Hit(1) } else { Lookup::Prefetched(1) }
+        self.miss_own(core, line, &places, store, memory)
     }
 
-    fn search_behind(&mut self, core: CoreIndex, line: u64, store: bool, memory: &mut impl Memory) -> Lookup {
-        let own = &mut self.cores[core.index()];
-        let behind = own.levels.iter_mut().enumerate().skip(1);
-        let found = { behind }.find_map(|(at, level)| level.touch(line).map(|entry| (at, entry)));
-        let Some((at, entry)) = found else { return self.miss_own(core, line, store, memory) };
-        own.counts.hits[at] += 1;
-        let was = *entry;
-        *entry &= !state::PREFETCHED;
+    /// A level of the core's own behind the first has it, in this state.
+    #[inline]
+    fn found_behind(
+        &mut self,
+        core: CoreIndex,
+        line: u64,
+        places: &[Place; LEVELS_MAX],
+        (at, was): (usize, u64),
+        store: bool,
+        memory: &mut impl Memory,
+    ) -> Lookup {
         let mut flags = state::VALID | was & state::OWNED;
         if store {
             flags |= state::OWNED | state::DIRTY;
@@ -162,31 +187,44 @@ impl Hierarchy {
                 self.take_from_others(core, line);
             }
         }
-        self.fill(core, line, flags, at, memory);
+        self.fill(core, places, flags, at, memory);
         self.follow_streams(core, line, memory);
         let level = level_number(at);
         if was & state::PREFETCHED == 0 { Lookup::Hit(level) } else { Lookup::Prefetched(level) }
     }
 
     /// No level of the core's own has it.
-    fn miss_own(&mut self, core: CoreIndex, line: u64, store: bool, memory: &mut impl Memory) -> Lookup {
-        let levels = self.config.private.len();
+    #[inline]
+    fn miss_own(
+        &mut self,
+        core: CoreIndex,
+        line: u64,
+        places: &[Place; LEVELS_MAX],
+        store: bool,
+        memory: &mut impl Memory,
+    ) -> Lookup {
+        let levels = self.cores[core.index()].levels.len();
         let others = if store { self.take_from_others(core, line) } else { self.share_with_others(core, line, memory) };
-        let in_shared = self.shared.as_mut().is_some_and(|shared| shared.touch(line).is_some());
-        let last = if self.shared.is_some() { levels } else { levels - 1 };
-        if !in_shared {
-            self.fill_shared(core, line, 0, memory);
+        let mut in_shared = false;
+        let mut last = levels - 1;
+        if let Some(shared) = &mut self.shared {
+            last = levels;
+            let place = shared.place(line);
+            in_shared = shared.touch(place).is_some();
+            if !in_shared {
+                self.fill_shared(core, place, 0, memory);
+            }
         }
         let own = match (store, others & state::VALID) {
             (true, _) => state::OWNED | state::DIRTY,
             (false, 0) => state::OWNED,
             (false, _) => 0,
         };
-        self.fill(core, line, state::VALID | own, levels, memory);
+        self.fill(core, places, state::VALID | own, levels, memory);
         self.follow_streams(core, line, memory);
         let counts = &mut self.cores[core.index()].counts;
         if in_shared || others & state::VALID != 0 {
-            counts.hits[last] += 1;
+            counts.hits[last % LEVELS_MAX] += 1;
             Lookup::Hit(level_number(last))
         } else {
             counts.misses += 1;
@@ -195,47 +233,61 @@ impl Hierarchy {
     }
 
     /// Puts the line into the core's levels in front of level `below`. Only the first becomes dirty.
-    fn fill(&mut self, core: CoreIndex, line: u64, flags: u64, below: usize, memory: &mut impl Memory) {
-        for at in (0..below).rev() {
-            let flags = if at == 0 { flags } else { flags & !state::DIRTY };
-            self.put(core, at, line | flags, memory);
+    #[inline(always)]
+    fn fill(
+        &mut self,
+        core: CoreIndex,
+        places: &[Place; LEVELS_MAX],
+        flags: u64,
+        below: usize,
+        memory: &mut impl Memory,
+    ) {
+        for at in (1..below).rev() {
+            self.put(core, at, places[at % LEVELS_MAX], flags & !state::DIRTY, memory);
+        }
+        self.put(core, 0, places[0], flags, memory);
+    }
+
+    /// Puts a line into one of the core's levels; a dirty one that makes way moves on to the next one.
+    #[inline(always)]
+    fn put(&mut self, core: CoreIndex, at: usize, place: Place, flags: u64, memory: &mut impl Memory) {
+        let victim = self.cores[core.index()].levels[at].insert(place, flags);
+        if victim.is_some() {
+            self.move_on(core, at + 1, victim, memory);
         }
     }
 
-    /// Inserts an entry into one of the core's levels; a dirty victim moves on to the next one.
-    fn put(&mut self, core: CoreIndex, at: usize, entry: u64, memory: &mut impl Memory) {
-        let own = &mut self.cores[core.index()];
-        let mut victim = own.levels[at].insert(entry);
-        for level in &mut own.levels[at + 1..] {
-            if victim & state::DIRTY == 0 {
+    /// What made way in front of level `at` goes there.
+    #[inline(never)]
+    fn move_on(&mut self, core: CoreIndex, at: usize, mut victim: Victim, memory: &mut impl Memory) {
+        for level in &mut self.cores[core.index()].levels[at..] {
+            let Some((line, was)) = victim else { return };
+            let place = level.place(line);
+            if let Some(mut copy) = level.peek(place) {
+                copy.add(was & (state::DIRTY | state::OWNED));
                 return;
             }
-            if let Some(copy) = level.peek(line_of(victim)) {
-                *copy |= victim & (state::DIRTY | state::OWNED);
-                return;
-            }
-            victim = level.insert(victim);
+            victim = level.insert(place, was);
         }
-        if victim & state::DIRTY != 0 {
-            self.write_back_to_shared(core, line_of(victim), memory);
+        if let Some((line, _)) = victim {
+            self.write_back_to_shared(core, line, memory);
         }
     }
 
     fn write_back_to_shared(&mut self, core: CoreIndex, line: u64, memory: &mut impl Memory) {
-        match self.shared.as_mut() {
-            None => self.write_back(core, line, memory),
-            Some(shared) => match shared.peek(line) {
-                Some(copy) => *copy |= state::DIRTY,
-                None => self.fill_shared(core, line, state::DIRTY, memory),
-            },
+        let Some(shared) = self.shared.as_mut() else { return self.write_back(core, line, memory) };
+        let place = shared.place(line);
+        match shared.peek(place) {
+            Some(mut copy) => copy.add(state::DIRTY),
+            None => self.fill_shared(core, place, state::DIRTY, memory),
         }
     }
 
-    fn fill_shared(&mut self, core: CoreIndex, line: u64, flags: u64, memory: &mut impl Memory) {
+    #[inline]
+    fn fill_shared(&mut self, core: CoreIndex, place: Place, flags: u64, memory: &mut impl Memory) {
         let Some(shared) = self.shared.as_mut() else { return };
-        let victim = shared.insert(line | state::VALID | flags);
-        if victim & state::DIRTY != 0 {
-            self.write_back(core, line_of(victim), memory);
+        if let Some((victim, _)) = shared.insert(place, state::VALID | flags) {
+            self.write_back(core, victim, memory);
         }
     }
 
@@ -245,7 +297,11 @@ impl Hierarchy {
     }
 
     /// A store: the other cores lose the line. What they had modified moves to the one that stores.
+    #[inline]
     fn take_from_others(&mut self, core: CoreIndex, line: u64) -> u64 {
+        if self.cores.len() == 1 {
+            return 0;
+        }
         let mut all = 0;
         let mut taken = 0;
         for (_, other) in others(&mut self.cores, core) {
@@ -258,7 +314,11 @@ impl Hierarchy {
     }
 
     /// A load: the other cores keep the line, and what one had modified goes to the shared level.
+    #[inline]
     fn share_with_others(&mut self, core: CoreIndex, line: u64, memory: &mut impl Memory) -> u64 {
+        if self.cores.len() == 1 {
+            return 0;
+        }
         let all = others(&mut self.cores, core).fold(0, |all, (_, other)| all | other.share(line));
         if all & state::DIRTY != 0 {
             self.write_back_to_shared(core, line, memory);
@@ -266,34 +326,47 @@ impl Hierarchy {
         all
     }
 
+    #[inline]
     fn follow_streams(&mut self, core: CoreIndex, line: u64, memory: &mut impl Memory) {
-        let Some(streams) = self.cores[core.index()].streams.as_mut() else { return };
-        for ahead in streams.miss(line) {
-            self.prefetch(core, ahead, memory);
+        if let Some(streams) = self.cores[core.index()].streams.as_mut() {
+            let ahead = streams.miss(line);
+            self.prefetch_all(core, ahead, memory);
+        }
+    }
+
+    #[inline(never)]
+    fn prefetch_all(&mut self, core: CoreIndex, lines: impl Iterator<Item = u64>, memory: &mut impl Memory) {
+        for line in lines {
+            self.prefetch(core, line, memory);
         }
     }
 
     /// Brings a line into the second level, unless a core has it already.
     fn prefetch(&mut self, core: CoreIndex, line: u64, memory: &mut impl Memory) {
-        if self.cores.iter_mut().any(|c| c.levels.iter_mut().any(|level| level.peek(line).is_some())) {
+        let has = |level: &mut Level| level.peek(level.place(line)).is_some();
+        if self.cores.iter_mut().any(|core| core.levels.iter_mut().any(has)) {
             return;
         }
         let mut flags = state::VALID | state::OWNED;
-        if self.shared.as_mut().is_none_or(|shared| shared.touch(line).is_none()) {
+        let shared = self.shared.as_mut().map(|shared| (shared.place(line), shared));
+        let (place, in_shared) =
+            shared.map_or_else(Default::default, |(place, level)| (place, level.touch(place).is_some()));
+        if !in_shared {
             flags |= state::PREFETCHED;
             self.cores[core.index()].counts.prefetched += 1;
             memory.traffic(Traffic::Prefetch(line));
-            self.fill_shared(core, line, 0, memory);
+            self.fill_shared(core, place, 0, memory);
         }
         let at = 1.min(self.config.private.len() - 1);
-        self.put(core, at, line | flags, memory);
+        let place = self.cores[core.index()].levels[at].place(line);
+        self.put(core, at, place, flags, memory);
     }
 
     /// Takes the line of `address` out of all caches, and writes it to memory if it was dirty; says whether it was.
     pub fn flush(&mut self, address: u64, memory: &mut impl Memory) -> bool {
         let line = address & !(LINE - 1);
         let own = self.cores.iter_mut().fold(0, |all, core| all | core.remove(line));
-        let shared = self.shared.as_mut().map_or(0, |shared| shared.remove(line));
+        let shared = self.shared.as_mut().map_or(0, |shared| shared.remove(shared.place(line)));
         self.wrote(line, own | shared, memory)
     }
 
@@ -301,9 +374,9 @@ impl Hierarchy {
     pub fn clean(&mut self, address: u64, memory: &mut impl Memory) -> bool {
         let line = address & !(LINE - 1);
         let levels = self.cores.iter_mut().flat_map(|core| core.levels.iter_mut()).chain(&mut self.shared);
-        let all = levels.filter_map(|level| level.peek(line)).fold(0, |all, entry| {
-            let before = *entry & state::DIRTY;
-            *entry &= !state::DIRTY;
+        let all = levels.filter_map(|level| level.peek(level.place(line))).fold(0, |all, mut copy| {
+            let before = copy.state();
+            copy.take(state::DIRTY);
             all | before
         });
         self.wrote(line, all, memory)
@@ -314,7 +387,7 @@ impl Hierarchy {
         let levels = self.cores.iter_mut().flat_map(|core| core.levels.iter_mut()).chain(&mut self.shared);
         let mut dirty = Vec::new();
         for level in levels {
-            dirty.extend(level.lines().filter(|e| e & state::DIRTY != 0).map(line_of));
+            dirty.extend(level.dirty());
             level.clear();
         }
         dirty.sort_unstable();

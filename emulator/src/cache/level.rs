@@ -1,12 +1,12 @@
 //! One cache: sets of lines, each set ordered by last use.
 
-use tiermem_sys::cpu::prefetch;
+use tiermem_sys::cpu::{equal_of_16, prefetch};
 
 use super::{LINE, LevelConfig};
 
-/// What a cache knows about a line beside its address, kept in the low bits that a line's address leaves free.
+/// What a cache knows about a line beside its address.
 pub mod state {
-    /// The entry holds a line.
+    /// The way holds a line.
     pub const VALID: u64 = 1;
     /// Memory does not have what the line holds.
     pub const DIRTY: u64 = 2;
@@ -15,212 +15,252 @@ pub mod state {
     /// Brought by the prefetcher and not used yet.
     pub const PREFETCHED: u64 = 8;
     /// All of them.
-    pub const ALL: u64 = super::LINE - 1;
-}
-
-/// One entry: address of the line, and its state in the low six bits. Zero is an empty one.
-pub type Entry = u64;
-
-/// Address of the line of an entry.
-pub const fn line_of(entry: Entry) -> u64 {
-    entry & !state::ALL
+    pub const ALL: u64 = 15;
 }
 
 /// Most ways: the order of a set is one word of as many half bytes.
 pub const WAYS_MAX: u32 = 16;
+const WAYS: usize = WAYS_MAX as usize;
 
-/// What a set knows about its ways without looking at their entries.
+/// Bits of a tag that stand in its set.
+const NEAR_BITS: u32 = 24;
+
+/// A set, in one line of the host's cache: a search looks at no more, unless lines lie far apart (see [`Level::far`]).
 ///
 /// ```text
-/// prints  | way 0 | way 1 | … | way 15 |    a byte each: a hash of the line, so that a miss reads no entries
-/// order   | most recent way … least |       4 bits each from the low end; beyond the last way 15, which is not used
+///  0  low     16 × 2   bits 0..16 of each way's tag
+/// 32  high    16 × 1   bits 16..24
+/// 48  states  16 × ½   what is known about the line, from the low end
+/// 56  order   16 × ½   most recent way … least, from the low end; beyond the last way 15, which is not used
 /// ```
 /// Invariant: the first `ways` half bytes of `order` are a permutation of the ways; empty ways stand last.
 #[derive(Clone, Copy, Debug)]
-#[repr(align(32))]
+#[repr(C, align(64))]
 struct Set {
-    prints: [u64; 2],
+    low: [u16; WAYS],
+    high: [u8; WAYS],
+    states: u64,
     order: u64,
 }
 
-/// Entries in a line of the host's cache, so that those of a set lie in as few of them as they can.
-const ROW: usize = 8;
+const _: () = assert!(size_of::<Set>() == 64);
 
-#[derive(Clone, Copy, Debug)]
-#[repr(align(64))]
-struct Row([Entry; ROW]);
+impl Set {
+    #[inline]
+    const fn state(&self, way: usize) -> u64 {
+        self.states >> (4 * way) & state::ALL
+    }
+}
 
 /// One cache.
 ///
 /// Invariant: no line stands in a set twice.
 #[derive(Debug)]
 pub struct Level {
-    /// `ways` entries for each set.
-    rows: Vec<Row>,
     sets: Vec<Set>,
+    /// The rest of each way's tag, by set and way; empty as long as all of them are zero, which they are where addresses
+    /// begin near zero.
+    far: Vec<[u64; WAYS]>,
     ways: usize,
     /// `sets - 1` where that is a power of two, else 0.
     mask: u64,
+    /// A line's number without these bits is its tag; 0 where the number of sets is no power of two.
+    shift: u32,
 }
 
-/// Where a line would be.
-#[derive(Clone, Copy)]
-struct Place {
+/// Where a line would be in a level.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Place {
     set: usize,
-    print: u8,
+    tag: u64,
 }
+
+/// A line that a level holds.
+pub struct Held<'a> {
+    states: &'a mut u64,
+    bit: u32,
+}
+
+impl Held<'_> {
+    /// What is known about it.
+    #[inline]
+    pub const fn state(&self) -> u64 {
+        *self.states >> self.bit & state::ALL
+    }
+
+    /// Now this is known too.
+    #[inline]
+    pub const fn add(&mut self, flags: u64) {
+        *self.states |= flags << self.bit;
+    }
+
+    /// This is true no longer.
+    #[inline]
+    pub const fn take(&mut self, flags: u64) {
+        *self.states &= !(flags << self.bit);
+    }
+}
+
+/// A line that made way and has to go somewhere, for it was dirty; and what was known about it.
+pub type Victim = Option<(u64, u64)>;
 
 impl Level {
     pub fn new(config: &LevelConfig) -> Self {
         let ways = config.ways as usize;
-        // A level has 16 GiB at most, which are 2^28 entries.
+        // A level has 16 GiB at most, which are 2^28 lines.
         let sets = usize::try_from(config.size / (u64::from(config.ways) * LINE)).unwrap_or(usize::MAX);
         let order = (0..u64::from(WAYS_MAX))
             .fold(0, |order, way| order | if way < u64::from(config.ways) { way } else { 0xf } << (4 * way));
-        Self {
-            rows: vec![Row([0; ROW]); (sets * ways).div_ceil(ROW)],
-            sets: vec![Set { prints: [0; 2], order }; sets],
-            ways,
-            mask: if sets.is_power_of_two() { sets as u64 - 1 } else { 0 },
-        }
+        let (mask, shift) = if sets.is_power_of_two() { (sets as u64 - 1, sets.trailing_zeros()) } else { (0, 0) };
+        let empty = Set { low: [0; WAYS], high: [0; WAYS], states: 0, order };
+        Self { sets: vec![empty; sets], far: Vec::new(), ways, mask, shift }
     }
 
+    /// Where `line` would be.
     #[inline]
-    fn set_of(&self, line: u64) -> usize {
+    pub fn place(&self, line: u64) -> Place {
         let number = line / LINE;
+        // Of a single set the mask is zero as well, and so is the remainder.
         let set = if self.mask != 0 { number & self.mask } else { number % self.sets.len() as u64 };
         #[expect(clippy::cast_possible_truncation, reason = "sets are counted by a usize")]
         let set = set as usize;
-        set
+        Place { set, tag: number >> self.shift }
+    }
+
+    /// Has the host bring what a search at `place` will look at.
+    #[inline]
+    pub fn expect(&self, place: Place) {
+        prefetch(&self.sets[place.set]);
     }
 
     #[inline]
-    fn place(&self, line: u64) -> Place {
-        // The multiplier of Fibonacci hashing (Knuth, TAOCP 3, 6.4): 2^64 over the golden ratio.
-        let [print, ..] = (line / LINE).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
-        Place { set: self.set_of(line), print }
-    }
-
-    #[inline]
-    fn entry(&self, place: usize, way: usize) -> Entry {
-        let at = place * self.ways + way;
-        self.rows[at / ROW].0[at % ROW]
-    }
-
-    #[inline]
-    fn entry_mut(&mut self, place: usize, way: usize) -> &mut Entry {
-        let at = place * self.ways + way;
-        &mut self.rows[at / ROW].0[at % ROW]
-    }
-
-    /// Has the host bring what a search for `line` will look at.
-    #[inline]
-    pub fn expect(&self, line: u64) {
-        let set = self.set_of(line);
-        prefetch(&self.sets[set]);
-        let first = set * self.ways / ROW;
-        prefetch(&self.rows[first]);
-        let last = (set * self.ways + self.ways - 1) / ROW;
-        if last != first {
-            prefetch(&self.rows[last]);
-        }
-    }
-
-    #[inline]
-    fn find(&self, line: u64, place: Place) -> Option<usize> {
-        let prints = self.sets[place.set].prints;
-        for (half, prints) in prints.into_iter().enumerate() {
-            let mut candidates = bytes_equal(prints, place.print);
-            while candidates != 0 {
-                let way = half * 8 + candidates.trailing_zeros() as usize / 8;
-                if way < self.ways && is(self.entry(place.set, way), line) {
-                    return Some(way);
-                }
-                candidates &= candidates - 1;
+    fn find(&self, Place { set: at, tag }: Place) -> Option<usize> {
+        let set = &self.sets[at];
+        #[expect(clippy::cast_possible_truncation, reason = "the near bits")]
+        let near = tag as u32 & ((1 << NEAR_BITS) - 1);
+        let mut candidates = equal_of_16(&set.low, &set.high, near);
+        while candidates != 0 {
+            let way = candidates.trailing_zeros() as usize;
+            if set.state(way) & state::VALID != 0 && self.far_of(at, way) == tag >> NEAR_BITS {
+                return Some(way);
             }
+            candidates &= candidates - 1;
         }
         None
     }
 
-    /// Whether `line` is the most recent one of its set.
     #[inline]
-    pub fn is_most_recent(&self, line: u64) -> bool {
-        let set = self.set_of(line);
-        is(self.entry(set, (self.sets[set].order & 0xf) as usize), line)
+    fn far_of(&self, set: usize, way: usize) -> u64 {
+        self.far.get(set).map_or(0, |far| far[way % WAYS])
     }
 
-    /// The most recent entry of `line`'s set, if it is `line`'s.
     #[inline]
-    pub fn most_recent(&mut self, line: u64) -> Option<&mut Entry> {
-        let set = self.set_of(line);
-        let way = (self.sets[set].order & 0xf) as usize;
-        let entry = self.entry_mut(set, way);
-        is(*entry, line).then_some(entry)
+    fn held(&mut self, set: usize, way: usize) -> Held<'_> {
+        Held { states: &mut self.sets[set].states, bit: 4 * way as u32 }
     }
 
-    /// Finds `line` and makes it the most recent of its set.
+    /// The way that was used last of the set, if it has this place's line.
     #[inline]
-    pub fn touch(&mut self, line: u64) -> Option<&mut Entry> {
-        let place = self.place(line);
-        let way = self.find(line, place)?;
+    fn front(&self, Place { set: at, tag }: Place) -> Option<usize> {
+        let set = &self.sets[at];
+        let way = (set.order & 0xf) as usize;
+        let near = u64::from(set.low[way]) | u64::from(set.high[way]) << 16;
+        let is = set.state(way) & state::VALID != 0 && near | self.far_of(at, way) << NEAR_BITS == tag;
+        is.then_some(way)
+    }
+
+    /// Whether the line of this place is there.
+    #[inline]
+    pub fn has(&self, place: Place) -> bool {
+        self.front(place).or_else(|| self.find(place)).is_some()
+    }
+
+    /// The most recent line of the set, if it is this place's.
+    #[inline]
+    pub fn most_recent(&mut self, place: Place) -> Option<Held<'_>> {
+        let way = self.front(place)?;
+        Some(self.held(place.set, way))
+    }
+
+    /// Finds the line of this place and makes it the most recent of its set.
+    #[inline]
+    pub fn touch(&mut self, place: Place) -> Option<Held<'_>> {
+        let way = self.find(place)?;
         let set = &mut self.sets[place.set];
         set.order = to_front(set.order, way);
-        Some(self.entry_mut(place.set, way))
+        Some(self.held(place.set, way))
     }
 
-    /// Finds `line` and leaves the order alone.
-    pub fn peek(&mut self, line: u64) -> Option<&mut Entry> {
-        let place = self.place(line);
-        let way = self.find(line, place)?;
-        Some(self.entry_mut(place.set, way))
-    }
-
-    /// Puts a line in that is not there, as the most recent of its set; gives back the entry that made way, zero if
-    /// there was room.
+    /// Finds the line of this place and leaves the order alone.
     #[inline]
-    pub fn insert(&mut self, entry: Entry) -> Entry {
-        let place = self.place(line_of(entry));
-        let set = &mut self.sets[place.set];
+    pub fn peek(&mut self, place: Place) -> Option<Held<'_>> {
+        let way = self.find(place)?;
+        Some(self.held(place.set, way))
+    }
+
+    /// Puts a line in that is not there, as the most recent of its set. Gives back the one that made way, if it was dirty.
+    #[inline(always)]
+    pub fn insert(&mut self, Place { set: at, tag }: Place, flags: u64) -> Victim {
+        let set = &mut self.sets[at];
         let last = 4 * (self.ways - 1);
         let way = (set.order >> last & 0xf) as usize;
-        set.order = to_front(set.order, way);
-        let print = &mut set.prints[way / 8];
-        let at = way % 8 * 8;
-        *print = *print & !(0xff << at) | u64::from(place.print) << at;
-        std::mem::replace(self.entry_mut(place.set, way), entry)
+        // The last one comes to the front, and those before it move up.
+        let through = u64::MAX >> (60 - last);
+        set.order = (set.order & !through) | (set.order << 4 & through) | way as u64;
+        let was = set.state(way);
+        let near = u64::from(set.low[way]) | u64::from(set.high[way]) << 16;
+        #[expect(clippy::cast_possible_truncation, reason = "a part each")]
+        {
+            (set.low[way], set.high[way]) = (tag as u16, (tag >> 16) as u8);
+        }
+        set.states = set.states & !(state::ALL << (4 * way)) | flags << (4 * way);
+        let mut far = 0;
+        if tag >> NEAR_BITS != 0 || !self.far.is_empty() {
+            far = self.replace_far(at, way, tag >> NEAR_BITS);
+        }
+        (was & state::DIRTY != 0).then(|| (self.line_of(at, near | far << NEAR_BITS), was))
     }
 
-    /// Takes a line out; zero if it is not there.
-    pub fn remove(&mut self, line: u64) -> Entry {
-        let place = self.place(line);
-        let Some(way) = self.find(line, place) else { return 0 };
+    #[inline(never)]
+    fn replace_far(&mut self, set: usize, way: usize, far: u64) -> u64 {
+        if self.far.is_empty() {
+            self.far = vec![[0; WAYS]; self.sets.len()];
+        }
+        std::mem::replace(&mut self.far[set][way], far)
+    }
+
+    /// The line with this tag in a set.
+    #[inline]
+    fn line_of(&self, set: usize, tag: u64) -> u64 {
+        let low = if self.shift == 0 { 0 } else { set as u64 };
+        (tag << self.shift | low) * LINE
+    }
+
+    /// Takes a line out; what was known about it, zero if it is not there.
+    #[inline]
+    pub fn remove(&mut self, place: Place) -> u64 {
+        let Some(way) = self.find(place) else { return 0 };
         let set = &mut self.sets[place.set];
         set.order = to_back(set.order, way, self.ways);
-        std::mem::take(self.entry_mut(place.set, way))
+        let was = set.state(way);
+        set.states &= !(state::ALL << (4 * way));
+        was
     }
 
-    /// Every entry that holds a line.
-    pub fn lines(&self) -> impl Iterator<Item = Entry> {
-        self.rows.iter().flat_map(|row| row.0).filter(|e| *e != 0)
+    /// Every dirty line.
+    pub fn dirty(&self) -> impl Iterator<Item = u64> {
+        let ways = (0..self.sets.len()).flat_map(|at| (0..self.ways).map(move |way| (at, way)));
+        ways.filter(|&(at, way)| self.sets[at].state(way) & state::DIRTY != 0).map(|(at, way)| {
+            let set = &self.sets[at];
+            let near = u64::from(set.low[way]) | u64::from(set.high[way]) << 16;
+            self.line_of(at, near | self.far_of(at, way) << NEAR_BITS)
+        })
     }
 
     /// Empties it.
     pub fn clear(&mut self) {
-        self.rows.fill(Row([0; ROW]));
+        self.sets.iter_mut().for_each(|set| set.states = 0);
     }
-}
-
-#[inline]
-fn is(entry: Entry, line: u64) -> bool {
-    entry & (!state::ALL | state::VALID) == line | state::VALID
-}
-
-/// The highest bit of each byte of `bytes` that is `byte`, exactly (Warren, Hacker's Delight, 6-1).
-#[inline]
-fn bytes_equal(bytes: u64, byte: u8) -> u64 {
-    const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
-    let differing = bytes ^ (u64::from(byte) * 0x0101_0101_0101_0101);
-    !(((differing & LOW) + LOW) | differing | LOW)
 }
 
 /// Bit at which `way` stands in `order`. The lowest zero that the subtraction finds is a true one.
@@ -252,7 +292,7 @@ fn to_back(order: u64, way: usize, ways: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{bytes_equal, to_back, to_front};
+    use super::{to_back, to_front};
 
     #[test]
     fn half_bytes_move_to_either_end() {
@@ -265,13 +305,5 @@ mod tests {
         assert_eq!(to_back(ALL, 0, 16), 0x0fed_cba9_8765_4321);
         assert_eq!(to_back(0xffff_ffff_ffff_3210, 1, 4), 0xffff_ffff_ffff_1320);
         assert_eq!(to_back(0xffff_ffff_ffff_fff0, 0, 1), 0xffff_ffff_ffff_fff0);
-    }
-
-    #[test]
-    fn equal_bytes_are_found_and_no_others() {
-        assert_eq!(bytes_equal(0x0001_0203_0101_8100, 1), 0x0080_0000_8080_0000);
-        assert_eq!(bytes_equal(0, 0), 0x8080_8080_8080_8080);
-        assert_eq!(bytes_equal(0x0100_0100_0100_0100, 0), 0x0080_0080_0080_0080);
-        assert_eq!(bytes_equal(u64::MAX, 0xff), 0x8080_8080_8080_8080);
     }
 }

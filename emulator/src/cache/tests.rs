@@ -1,5 +1,6 @@
-//! Small caches by hand, and large ones against a model that keeps lists.
+//! Small caches by hand, and what any of them do against plain ones.
 
+use super::reference::Plain;
 use super::{CacheConfig, CoreIndex, Hierarchy, LINE, Lookup, Traffic};
 
 const CORE: CoreIndex = CoreIndex(0);
@@ -182,6 +183,14 @@ fn streams_are_brought_up_to_the_end_of_the_os_page() {
 }
 
 #[test]
+fn the_first_use_of_a_line_is_told_also_where_it_is_the_last_that_was_brought() {
+    // With one level, the prefetcher fills it, and its last line is the most recent of its set.
+    let mut host = Host::new("4K/4@1,prefetch:4x4", 1);
+    assert_eq!((host.load(8), host.load(9)), (Lookup::Miss, Lookup::Miss));
+    assert_eq!((host.load(13), host.load(13)), (Lookup::Prefetched(1), Lookup::Hit(1)));
+}
+
+#[test]
 fn no_stream_no_prefetch() {
     let mut host = Host::new("1K/4@1,64K/4@2,prefetch:4x4", 1);
     for line in [1, 3, 7, 20, 2, 40] {
@@ -225,89 +234,83 @@ fn the_text_form_says_all() {
     assert_eq!(CacheConfig::parse(&config.to_string()), Ok(config));
 }
 
-/// One core without prefetching, as lists of lines.
-struct Lists {
-    levels: Vec<ListLevel>,
+/// Shapes whose sets, ways and levels differ, each so small that lines make way all the time.
+const SHAPES: [&str; 8] = [
+    "512/2@1,1536/4@2,shared:3K/3@5",
+    "1K/16@1,2K/16@2,shared:4K/16@5",
+    "768/12@1,shared:2K/16@5,prefetch:2x4",
+    "256/2@1,1K/4@2,shared:2K/8@5,prefetch:4x8",
+    "512/4@1",
+    "384/2@1,640/5@2,prefetch:3x2",
+    "128/1@1,256/2@2,512/4@3,shared:1K/1@5",
+    "64/1@1,192/1@2,448/7@3,prefetch:1x63",
+];
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// By a core, of a line, a store or a load.
+    Access(usize, u64, bool),
+    Flush(u64),
+    Clean(u64),
+    FlushAll,
 }
 
-struct ListLevel {
-    ways: usize,
-    /// Lines, and whether they are dirty; the most recent first.
-    sets: Vec<Vec<(u64, bool)>>,
+/// Lines near each other, and some whose numbers differ only in one part of a tag: far above a set's own bits, so that
+/// each of them is the only one that tells the two apart.
+fn line() -> impl proptest::strategy::Strategy<Value = u64> {
+    let far = proptest::sample::select(vec![0, 0, 0, 0, 1 << 12, 1 << 22, 1 << 26, 1 << 33, 1 << 40, 1 << 57]);
+    proptest::strategy::Strategy::prop_map((0..90_u64, far), |(near, far)| near | far)
 }
 
-impl ListLevel {
-    fn set(&mut self, line: u64) -> &mut Vec<(u64, bool)> {
-        let at = line as usize % self.sets.len();
-        &mut self.sets[at]
-    }
-}
-
-impl Lists {
-    fn new(levels: &[(usize, usize)]) -> Self {
-        let levels = levels.iter().map(|&(sets, ways)| ListLevel { ways, sets: vec![Vec::new(); sets] });
-        Self { levels: levels.collect() }
-    }
-
-    /// The index of the level that had the line.
-    fn access(&mut self, line: u64, store: bool, written: &mut Vec<u64>) -> usize {
-        let found = self.levels.iter_mut().position(|level| level.set(line).iter().any(|&(l, _)| l == line));
-        let found = found.unwrap_or(self.levels.len());
-        if let Some(level) = self.levels.get_mut(found) {
-            let set = level.set(line);
-            let at = set.iter().position(|&(l, _)| l == line).unwrap();
-            let mut entry = set.remove(at);
-            entry.1 |= store && found == 0;
-            set.insert(0, entry);
-        }
-        for at in (0..found).rev() {
-            self.insert(at, (line, store && at == 0), written);
-        }
-        found
-    }
-
-    fn insert(&mut self, at: usize, entry: (u64, bool), written: &mut Vec<u64>) {
-        let Some(level) = self.levels.get_mut(at) else {
-            written.push(entry.0);
-            return;
-        };
-        let ways = level.ways;
-        let set = level.set(entry.0);
-        set.insert(0, entry);
-        if set.len() > ways
-            && let Some((victim, true)) = set.pop()
-        {
-            self.demote(at + 1, victim, written);
-        }
-    }
-
-    fn demote(&mut self, at: usize, line: u64, written: &mut Vec<u64>) {
-        if let Some(level) = self.levels.get_mut(at)
-            && let Some(copy) = level.set(line).iter_mut().find(|(l, _)| *l == line)
-        {
-            copy.1 = true;
-            return;
-        }
-        self.insert(at, (line, true), written);
-    }
+fn step() -> impl proptest::strategy::Strategy<Value = Step> {
+    use proptest::strategy::Strategy;
+    proptest::prop_oneof![
+        60 => (0..4_usize, line(), proptest::bool::weighted(0.3)).prop_map(|(c, l, s)| Step::Access(c, l, s)),
+        10 => (0..4_usize, 0..20_u64).prop_map(|(c, l)| Step::Access(c, l, false)),
+        2 => line().prop_map(Step::Flush),
+        2 => line().prop_map(Step::Clean),
+        1 => proptest::strategy::Just(Step::FlushAll),
+    ]
 }
 
 proptest::proptest! {
+    /// Whatever several cores do, the plain caches of [`super::reference`] say the same of it.
     #[test]
-    fn it_does_what_lists_do(accesses in proptest::collection::vec((0..200_u64, proptest::bool::ANY), 1..2000)) {
-        let mut host = Host::new("512/2@1,1536/4@2,shared:3K/3@5", 1);
-        let mut lists = Lists::new(&[(4, 2), (6, 4), (16, 3)]);
-        for (line, store) in accesses {
-            let mut expected = Vec::new();
-            let at = lists.access(line, store, &mut expected);
-            let found = match host.on(CORE, line, store) {
-                Lookup::Hit(level) => usize::from(level) - 1,
-                Lookup::Miss => 3,
-                Lookup::Prefetched(_) => unreachable!("there is no prefetcher"),
-            };
-            proptest::prop_assert_eq!(found, at);
-            let written = expected.into_iter().map(|l| Traffic::WriteBack(l * LINE));
-            proptest::prop_assert_eq!(host.traffic(), written.collect::<Vec<_>>());
+    fn it_does_what_the_plain_caches_do(
+        shape in 0..SHAPES.len(),
+        cores in 1..4_usize,
+        steps in proptest::collection::vec(step(), 1..1500),
+    ) {
+        let config = CacheConfig::parse(SHAPES[shape]).unwrap();
+        let mut host = Host::new(SHAPES[shape], cores as u32);
+        let mut plain = Plain::new(&config, cores);
+        for step in steps {
+            match step {
+                Step::Access(core, line, store) => {
+                    let core = core % cores;
+                    let found = host.on(CoreIndex(core as u32), line, store);
+                    proptest::prop_assert_eq!(found, plain.access(core, line * LINE, store));
+                }
+                Step::Flush(line) => {
+                    let Host { caches, traffic } = &mut host;
+                    let was_dirty = caches.flush(line * LINE, &mut |t| traffic.push(t));
+                    proptest::prop_assert_eq!(was_dirty, plain.flush(line * LINE));
+                }
+                Step::Clean(line) => {
+                    let Host { caches, traffic } = &mut host;
+                    let was_dirty = caches.clean(line * LINE, &mut |t| traffic.push(t));
+                    proptest::prop_assert_eq!(was_dirty, plain.clean(line * LINE));
+                }
+                Step::FlushAll => {
+                    let Host { caches, traffic } = &mut host;
+                    caches.flush_all(&mut |t| traffic.push(t));
+                    plain.flush_all();
+                }
+            }
+            proptest::prop_assert_eq!(host.traffic(), std::mem::take(&mut plain.traffic));
+        }
+        for core in 0..cores {
+            proptest::prop_assert_eq!(host.caches.counts(CoreIndex(core as u32)), plain.counts(core));
         }
     }
 

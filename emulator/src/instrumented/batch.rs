@@ -6,6 +6,7 @@
 
 use super::clock::Waits;
 use super::engine::{Engine, Thread, ThreadIndex};
+use super::filter::{Kind, Passed, number};
 use super::placing::Blocks;
 use super::record::{self, EVENT, LOAD_OF_WORD, RANGE, Record, STORE};
 use super::space::{Label, OS_PAGE};
@@ -63,6 +64,11 @@ impl Recent {
         self.0.fill(u64::MAX);
     }
 
+    /// By index: the line that is known, and whether it may be written.
+    pub fn entries(&self) -> impl Iterator<Item = Option<(u64, bool)>> {
+        self.0.iter().map(|&entry| (entry != u64::MAX).then_some((entry & !STORE_HERE, entry & STORE_HERE != 0)))
+    }
+
     /// Whether an access needs no more than to be counted. Ranges and events always need more.
     #[inline]
     fn has(&self, packed: Record) -> bool {
@@ -102,6 +108,21 @@ fn tally(records: &[Record]) -> Tally {
     Tally { all: sums[0], stores: sums[1], crossing: sums[2] & 0x80 != 0 }
 }
 
+/// What a thread did since its last batch, in order.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Batch<'a> {
+    /// What became a record.
+    pub records: &'a [Record],
+    /// `values[i]` belongs to `records[i]`.
+    pub values: &'a [u64],
+    /// `before[i]` is what [`Passed::counts`] was before `records[i]`. May be empty if nothing passed.
+    pub before: &'a [u64],
+    /// What had passed at the begin,
+    pub start: Passed,
+    /// and at the end.
+    pub end: Passed,
+}
+
 /// Counts waiting where it belongs.
 pub struct Waiting<'a> {
     pub blocks: &'a mut [Blocks],
@@ -116,11 +137,12 @@ impl Waits for Waiting<'_> {
 }
 
 impl<S: Serve> Engine<S> {
-    /// What a thread did, in order; `values[i]` belongs to `records[i]`.
+    /// What a thread did, in order.
     ///
     /// # Panics
-    /// If `values` is shorter than `records`.
-    pub fn batch(&mut self, index: ThreadIndex, records: &[Record], values: &[u64]) {
+    /// If there are fewer values than records.
+    pub fn batch(&mut self, index: ThreadIndex, batch: &Batch<'_>) {
+        let Batch { records, values, .. } = *batch;
         let values = &values[..records.len()];
         let Some(mut thread) = self.threads.get_mut(index.0 as usize).and_then(Option::take) else { return };
         if self.last != Some(index) {
@@ -128,15 +150,18 @@ impl<S: Serve> Engine<S> {
             thread.recent.forget();
             self.last = Some(index);
         }
+        let mut issued = Issued { passed: number(batch.start.counts), before: batch.before };
         for (records, values) in records.chunks(BATCH_MAX).zip(values.chunks(BATCH_MAX)) {
             let mut sums = tally(records);
             if sums.crossing {
-                self.walk::<true>(&mut thread, records, values, &mut sums);
+                self.walk::<true>(&mut thread, (records, values), &mut sums, &mut issued);
             } else {
-                self.walk::<false>(&mut thread, records, values, &mut sums);
+                self.walk::<false>(&mut thread, (records, values), &mut sums, &mut issued);
             }
             thread.count(&sums, records.len());
         }
+        thread.clock.issue(number(batch.end.counts).saturating_sub(issued.passed));
+        thread.count_passed(batch.end.since(&batch.start));
         self.threads[index.0 as usize] = Some(thread);
         self.note_skew();
     }
@@ -145,9 +170,9 @@ impl<S: Serve> Engine<S> {
     fn walk<const CROSSING: bool>(
         &mut self,
         thread: &mut Thread,
-        records: &[Record],
-        values: &[u64],
+        (records, values): (&[Record], &[u64]),
         sums: &mut Tally,
+        passed: &mut Issued<'_>,
     ) {
         let mut issued = 0;
         let mut seen = 0;
@@ -156,8 +181,9 @@ impl<S: Serve> Engine<S> {
             if thread.recent.has(packed) && !crosses {
                 continue;
             }
+            let passed = passed.up_to(at);
             if packed & (RANGE | EVENT) != 0 {
-                thread.clock.issue((at - issued) as u64);
+                thread.clock.issue((at - issued) as u64 + passed);
                 issued = at + 1;
                 let upper = packed >> record::ADDRESS_BITS;
                 sums.all -= upper;
@@ -167,9 +193,9 @@ impl<S: Serve> Engine<S> {
                 continue;
             }
             seen = self.look_ahead(thread, records, (at + 1).max(seen), at + 1 + LOOK_AHEAD);
-            thread.clock.issue((at + 1 - issued) as u64);
+            thread.clock.issue((at + 1 - issued) as u64 + passed);
             issued = at + 1;
-            thread.counts.hits[0] = thread.counts.hits[0].wrapping_sub(1);
+            thread.looked_up += 1;
             let value = if packed >> record::ADDRESS_BITS == LOAD_OF_WORD { values[at] } else { 0 };
             let address = record::address(packed);
             self.access(thread, address, packed & STORE != 0, value);
@@ -178,6 +204,7 @@ impl<S: Serve> Engine<S> {
             }
         }
         thread.clock.issue((records.len() - issued) as u64);
+        passed.before = passed.before.get(records.len()..).unwrap_or_default();
     }
 
     /// Where one access goes far, others do: has the real caches bring what the next ones will need of the model, which is
@@ -318,7 +345,38 @@ impl<S: Serve> Engine<S> {
     }
 }
 
+/// What of the accesses without a record the clock has.
+struct Issued<'a> {
+    passed: u64,
+    before: &'a [u64],
+}
+
+impl Issued<'_> {
+    /// Those before record `at` that the clock does not have yet.
+    #[inline]
+    fn up_to(&mut self, at: usize) -> u64 {
+        let Some(&counts) = self.before.get(at) else { return 0 };
+        let before = std::mem::replace(&mut self.passed, number(counts));
+        self.passed.saturating_sub(before)
+    }
+}
+
 impl Thread {
+    /// Counts what had no record. Each found its line most recent in the first level.
+    fn count_passed(&mut self, [loaded, stored]: [Kind; 2]) {
+        let counts = &mut self.counts;
+        // Wrapping: see `Passed::since`.
+        counts.loads = counts.loads.wrapping_add(loaded.accesses);
+        counts.stores = counts.stores.wrapping_add(stored.accesses);
+        counts.hits[0] += loaded.lines + stored.lines;
+        counts.bytes_loaded += loaded.bytes;
+        counts.bytes_stored += stored.bytes;
+        counts.ranges_loaded += loaded.ranges;
+        counts.ranges_stored += stored.ranges;
+        counts.range_bytes_loaded += loaded.range_bytes;
+        counts.range_bytes_stored += stored.range_bytes;
+    }
+
     /// Counts the plain accesses of a batch of `len` records.
     fn count(&mut self, sums: &Tally, len: usize) {
         const ONE_STORE: u64 = STORE >> record::ADDRESS_BITS;
@@ -329,7 +387,7 @@ impl Thread {
         self.counts.stores += stores;
         self.counts.bytes_loaded += sums.all % ONE_STORE - bytes_stored;
         self.counts.bytes_stored += bytes_stored;
-        // Each found its line most recent in the first level, except those that were taken off by `walk`.
-        self.counts.hits[0] = self.counts.hits[0].wrapping_add(accesses);
+        // Each found its line most recent in the first level, except those that `walk` looked up.
+        self.counts.hits[0] += accesses - std::mem::take(&mut self.looked_up);
     }
 }

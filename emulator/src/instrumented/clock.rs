@@ -50,6 +50,13 @@ struct Flight {
     label: Label,
 }
 
+/// Slots by which addresses among the loaded values are told from most others.
+const SLOTS: usize = 256;
+
+const fn slot(address: u64) -> usize {
+    (address / OS_PAGE) as usize % SLOTS
+}
+
 /// The clock of a thread.
 #[derive(Debug)]
 pub struct Clock {
@@ -60,6 +67,12 @@ pub struct Clock {
     window: u64,
     outstanding: usize,
     flights: Vec<Flight>,
+    /// When the first of them ends; `u64::MAX` if there is none.
+    earliest_ps: u64,
+    /// No load among them has a lower number.
+    oldest_load: u64,
+    /// How many of their values lie in the OS pages of each slot.
+    values: [u8; SLOTS],
 }
 
 /// How long a thread waited, and for whom.
@@ -78,6 +91,9 @@ impl Clock {
             window: u64::from(overlap.window.max(1)),
             outstanding,
             flights: Vec::with_capacity(outstanding),
+            earliest_ps: u64::MAX,
+            oldest_load: u64::MAX,
+            values: [0; SLOTS],
         }
     }
 
@@ -94,10 +110,24 @@ impl Clock {
     }
 
     /// Waits until access `address` may begin; it is the one that [`issue`](Self::issue) counted last.
+    #[inline]
     pub fn begin(&mut self, address: u64, waits: &mut impl Waits) {
+        let may_be_pointed_at = self.values[slot(address)] | self.values[slot(address.wrapping_sub(OS_PAGE))] != 0;
+        if may_be_pointed_at || self.number > self.oldest_load.saturating_add(self.window) {
+            self.begin_behind_loads(address, waits);
+        } else if self.earliest_ps <= self.now_ps {
+            self.land();
+        }
+        if self.flights.len() >= self.outstanding {
+            self.wait_for_earliest(waits);
+        }
+    }
+
+    /// Waits for each load that holds up access `address`, in the order in which they stand.
+    #[inline(never)]
+    fn begin_behind_loads(&mut self, address: u64, waits: &mut impl Waits) {
         let (window, issue_ps, number) = (self.window, self.issue_ps, self.number);
-        let mut now = self.now_ps;
-        self.flights.retain(|flight| {
+        self.keep(|flight, now| {
             let mut until = now;
             if flight.value != 0 && address.wrapping_sub(flight.value) < OS_PAGE {
                 until = until.max(flight.done_ps);
@@ -108,37 +138,72 @@ impl Clock {
             }
             if until > now {
                 waits.waited(flight.label, until - now);
-                now = until;
             }
-            flight.done_ps > now
+            until
         });
-        if self.flights.len() >= self.outstanding {
-            let (at, first) = self
-                .flights
-                .iter()
-                .enumerate()
-                .min_by_key(|(_, f)| f.done_ps)
-                .map_or((0, now), |(at, f)| (at, f.done_ps));
-            let flight = self.flights.swap_remove(at);
-            if first > now {
-                waits.waited(flight.label, first - now);
-                now = first;
+    }
+
+    /// Forgets what has ended.
+    #[inline(never)]
+    fn land(&mut self) {
+        self.keep(|_, now| now);
+    }
+
+    /// Goes through the flights, with the time that it is at each, and keeps those that have not ended by then.
+    #[inline(always)]
+    fn keep(&mut self, mut wait: impl FnMut(&Flight, u64) -> u64) {
+        let mut kept = 0;
+        (self.earliest_ps, self.oldest_load) = (u64::MAX, u64::MAX);
+        for at in 0..self.flights.len() {
+            let flight = self.flights[at];
+            self.now_ps = wait(&flight, self.now_ps);
+            if flight.done_ps <= self.now_ps {
+                self.forget_value(flight.value);
+                continue;
             }
+            self.earliest_ps = self.earliest_ps.min(flight.done_ps);
+            self.oldest_load = self.oldest_load.min(if flight.load { flight.number } else { u64::MAX });
+            if kept < at {
+                self.flights[kept] = flight;
+            }
+            kept += 1;
         }
-        self.now_ps = now;
+        self.flights.truncate(kept);
+    }
+
+    #[inline(never)]
+    fn wait_for_earliest(&mut self, waits: &mut impl Waits) {
+        let Some((at, _)) = self.flights.iter().enumerate().min_by_key(|(_, flight)| flight.done_ps) else { return };
+        let flight = self.flights.swap_remove(at);
+        self.forget_value(flight.value);
+        self.earliest_ps = self.flights.iter().map(|flight| flight.done_ps).min().unwrap_or(u64::MAX);
+        if flight.done_ps > self.now_ps {
+            waits.waited(flight.label, flight.done_ps - self.now_ps);
+            self.now_ps = flight.done_ps;
+        }
+    }
+
+    #[inline]
+    const fn forget_value(&mut self, value: u64) {
+        self.values[slot(value)] -= (value != 0) as u8;
     }
 
     /// The access that began is in flight until `done_ps`.
+    #[inline]
     pub fn fly(&mut self, done_ps: u64, load: bool, value: u64, label: Label) {
         if done_ps > self.now_ps {
             self.flights.push(Flight { done_ps, number: self.number, value, load, label });
+            self.earliest_ps = self.earliest_ps.min(done_ps);
+            self.oldest_load = self.oldest_load.min(if load { self.number } else { u64::MAX });
+            self.values[slot(value)] += u8::from(value != 0);
         }
     }
 
     /// Waits until nothing is in flight.
     pub fn drain(&mut self, waits: &mut impl Waits) {
         self.flights.sort_by_key(|flight| flight.done_ps);
-        for flight in std::mem::take(&mut self.flights) {
+        (self.earliest_ps, self.oldest_load, self.values) = (u64::MAX, u64::MAX, [0; SLOTS]);
+        for flight in self.flights.drain(..) {
             if flight.done_ps > self.now_ps {
                 waits.waited(flight.label, flight.done_ps - self.now_ps);
                 self.now_ps = flight.done_ps;

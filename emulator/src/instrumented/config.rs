@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tiermem_placement::Policy;
 use tiermem_topology::{DeviceKind, Topology};
 
-use super::placing::Rules;
+use super::placing::{PolicyRules, Rules};
 use super::{Engine, Overlap};
 use crate::cache::CacheConfig;
 use crate::model::{HostIndex, System, TierIndex};
@@ -90,13 +90,8 @@ impl Config {
 
     fn policy_rules(&self, system: &System, text: &str) -> Result<Rules, ConfigError> {
         let policy = Policy::parse(text, "the placement rules").map_err(wrong)?;
-        if policy.rules().iter().any(|rule| rule.symbol().is_some() || rule.module().is_some()) {
-            return Err(wrong(
-                "rules with `symbol` or `module` cannot be followed here: place by size, or all to one tier",
-            ));
-        }
         let tiers = policy.tiers().iter().map(|tier| self.tier(system, tier.name())).collect::<Result<_, _>>()?;
-        Ok(Rules::Plan(Box::new(policy.compile()), tiers))
+        Ok(Rules::Policy(Box::new(PolicyRules { plan: policy.compile(), sites: policy.site_rules(), tiers })))
     }
 
     /// A tier that the CPUs of the first host address, by its name; `dram` is also the first.

@@ -1,12 +1,14 @@
 //! All of it together.
 
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 
 use super::Overlap;
 use super::batch::{Frames, RECENT, Recent, Waiting};
 use super::clock::Clock;
+use super::filter::Known;
 use super::placing::{Placing, Rules};
-use super::space::Space;
+use super::space::{PageHasher, Space};
 use crate::cache::{CacheConfig, CacheConfigError, CoreIndex, Hierarchy, LINE, Traffic};
 use crate::model::{HostIndex, Serve};
 use crate::time::Time;
@@ -54,6 +56,8 @@ pub(super) struct Thread {
     pub(super) frames: Frames,
     /// Ranges and events of the batch that is going on.
     pub(super) others: u64,
+    /// Plain accesses of that batch that went to the caches.
+    pub(super) looked_up: u64,
 }
 
 /// Puts the accesses of a program's threads through caches into memory.
@@ -74,10 +78,12 @@ pub struct Engine<S> {
     pub(super) latencies_ps: Vec<u64>,
     /// Whether `Thread::recent` can be used: its slots are sets of the first level.
     pub(super) recent_is_exact: bool,
+    /// Threads that have not ended.
+    running: u32,
     pub(super) last: Option<ThreadIndex>,
     pub(super) traffic: Vec<Traffic>,
     /// When prefetched lines arrive.
-    pub(super) arrivals: HashMap<u64, u64>,
+    pub(super) arrivals: HashMap<u64, u64, BuildHasherDefault<PageHasher>>,
     /// When threads let go of things that others waited for.
     told: HashMap<u64, u64>,
     /// The furthest that two running threads' clocks were apart at a batch's end.
@@ -112,9 +118,10 @@ impl<S: Serve> Engine<S> {
             overlap,
             latencies_ps: cache.levels().map(|level| Time::from_ns(level.latency_ns).0).collect(),
             recent_is_exact: sets.is_power_of_two() && sets >= RECENT as u64 && fills_first_only_on_demand,
+            running: 0,
             last: None,
             traffic: Vec::new(),
-            arrivals: HashMap::new(),
+            arrivals: HashMap::default(),
             told: HashMap::new(),
             skew_ps: 0,
         })
@@ -136,9 +143,18 @@ impl<S: Serve> Engine<S> {
             recent: Recent::new(),
             frames: Frames::new(),
             others: 0,
+            looked_up: 0,
         };
         self.threads.push(Some(Box::new(thread)));
+        self.running += 1;
         ThreadIndex(u32::try_from(self.threads.len() - 1).unwrap_or(u32::MAX))
+    }
+
+    /// What checks may leave out in the thread's next batch.
+    pub fn known(&self, index: ThreadIndex) -> Known<'_> {
+        let thread = self.threads.get(index.0 as usize).and_then(Option::as_ref);
+        let recent = thread.filter(|_| self.recent_is_exact).map(|thread| &thread.recent);
+        Known { recent, alone: self.running == 1 }
     }
 
     /// A thread ends; its core is free for the next one.
@@ -148,6 +164,7 @@ impl<S: Serve> Engine<S> {
             && !thread.ended
         {
             thread.ended = true;
+            self.running -= 1;
             self.idle_cores.push(thread.core);
         }
     }

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
-use tiermem_placement::{Plan, Request, TIERS_MAX, TierLoad};
+use tiermem_placement::TierIndex as PolicyTier;
+use tiermem_placement::{Frame, Plan, Request, SiteRule, SiteRules, SizeRange, TIERS_MAX, TierLoad};
 
+use super::Engine;
 use super::record::SITE_MAX;
 use super::space::{Label, PageHasher};
-use crate::model::TierIndex;
+use crate::model::{Serve, TierIndex};
 
 /// Blocks of one site on one tier.
 #[derive(Clone, Debug, Default)]
@@ -41,8 +43,28 @@ pub struct Blocks {
 pub enum Rules {
     /// All to one tier.
     All(TierIndex),
-    /// As a policy says, whose tiers are these of the machine.
-    Plan(Box<Plan>, Vec<TierIndex>),
+    /// As a policy says.
+    Policy(Box<PolicyRules>),
+}
+
+/// A policy, for this machine.
+#[derive(Debug)]
+pub struct PolicyRules {
+    /// What it says of sizes and tiers.
+    pub plan: Plan,
+    /// What it says of sites.
+    pub sites: SiteRules,
+    /// By tier of the policy: that of the machine.
+    pub tiers: Vec<TierIndex>,
+}
+
+/// A return address by name: its function, if that is known, as rules may call it, and the path of its module.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NamedFrame {
+    /// The function's names: demangled, and as it stands in the file.
+    pub symbols: Vec<String>,
+    /// The module's path.
+    pub module: String,
 }
 
 /// Sites, labels and the state of the tiers.
@@ -64,6 +86,8 @@ pub struct Placing {
     sites: HashMap<u64, u32, BuildHasherDefault<PageHasher>>,
     /// By site: its return addresses, innermost first.
     pub frames: Vec<Vec<u64>>,
+    /// By site, if its frames' names were told: the rules that they match, as sizes and tiers of the policy, in order.
+    site_rules: Vec<Option<Vec<(SizeRange, PolicyTier)>>>,
     /// Allocations that no tier had room for; they lie in the tier that was wanted.
     pub overfull: u64,
 }
@@ -84,13 +108,14 @@ impl Placing {
             unsettled: HashMap::default(),
             sites: HashMap::default(),
             frames: Vec::new(),
+            site_rules: Vec::new(),
             overfull: 0,
         }
     }
 
     /// A block of `size` bytes at `address`, asked for by a site; its label, unless it is known to have ended already.
     pub fn allocate(&mut self, address: u64, size: u64, site: u32) -> Option<Label> {
-        let TierIndex(tier) = self.choose(size);
+        let TierIndex(tier) = self.choose(size, site);
         let label = self.label(site, tier);
         let blocks = &mut self.blocks[usize::from(label)];
         blocks.allocations += 1;
@@ -143,17 +168,19 @@ impl Placing {
         *live = live.saturating_sub(size);
     }
 
-    fn choose(&mut self, size: u64) -> TierIndex {
-        let (plan, tiers) = match &self.rules {
+    fn choose(&mut self, size: u64, site: u32) -> TierIndex {
+        let PolicyRules { plan, tiers, .. } = match &self.rules {
             Rules::All(tier) => return *tier,
-            Rules::Plan(plan, tiers) => (plan, tiers),
+            Rules::Policy(policy) => policy.as_ref(),
         };
         let mut loads = [TierLoad::default(); TIERS_MAX];
         for (load, tier) in loads.iter_mut().zip(tiers) {
             let at = usize::from(tier.0);
             *load = TierLoad { committed: self.live[at], capacity: self.capacities[at], available: true };
         }
-        let choice = plan.choose(&Request::new(size, size), &loads);
+        let rules = self.site_rules.get(site as usize).and_then(Option::as_ref);
+        let by_site = rules.into_iter().flatten().find(|(sizes, _)| sizes.contains(size)).map(|(_, tier)| *tier);
+        let choice = plan.choose(&Request { site: by_site, ..Request::new(size, size) }, &loads);
         let chosen = choice.preferred().and_then(|tier| tiers.get(usize::from(tier.0)));
         chosen.copied().unwrap_or_else(|| {
             self.overfull += 1;
@@ -170,6 +197,27 @@ impl Placing {
             self.frames.push(frames.to_vec());
             next
         })
+    }
+
+    /// Whether rules ask for the names of this site's frames, and they were not told yet.
+    fn wants_names(&self, site: u32) -> bool {
+        let asks = matches!(&self.rules, Rules::Policy(policy) if !policy.sites.rules().is_empty());
+        asks && self.site_rules.get(site as usize).is_none_or(Option::is_none)
+    }
+
+    /// Finds the rules for a site with these frames, innermost first.
+    fn name(&mut self, site: u32, frames: &[NamedFrame]) {
+        let Rules::Policy(policy) = &self.rules else { return };
+        let matches = |rule: &&SiteRule| {
+            let deep = rule.depth.map_or(usize::MAX, |depth| usize::try_from(depth).unwrap_or(usize::MAX));
+            frames.iter().take(deep).any(|frame| frame.matches(rule))
+        };
+        let found = policy.sites.rules().iter().filter(matches).map(|rule| (rule.size, rule.tier)).collect();
+        let at = site as usize;
+        if at >= self.site_rules.len() {
+            self.site_rules.resize(at + 1, None);
+        }
+        self.site_rules[at] = Some(found);
     }
 
     fn label(&mut self, site: u32, tier: u16) -> Label {
@@ -193,5 +241,25 @@ impl Placing {
             let live = blocks.live;
             *blocks = Blocks { site: blocks.site, tier: blocks.tier, live, peak: live, ..Blocks::default() };
         }
+    }
+}
+
+impl NamedFrame {
+    fn matches(&self, rule: &SiteRule) -> bool {
+        let module = &self.module;
+        let named = self.symbols.iter().map(|symbol| Frame { symbol: Some(symbol), module });
+        named.chain([Frame { symbol: None, module }]).any(|frame| rule.matches_frame(&frame))
+    }
+}
+
+impl<S: Serve> Engine<S> {
+    /// Whether rules ask for the names of this site's frames, and [`name_site`](Self::name_site) has not told them yet.
+    pub fn wants_names(&self, site: u32) -> bool {
+        self.placing.wants_names(site)
+    }
+
+    /// Tells what the frames of a site are called, innermost first. Blocks of before are not moved.
+    pub fn name_site(&mut self, site: u32, frames: &[NamedFrame]) {
+        self.placing.name(site, frames);
     }
 }

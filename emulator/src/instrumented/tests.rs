@@ -1,13 +1,13 @@
 //! The engine on programs of a few accesses, by hand.
 
 use super::record::{access, range};
-use super::{Engine, Overlap, Rules};
+use super::{Batch, Engine, Overlap, Rules};
 use crate::cache::CacheConfig;
 use crate::model::{Request, Serve, TierIndex};
 use crate::time::Time;
 
 /// 100 ns for the first tier, 300 ns for the second.
-struct Fixed;
+pub(super) struct Fixed;
 
 impl Serve for Fixed {
     fn serve(&mut self, at: Time, request: Request) -> Time {
@@ -15,7 +15,7 @@ impl Serve for Fixed {
     }
 }
 
-const OVERLAP: Overlap = Overlap { outstanding: 4, window: 100, issue_ns: 1.0 };
+pub(super) const OVERLAP: Overlap = Overlap { outstanding: 4, window: 100, issue_ns: 1.0 };
 
 fn engine(rules: Rules) -> Engine<Fixed> {
     let cache = CacheConfig::parse("4K/1@1,shared:64K/16@10").unwrap();
@@ -27,7 +27,7 @@ fn ns(engine: &mut Engine<Fixed>, records: &[u64], values: &[u64]) -> u64 {
     let thread = engine.begin_thread(None);
     let mut values = values.to_vec();
     values.resize(records.len(), 0);
-    engine.batch(thread, records, &values);
+    engine.batch(thread, &Batch { records, values: &values, ..Batch::default() });
     engine.end_thread(thread);
     engine.threads[0].as_ref().unwrap().clock.now_ps() / 1000
 }

@@ -1,5 +1,7 @@
 //! Something that lets a certain number of bytes pass in a second.
 
+use crate::cache::LINE;
+
 /// Slots that a lane remembers.
 const SLOTS: u64 = 64;
 
@@ -53,8 +55,12 @@ impl Work {
 pub(super) struct Lane {
     /// Work of a byte, times 2^FRACTION.
     cost: u64,
+    /// Work of a line of the caches, which is what nearly all requests are for.
+    line: Work,
     /// A slot is 2^shift picoseconds long.
     shift: u32,
+    /// The work that a slot has room for.
+    width: u64,
     /// What a unit of work in the settled slots adds to the utilisation.
     share: f64,
     /// The last slot that has work, or that time has reached.
@@ -73,7 +79,8 @@ impl Lane {
         let shift = slot.clamp(1 << 12, 1 << 40).next_power_of_two().trailing_zeros();
         #[expect(clippy::cast_precision_loss, reason = "a power of two times 60")]
         let share = 1.0 / (SETTLED << (shift + FINE)) as f64;
-        let mut lane = Self { cost: 0, shift, share, newest: 0, full_from: 0, sum: 0, used: [0; SLOTS as usize] };
+        let (cost, line, width, used) = (0, Work(0), 1 << (shift + FINE), [0; SLOTS as usize]);
+        let mut lane = Self { cost, line, shift, width, share, newest: 0, full_from: 0, sum: 0, used };
         lane.set_bandwidth(bandwidth);
         lane
     }
@@ -82,6 +89,7 @@ impl Lane {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, which is meant")]
     pub(super) fn set_bandwidth(&mut self, bandwidth: f64) {
         self.cost = (1e12 / bandwidth.max(1e-3) * UNIT).round() as u64;
+        self.line = self.work_of(LINE);
     }
 
     /// Bytes that pass in a second.
@@ -97,7 +105,12 @@ impl Lane {
     }
 
     /// What it takes to let `bytes` pass.
+    #[inline]
     pub(super) const fn work(&self, bytes: u64) -> Work {
+        if bytes == LINE { self.line } else { self.work_of(bytes) }
+    }
+
+    const fn work_of(&self, bytes: u64) -> Work {
         Work(((bytes as u128 * self.cost as u128) >> FRACTION) as u64)
     }
 
@@ -124,17 +137,27 @@ impl Lane {
     #[inline]
     pub(super) fn admit(&mut self, at: u64, work: Work) -> u64 {
         let own = at >> self.shift;
-        self.reach(own);
-        // Nearly always there is room for all of it in the newest slot.
-        let width = self.width();
-        let used = &mut self.used[Self::index(own)];
-        if own == self.newest && *used + work.0 <= width {
-            *used += work.0;
-            return 0;
+        if own == self.newest {
+            // Nearly always there is room for all of it in the newest slot.
+            let used = &mut self.used[Self::index(own)];
+            let sum = *used + work.0;
+            if sum <= self.width {
+                *used = sum;
+                return 0;
+            }
         }
-        let slot = if own == self.newest && self.room(own) > 0 { own } else { self.first_open(own) };
-        let wait =
-            if slot == own { 0 } else { ((slot << self.shift) + (self.work_in(slot) >> FINE)).saturating_sub(at) };
+        self.admit_elsewhere(at, work)
+    }
+
+    #[inline(never)]
+    fn admit_elsewhere(&mut self, at: u64, work: Work) -> u64 {
+        let own = at >> self.shift;
+        self.reach(own);
+        let has_room = own == self.newest && self.room(own) > 0;
+        let slot = if has_room { own } else { self.first_open(own) };
+        let begins_later = slot != own;
+        let begins = (slot << self.shift) + (self.work_in(slot) >> FINE);
+        let wait = if begins_later { begins.saturating_sub(at) } else { 0 };
         self.put(slot, work.0);
         wait
     }
@@ -144,7 +167,7 @@ impl Lane {
     }
 
     const fn width(&self) -> u64 {
-        1 << (self.shift + FINE)
+        self.width
     }
 
     fn work_in(&self, slot: u64) -> u64 {

@@ -124,6 +124,7 @@ impl Memory {
         }
     }
 
+    #[inline(never)]
     fn recompute(&mut self, newest: u64) {
         self.seen = newest;
         // Of a mix, what is nearest to its limit bounds the whole.

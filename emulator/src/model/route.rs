@@ -21,6 +21,11 @@ pub(super) struct Edge {
 }
 
 impl Edge {
+    /// Whether it limits what passes in either direction.
+    pub(super) const fn limits(&self) -> bool {
+        self.down.is_some() || self.up.is_some()
+    }
+
     /// How long `len` bytes wait for their turn; picoseconds.
     #[inline]
     pub(super) fn pass(&mut self, at: u64, direction: Direction, len: u32) -> u64 {

@@ -60,8 +60,9 @@ struct Route {
 #[derive(Clone, Debug)]
 struct Leg {
     device: usize,
+    /// Those that limit what passes.
     edges: Vec<usize>,
-    /// What the edges add to the latency, picoseconds.
+    /// What the whole way adds to the latency, picoseconds.
     latency: u64,
 }
 
@@ -158,13 +159,19 @@ impl System {
         }
     }
 
+    #[inline]
     fn route_index(&self, host: HostIndex, tier: TierIndex) -> usize {
         assert!(usize::from(tier.0) < self.tiers.len(), "tier {} of {}", tier.0, self.tiers.len());
         usize::from(host.0) * self.tiers.len() + usize::from(tier.0)
     }
 
+    /// As [`send`](Self::send), of an interleave set.
+    fn send_part(edges: &mut [Edge], devices: &mut [Model], leg: &Leg, at: u64, direction: Direction, len: u32) -> u64 {
+        Self::send(edges, devices, leg, at, direction, len)
+    }
+
     /// Sends `len` bytes over one leg; picoseconds.
-    #[inline]
+    #[inline(always)]
     fn send(edges: &mut [Edge], devices: &mut [Model], leg: &Leg, at: u64, direction: Direction, len: u32) -> u64 {
         let mut arrives = at;
         let mut transfer = 0;
@@ -189,17 +196,18 @@ impl System {
 impl Serve for System {
     /// # Panics
     /// If the request's host has no way to its tier; [`System::reaches`] tells.
+    #[inline]
     fn serve(&mut self, at: Time, request: Request) -> Time {
         let index = self.route_index(request.host, request.tier);
         let Some(Some(route)) = self.routes.get(index) else {
             panic!("host {} has no way to tier {}", request.host.0, request.tier.0);
         };
         let Request { direction, offset, len, .. } = request;
-        let (edges, devices) = (&mut self.edges, &mut self.devices);
-        let mut send = |leg: &Leg, len: u32| Self::send(edges, devices, leg, at.0, direction, len);
+        let (edges, devices) = (&mut self.edges[..], &mut self.devices[..]);
         if let [leg] = route.legs.as_slice() {
-            return Time(send(leg, len));
+            return Time(Self::send(edges, devices, leg, at.0, direction, len));
         }
+        let mut send = |leg: &Leg, len: u32| Self::send_part(edges, devices, leg, at.0, direction, len);
         let (first, _) = route.interleave.place(offset);
         if len <= 1 || route.interleave.share(offset, u64::from(len), first) == u64::from(len) {
             return Time(send(&route.legs[first], len));
@@ -309,7 +317,8 @@ impl<'t> Builder<'t> {
         let interleave = Interleave::new(u32::try_from(devices.len()).unwrap_or(u32::MAX), granularity);
         let route = |host: &str| {
             let legs = devices.iter().zip(&models).map(|(device, &model)| {
-                let (edges, latency) = self.network.way(host, &device.name)?;
+                let (mut edges, latency) = self.network.way(host, &device.name)?;
+                edges.retain(|&edge| self.network.edges[edge].limits());
                 Some(Leg { device: model, edges, latency })
             });
             let legs: Option<Vec<Leg>> = if hosts.contains(&host) { legs.collect() } else { None };

@@ -114,7 +114,7 @@ impl<'t, S: ReadAt> Lane<'t, S> {
             passed: 0,
             work: 0,
             fraction: 0.0,
-            clock: ThreadClock::new(16),
+            clock: ThreadClock::new(),
             table: Table::default(),
             traffic: Vec::new(),
             prefetches: Vec::new(),
@@ -224,12 +224,16 @@ impl<'t, S: ReadAt> Lane<'t, S> {
 
     /// Decodes the accesses that come next, or finds what else does. Their place in the host's memory is asked for in time: the
     /// caches' tags and states take more room than the host's own caches have.
-    fn decode<M: Serve>(&mut self, machine: &Machine<M>) -> Result<(), ReplayError> {
+    fn decode<M: Serve>(&mut self, machine: &mut Machine<M>) -> Result<(), ReplayError> {
         self.look()?;
         let Some(access) = self.ahead.first() else { return Ok(()) };
-        machine.caches.expect(self.core, access.address);
+        let mut last = access.address / LINE;
+        machine.expect(self.core, access.address);
         while let Some(access) = self.ahead.has_room().then(|| self.events.as_mut()?.next_access()).flatten() {
-            machine.caches.expect(self.core, access.address);
+            if access.address / LINE != last {
+                last = access.address / LINE;
+                machine.expect(self.core, access.address);
+            }
             self.ahead.push(access);
         }
         Ok(())
@@ -239,13 +243,11 @@ impl<'t, S: ReadAt> Lane<'t, S> {
     #[inline]
     pub fn work_until(&mut self, tick: u64, ps_per_tick: f64) {
         let ticks = tick.saturating_sub(self.tick);
+        if ticks == 0 {
+            return;
+        }
         self.tick += ticks;
-        #[expect(clippy::cast_precision_loss, reason = "a gap of 2^53 ticks is none")]
-        let exact = ticks as f64 * ps_per_tick + self.fraction;
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, which is meant")]
-        let whole = exact as u64;
-        #[expect(clippy::cast_precision_loss, reason = "as above")]
-        let rest = exact - whole as f64;
+        let (whole, rest) = split(ticks, ps_per_tick, self.fraction);
         self.fraction = rest;
         self.work += whole;
         self.clock.now += whole;
@@ -279,7 +281,8 @@ impl<'t, S: ReadAt> Lane<'t, S> {
     #[inline]
     fn line<M: Serve>(&mut self, machine: &mut Machine<M>, line: u64, region: RegionIndex, write: bool) {
         let traffic = &mut self.traffic;
-        let found = machine.caches.access(self.core, line, write, &mut |one| traffic.push(one));
+        let short = machine.compact.shorten(line);
+        let found = machine.caches.access(self.core, short, write, &mut |one| traffic.push(one));
         let (ready, from) = match found {
             Lookup::Hit(level) => {
                 let hit = (self.clock.now + machine.hit_ps[usize::from(level)], Cause::Cache);
@@ -315,12 +318,14 @@ impl<'t, S: ReadAt> Lane<'t, S> {
         let now = self.clock.now;
         for one in self.traffic.drain(..) {
             match one {
-                Traffic::WriteBack(line) => {
+                Traffic::WriteBack(short) => {
+                    let line = machine.compact.lengthen(short);
                     let region = machine.space.lookup(line);
                     machine.send(now, line, region, Direction::Write);
                     self.table.of(region).written_back += 1;
                 }
-                Traffic::Prefetch(line) => {
+                Traffic::Prefetch(short) => {
+                    let line = machine.compact.lengthen(short);
                     let region = machine.space.lookup(line);
                     let done = machine.send(now, line, region, Direction::Read);
                     self.table.of(region).prefetched += 1;
@@ -362,18 +367,49 @@ impl<'t, S: ReadAt> Lane<'t, S> {
 /// Beyond so many lines on their way for the prefetcher, old ones are forgotten.
 const PREFETCHES_MAX: usize = 256;
 
+/// `ticks * ps_per_tick + fraction` as whole picoseconds, and the rest.
+#[inline]
+fn split(ticks: u64, ps_per_tick: f64, fraction: f64) -> (u64, f64) {
+    // The same twice, but for the range of the conversions: narrow ones take an instruction each.
+    if let Ok(ticks) = u32::try_from(ticks) {
+        let exact = f64::from(ticks) * ps_per_tick + fraction;
+        if exact < f64::from(i32::MAX) {
+            #[expect(clippy::cast_possible_truncation, reason = "just compared")]
+            let whole = exact as i32;
+            return (u64::from(whole.cast_unsigned()), exact - f64::from(whole));
+        }
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a gap of 2^53 ticks is none")]
+    let exact = ticks as f64 * ps_per_tick + fraction;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, which is meant")]
+    let whole = exact as u64;
+    #[expect(clippy::cast_precision_loss, reason = "as above")]
+    let rest = exact - whole as f64;
+    (whole, rest)
+}
+
 /// Whether an event changes where memory is.
 fn is_barrier(event: &Event) -> bool {
     matches!(event, Event::Allocate(_) | Event::Free(_) | Event::Reallocate(_) | Event::Place(_))
 }
 
 impl<M: Serve> Machine<M> {
+    #[inline]
+    fn expect(&mut self, core: CoreIndex, address: u64) {
+        let short = self.compact.shorten(address);
+        self.caches.expect(core, short);
+    }
+
     /// Sends a line to or from memory; when that is done.
     #[inline]
     fn send(&mut self, at: u64, line: u64, region: RegionIndex, direction: Direction) -> u64 {
         let tier = self.space.describe(region).tier;
-        let capacity = self.capacities.get(usize::from(tier.0)).copied().unwrap_or(0);
-        let offset = if capacity == 0 { line } else { line % capacity };
+        let offset = match self.capacities.get(usize::from(tier.0)).copied().unwrap_or(0) {
+            0 => line,
+            // Dividing takes longer than all the rest of this.
+            capacity if capacity.is_power_of_two() => line & (capacity - 1),
+            capacity => line % capacity,
+        };
         let request = Request { host: self.host, tier, direction, offset, len: LINE as u32 };
         self.memory.serve(Time(at), request).0
     }

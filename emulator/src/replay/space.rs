@@ -92,7 +92,7 @@ impl Space {
     }
 
     /// The region of an address.
-    #[inline]
+    #[inline(always)]
     pub fn lookup(&mut self, address: u64) -> RegionIndex {
         let page = self.page(address >> PAGE_SHIFT) as usize;
         match &self.pages[page] {
@@ -111,11 +111,15 @@ impl Space {
 
     #[inline]
     fn leaf(&mut self, number: u64) -> u32 {
-        let memo = &mut self.memo[number as usize % MEMO];
-        if memo.0 != number {
-            *memo = (number, self.by_leaf.get(&number).copied().unwrap_or(0));
-        }
-        memo.1
+        let memo = self.memo[number as usize % MEMO];
+        if memo.0 == number { memo.1 } else { self.look_up_leaf(number) }
+    }
+
+    #[cold]
+    fn look_up_leaf(&mut self, number: u64) -> u32 {
+        let index = self.by_leaf.get(&number).copied().unwrap_or(0);
+        self.memo[number as usize % MEMO] = (number, index);
+        index
     }
 
     fn page_mut(&mut self, number: u64) -> &mut Page {

@@ -21,7 +21,8 @@ pub struct Amount {
     pub bytes_left: u64,
     /// Accesses: what the samples stand for, or what was counted.
     pub accesses: f64,
-    /// Of looks at memory (DAMON's): how often some of it had been accessed, times its bytes.
+    /// Of looks at memory: its bytes times the part of the looks that found an access, summed over the intervals. Where each
+    /// OS page is a look of its own, these are the bytes of those that were accessed.
     pub bytes_seen: f64,
 }
 
@@ -138,7 +139,9 @@ impl Running {
             let share = bytes as f64 / len.max(1) as f64;
             self.both(space, region, |amount| match counts {
                 Counts::Counted { reads, writes } => amount.accesses += (reads + writes) as f64 * share,
-                Counts::Seen { hits, .. } => amount.bytes_seen += f64::from(hits) * bytes as f64,
+                Counts::Seen { hits, looks } => {
+                    amount.bytes_seen += f64::from(hits) / f64::from(looks.max(1)) * bytes as f64;
+                }
             });
         }
     }

@@ -288,7 +288,7 @@ fn samples_and_counts_go_to_the_tier_that_the_memory_is_on() {
     let from = Provenance { accesses: Completeness::Sampled(0), ..provenance() };
     let mut writer = Writer::new(Vec::new(), &from).unwrap();
     let sample = |address| Event::Sample(Sample { at: 5, address, weight: 100, ..Sample::default() });
-    let counts = Counts::Counted { reads: 30, writes: 10 };
+    let (counts, seen) = (Counts::Counted { reads: 30, writes: 10 }, Counts::Seen { hits: 8, looks: 32 });
     let events = [
         allocate_on(0, 0x10_0000, 1 << 20, 0),
         allocate_on(1, 0x40_0000, 1 << 20, 1),
@@ -299,6 +299,8 @@ fn samples_and_counts_go_to_the_tier_that_the_memory_is_on() {
         sample(0x40_0800),
         // Half of it in the slow block, half in none.
         Event::Interval(Interval { at: 6, ticks: 5, address: 0x3f_0000, len: 0x2_0000, counts }),
+        // A quarter of its OS pages.
+        Event::Interval(Interval { at: 7, ticks: 5, address: 0x3f_0000, len: 0x2_0000, counts: seen }),
     ];
     events.iter().for_each(|event| writer.event(StreamId(1), event).unwrap());
     let bytes = writer.finish().unwrap();
@@ -310,8 +312,8 @@ fn samples_and_counts_go_to_the_tier_that_the_memory_is_on() {
     ));
     let tally = tally(&trace, placement).unwrap();
     let of = |tier| tally.tiers.iter().find(|(there, _)| *there == tier).unwrap().1;
-    let fast = Amount { blocks: 2, bytes_max: 1 << 20, bytes_left: 1 << 19, accesses: 120.0, bytes_seen: 0.0 };
-    let slow = Amount { blocks: 1, bytes_max: 1 << 20, bytes_left: 1 << 20, accesses: 220.0, bytes_seen: 0.0 };
+    let fast = Amount { blocks: 2, bytes_max: 1 << 20, bytes_left: 1 << 19, accesses: 120.0, bytes_seen: 16384.0 };
+    let slow = Amount { blocks: 1, bytes_max: 1 << 20, bytes_left: 1 << 20, accesses: 220.0, bytes_seen: 16384.0 };
     assert_eq!((of(FAST), of(SLOW)), (fast, slow));
     assert_eq!((tally.sites[0].tier, tally.sites[0].site), (SLOW, Some(SiteId(7))));
     assert!(tally.assumptions.iter().any(|sentence| sentence.contains("3 samples")));

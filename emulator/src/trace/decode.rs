@@ -43,7 +43,7 @@ impl<B: AsRef<[u8]>> Events<B> {
 
     /// The next event, if it is a plain access; a fast way through the most frequent ones. `None` says nothing about whether
     /// another event follows: ask [`advance`](Self::advance).
-    #[inline]
+    #[inline(always)]
     pub fn next_access(&mut self) -> Option<Access> {
         if self.at >= self.end {
             return None;

@@ -135,7 +135,25 @@ extern "C" fn handler(_number: i32) {
     load8(BLOCK.load(Ordering::Relaxed) as *const u8, COUNT.load(Ordering::Relaxed) as usize);
 }
 
+static mut PLACE: [u16; 128] = [0; 128];
+
+/// Stores, and loads nothing.
+extern "C" fn ten_stores(_number: i32) {
+    store2((&raw mut PLACE).cast(), 10);
+}
+
+/// Has `ten_stores` interrupt a loop of `n` loads every 30 microseconds.
+fn storm(at: *const u8, n: usize) -> u64 {
+    const EVERY: [usize; 4] = [0, 30, 0, 30];
+    unsafe { signal(14, ten_stores) };
+    unsafe { setitimer(0, &EVERY, std::ptr::null_mut()) };
+    let sum = load16(at, n);
+    unsafe { setitimer(0, &[0; 4], std::ptr::null_mut()) };
+    sum
+}
+
 unsafe extern "C" {
+    fn setitimer(which: i32, new: &[usize; 4], old: *mut [usize; 4]) -> i32;
     fn fork() -> i32;
     fn _exit(code: i32) -> !;
     fn waitpid(pid: i32, status: *mut i32, options: i32) -> i32;
@@ -197,6 +215,8 @@ fn main() {
             load8(at, n);
             std::process::abort();
         }
+        "storm" => storm(at, n),
+        "wait" => std::io::stdin().lines().count() as u64,
         "kill" => unsafe { raise(9) as u64 },
         "signals" => {
             BLOCK.store(at as u64, Ordering::Relaxed);

@@ -3,11 +3,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
 
+mod compilers;
+mod counts;
 mod harness;
+mod placed;
+mod processes;
+mod strings;
 
 use std::path::Path;
+use std::process::Command;
 
-use harness::{Counted, Program};
+use counts::Counted;
+use harness::Program;
 
 /// Each mode does `n` of one thing; the difference of two runs is what a thousand of them count, whatever the rest does.
 fn thousand(program: &Program, mode: &str) -> Counted {
@@ -83,8 +90,8 @@ fn valgrind_counts_the_same() {
     let program = Program::rust();
     for mode in ["load8", "store4", "mixed", "stack"] {
         let ours = thousand(&program, mode);
-        let (loads, stores) = program.lackey(&[mode, "2000"]);
-        let (loads_before, stores_before) = program.lackey(&[mode, "1000"]);
+        let (loads, stores) = program.lackey(mode, &[mode, "2000"]);
+        let (loads_before, stores_before) = program.lackey(mode, &[mode, "1000"]);
         assert_eq!((ours.loads, ours.stores), (loads - loads_before, stores - stores_before), "{mode}");
     }
 }
@@ -98,11 +105,48 @@ fn a_check_that_does_nothing_is_noticed() {
     assert_eq!(thousand(&broken, "load4").loads, 1000);
 }
 
+/// What passes a check without a record is counted as if it had one: figures of all kinds are the same.
 #[test]
-fn a_c_program_is_counted_too() {
-    let program = Program::c();
-    let expected = Counted { loads: 1000, stores: 1000, bytes_loaded: 4000, bytes_stored: 4000, ..Counted::default() };
-    assert_eq!(thousand(&program, "walk"), expected);
+fn what_needs_no_record_changes_no_figure() {
+    // Containers may forbid it.
+    let in_place = Command::new("setarch").args(["--addr-no-randomize", "true"]).status();
+    if !in_place.is_ok_and(|status| status.success()) {
+        eprintln!("SKIP what_needs_no_record_changes_no_figure: `setarch --addr-no-randomize` does not work here");
+        return;
+    }
+    let program = Program::rust();
+    for mode in ["load1", "store8", "load16", "crossing", "mixed", "stack", "copy", "move", "fill", "compare", "chase"]
+    {
+        let figures = |filter: &str| {
+            let report = program.report_in_place(filter, &[mode, "20000"]);
+            let process = &report["processes"][0];
+            ["threads", "tiers", "sites", "virtual_ns"].map(|name| process[name].to_string())
+        };
+        assert_eq!(figures("yes"), figures("off"), "{mode}");
+    }
+}
+
+#[test]
+#[ignore = "known to fail: of a hundred handlers, one or two have a load of what they interrupt counted twice"]
+fn a_storm_of_handlers_loses_nothing() {
+    let program = Program::rust();
+    let counts = |n: &str| {
+        let report = program.report(&["storm", n]);
+        assert_eq!(report["processes"][0]["lost"], 0);
+        Counted::of(&report)
+    };
+    let more = counts("8000000").minus(counts("1000000"));
+    assert_eq!((more.loads, more.bytes_loaded), (7_000_000, 112_000_000));
+    // Ten stores each.
+    assert!(more.stores >= 100, "{} stores: too few handlers ran to show anything", more.stores);
+    assert_eq!(more.stores % 10, 0);
+}
+
+#[test]
+fn checks_of_a_program_that_is_not_measured_return_at_once() {
+    const RETURN: u8 = 0xc3;
+    let firsts = Program::rust().checks_unmeasured();
+    assert_eq!(firsts, vec![RETURN; 130]);
 }
 
 #[test]
@@ -187,7 +231,6 @@ fn mistakes_are_told() {
     told(&["instrument", "--policy", "/no/such/policy", "--", "true"], 3, "/no/such/policy");
     told(&["instrument", "--library", "/no/such.so", "--", "true"], 125, "/no/such.so");
     told(&["instrument", "--", "no-such-command"], 127, "no-such-command");
-    told(&["instrument", "--", "gcc", "-c", "x.c"], 5, "use clang");
     told(&["instrument"], 2, "CMD");
     told(&["instrument", "--", "true"], 0, "no instrumented program ran");
 }

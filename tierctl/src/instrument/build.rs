@@ -2,20 +2,22 @@
 //!
 //! LLVM's address sanitizer in its kernel variant, with nothing of it left but the calls: no shadow memory, no red zones, no
 //! check left out because an earlier one covers it. Its callbacks keep all registers (see `tiermem_instrument::checks`). The
-//! pass runs after all others, so that what is counted is what the optimiser has left over.
+//! pass runs after all others, so that what is counted is what the optimiser has left over. [`compilers`] has those of C
+//! and C++.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
+use super::checks;
+use super::compilers::{self, Compilers};
 use super::tools::Tools;
-use super::{checks, library};
-use crate::exit::{Exit, Failure};
+use crate::exit::Failure;
 
 /// Options of LLVM that all versions have.
-const SANITIZER: [&str; 10] = [
+pub const SANITIZER: [&str; 10] = [
     // A call for each access, however many there are.
     "-asan-instrumentation-with-call-threshold=0",
     "-asan-max-ins-per-bb=1000000000",
@@ -47,24 +49,6 @@ const SEPARATOR: &str = "\x1f";
 /// The profiles that cargo has; those of the program's own cannot be told apart from here.
 const PROFILES: [&str; 4] = ["DEV", "RELEASE", "TEST", "BENCH"];
 
-/// gcc's own sanitizer leaves checks out that it finds redundant.
-///
-/// # Errors
-/// If `program` is gcc.
-pub fn refuse_gcc(program: &OsStr) -> Result<(), Failure> {
-    let name = Path::new(program).file_name().unwrap_or(program).to_string_lossy();
-    let is_gcc = ["gcc", "g++", "cc", "c++"]
-        .iter()
-        .any(|gcc| name.strip_prefix(gcc).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')));
-    if !is_gcc {
-        return Ok(());
-    }
-    Err(Failure::new(
-        Exit::Unsupported,
-        format!("{name}: gcc leaves checks out that it finds redundant, so counts would be too low; use clang"),
-    ))
-}
-
 /// The command, with what its compilers are told in its environment.
 ///
 /// # Errors
@@ -73,13 +57,11 @@ pub fn command(program: &Path, words: &[OsString], library: &Path) -> Result<Com
     let place = library.parent().unwrap_or(Path::new("/")).to_path_buf();
     let tools = Tools::open()?;
     let object = checks::object(&tools)?;
-    tools.script("bin/clang", &wrapper("clang", &place, &object)?)?;
-    tools.script("bin/clang++", &wrapper("clang++", &place, &object)?)?;
+    Compilers::new(&tools, &place, &object).wrap(words)?;
     let linker = tools.script("link", &checks::with_object("cc", &object))?;
     let mut path = tools.bin().into_os_string();
-    let is_clang = |name: &OsStr| name == "clang" || name == "clang++";
     let program = match words.first() {
-        Some(name) if is_clang(name) => Path::new(&path).join(name),
+        Some(name) if Compilers::has(words, name) => Path::new(&path).join(name),
         _ => program.to_path_buf(),
     };
     if let Some(before) = env::var_os("PATH") {
@@ -90,7 +72,8 @@ pub fn command(program: &Path, words: &[OsString], library: &Path) -> Result<Com
     if let Some(name) = words.first() {
         command.arg0(name);
     }
-    command.args(words.iter().skip(1)).env("PATH", path);
+    // Set where cargo runs tierctl; the compilers' scripts see by it whether cargo calls them.
+    command.args(words.iter().skip(1)).env("PATH", path).env_remove(compilers::UNDER_CARGO);
     command.env("CARGO_ENCODED_RUSTFLAGS", rust_flags(&place, &linker)).env_remove("RUSTFLAGS");
     let names_target = words.iter().any(|word| word.to_string_lossy().starts_with("--target"));
     if env::var_os("CARGO_BUILD_TARGET").is_none() && !names_target {
@@ -132,33 +115,4 @@ fn rust_flags(place: &Path, linker: &Path) -> OsString {
     linker_flag.push(linker);
     flags.extend([linker_flag, "-Clinker-flavor=gcc".into(), linked, "-ldylib=tiermem_instrument".into(), found]);
     flags.join(OsStr::new(SEPARATOR))
-}
-
-/// A shell script that calls the real compiler of that name with our flags.
-fn wrapper(name: &str, place: &Path, object: &Path) -> Result<String, Failure> {
-    let Some(real) = find_in_path(name) else {
-        return Ok(format!("#!/bin/sh\necho '{name}: not installed' >&2\nexit 127\n"));
-    };
-    let options: Vec<String> = SANITIZER.iter().map(|option| format!("-mllvm {option}")).collect();
-    let quoted = |path: &Path| {
-        path.to_str().filter(|text| !text.contains('\'')).map(|text| format!("'{text}'")).ok_or_else(|| {
-            Failure::new(Exit::Unsupported, format!("{}: a path that a shell script cannot hold", path.display()))
-        })
-    };
-    let (real, place) = (quoted(&real)?, quoted(place)?);
-    let runtime = library::NAME;
-    let command = format!(
-        "{real} -fsanitize=kernel-address -mno-red-zone -fno-omit-frame-pointer -fno-builtin-memcmp -fno-builtin-bcmp {} \
-         -Qunused-arguments {place}/{runtime} -Wl,-rpath,{place}",
-        options.join(" ")
-    );
-    Ok(checks::with_object(&command, object))
-}
-
-fn find_in_path(name: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH")?;
-    // Not the wrapper of a `tierctl instrument` around this one.
-    let is_wrapper = |folder: &PathBuf| folder.ends_with("tiermem/instrument/bin");
-    let folders = env::split_paths(&path).filter(|folder| !is_wrapper(folder));
-    folders.map(|folder| folder.join(name)).find(|file| file.is_file())
 }

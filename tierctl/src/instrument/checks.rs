@@ -1,76 +1,70 @@
-//! The checks that are linked into executables: those of `libtiermem_instrument.so`, three instructions and a jump shorter.
+//! The checks that are linked into executables: those of `libtiermem_instrument.so`, two instructions and a jump shorter.
 //!
 //! An executable knows at link time where its thread-local words are, and calls what lies in it directly. So it gets the
-//! position of the buffer as well, and tells the run time of that before anything else runs (`.preinit_array`). Shared
-//! libraries, and executables that were linked without, call the checks in the run time. See `tiermem_instrument::checks`
-//! for what they do and may do; `tests/` compares their counts.
+//! threads' state as well, and tells the run time of that and of its checks before anything else runs (`.preinit_array`).
+//! Shared libraries, and executables that were linked without, call the checks in the run time. See
+//! `tiermem_emulator::instrumented::check` for what they do and may do.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tiermem_emulator::instrumented::record;
+use tiermem_emulator::check_text;
+use tiermem_emulator::instrumented::filter::STATE_BYTES;
 
 use super::tools::Tools;
 use crate::exit::{Exit, Failure};
 
-const REGISTERS: [&str; 13] = ["rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "r8", "r9", "r12", "r13", "r14", "r15"];
-const SIZES: [u8; 5] = [1, 2, 4, 8, 16];
-
 const TAIL: &str = "
 tiermem_checks_register:
- mov rdi, offset tiermem_checks_position@TPOFF
- jmp tiermem_instrument_register
+ mov rdi, offset tiermem_checks_state@TPOFF
+ lea rsi, [rip + tiermem_checks_all]
+ mov edx, offset (tiermem_checks_end - tiermem_checks_all) / 8
+ jmp tiermem_instrument_state
  .section .preinit_array, \"aw\"
  .balign 8
  .quad tiermem_checks_register
- .section .tbss, \"awT\", @nobits
- .balign 8
- .type tiermem_checks_position, @object
- .size tiermem_checks_position, 8
-tiermem_checks_position: .zero 8
  .section .note.GNU-stack, \"\", @progbits
 ";
+
+/// Name and text of all checks through these registers.
+macro_rules! checks {
+    ($($upper:literal $register:literal $low:literal)*) => {
+        [$(checks!(@sizes $upper $register $low 1 2 4 8 16)),*]
+    };
+    (@sizes $upper:literal $register:literal $low:literal $($size:tt)*) => {
+        [$(
+            (concat!("load_add_", $size, "_", $upper), check_text!(load $size $register $low in executable)),
+            (concat!("store_add_", $size, "_", $upper), check_text!(store $size $register $low in executable)),
+        )*]
+    };
+}
+
+const CHECKS: [[(&str, &str); 10]; 13] = checks! {
+    "RAX" "rax" "eax" "RBX" "rbx" "ebx" "RCX" "rcx" "ecx" "RDX" "rdx" "edx" "RSI" "rsi" "esi" "RDI" "rdi" "edi"
+    "RBP" "rbp" "ebp" "R8" "r8" "r8d" "R9" "r9" "r9d" "R12" "r12" "r12d" "R13" "r13" "r13d" "R14" "r14" "r14d"
+    "R15" "r15" "r15d"
+};
 
 /// All of them, for the assembler.
 fn assembly() -> String {
     let mut text = String::from(" .intel_syntax noprefix\n .text\n");
-    for register in REGISTERS {
-        for size in SIZES {
-            for store in [false, true] {
-                check(&mut text, register, size, store);
-            }
-        }
+    for (name, check) in CHECKS.as_flattened() {
+        let name = format!("__asan_check_{name}");
+        // Writing to a string cannot fail.
+        let _ =
+            write!(text, " .p2align 4\n .globl {name}\n .hidden {name}\n .type {name}, @function\n{name}:\n{check}");
     }
-    text + TAIL
-}
-
-fn check(text: &mut String, register: &str, size: u8, store: bool) {
-    let kind = if store { "store" } else { "load" };
-    let name = format!("__asan_check_{kind}_add_{size}_{}", register.to_uppercase());
-    let tag = record::access(0, size, store);
-    let value = match (size, store) {
-        (8, false) => format!(" mov r11, [{register}]\n mov [r10 + 4096], r11\n"),
-        _ => String::new(),
-    };
-    // Writing to a string cannot fail.
+    text.push_str(" .section .data.rel.ro, \"aw\"\n .balign 8\ntiermem_checks_all:\n");
+    for (name, _) in CHECKS.as_flattened() {
+        let _ = writeln!(text, " .quad __asan_check_{name}");
+    }
     let _ = write!(
         text,
-        " .p2align 4\n .globl {name}\n .hidden {name}\n .type {name}, @function\n{name}:\n \
-         mov r10, fs:[tiermem_checks_position@TPOFF]\n \
-         test r10d, 4095\n \
-         jz 3f\n\
-         2:\n{value} \
-         movabs r11, {tag}\n \
-         or r11, {register}\n \
-         mov [r10], r11\n \
-         add r10, 8\n \
-         mov fs:[tiermem_checks_position@TPOFF], r10\n \
-         ret\n\
-         3: call tiermem_instrument_refill\n \
-         mov r10, fs:[tiermem_checks_position@TPOFF]\n \
-         jmp 2b\n"
+        "tiermem_checks_end:\n .section .tbss, \"awT\", @nobits\n .balign 64\n .type tiermem_checks_state, @object\n \
+         .size tiermem_checks_state, {STATE_BYTES}\ntiermem_checks_state: .zero {STATE_BYTES}\n .text\n"
     );
+    text + TAIL
 }
 
 /// Assembles them with the C compiler that Rust links with too.

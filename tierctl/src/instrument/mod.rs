@@ -3,6 +3,7 @@
 pub mod build;
 mod checks;
 pub mod collect;
+mod compilers;
 pub mod document;
 pub mod folder;
 pub mod library;

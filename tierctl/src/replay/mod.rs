@@ -2,6 +2,7 @@
 
 pub mod document;
 mod ending;
+pub mod keys;
 pub mod rules;
 pub mod sites;
 pub mod tally;

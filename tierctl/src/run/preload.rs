@@ -23,6 +23,10 @@ pub const LIMITS_VARIABLE: &str = "TIERMEM_LIMITS";
 pub const FAULTS_VARIABLE: &str = "TIERMEM_FAULTS";
 /// Where the preload records what is allocated.
 pub const TRACE_VARIABLE: &str = "TIERMEM_TRACE";
+/// By which source the preload records accesses.
+pub const TRACE_ACCESSES_VARIABLE: &str = tiermem::recorder::accesses::ACCESSES_VARIABLE;
+/// How many frames of each call stack the preload records.
+pub const TRACE_FRAMES_VARIABLE: &str = tiermem::recorder::FRAMES_VARIABLE;
 /// Set by the first program that records there.
 pub const TRACE_TAKEN_VARIABLE: &str = "TIERMEM_TRACE_TAKEN";
 

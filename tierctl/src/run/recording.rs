@@ -5,9 +5,32 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use tiermem::recorder::accesses::{self, Request, Unclear};
 use tiermem_emulator::trace::MAGIC;
+use tiermem_sys::Errno;
 
 use crate::exit::{Exit, Failure};
+
+/// Sees to it that accesses can be recorded by what is asked for.
+///
+/// # Errors
+/// If it means nothing, or if none of the sources works here: each with its reason.
+pub fn check_accesses(asked: &str) -> Result<(), Failure> {
+    let request = Request::parse(asked.as_bytes()).map_err(|Unclear| {
+        Failure::new(Exit::Usage, format!("--trace-accesses={asked}: it is one of {}", Request::FORMS))
+    })?;
+    let Some(request) = request else { return Ok(()) };
+    accesses::choose(request).map(drop).map_err(|tried| {
+        let is_refused = |errno| matches!(errno, Some(Errno::EPERM | Errno::EACCES));
+        let only_rights = tried.iter().all(|(_, obstacle)| is_refused(obstacle.errno));
+        let reasons: Vec<_> =
+            tried.iter().map(|(kind, obstacle)| format!("\n  {}: {obstacle}", kind.as_str())).collect();
+        Failure::new(
+            if only_rights { Exit::NoRights } else { Exit::Unsupported },
+            format!("accesses cannot be recorded here. These sources were tried:{}", reasons.concat()),
+        )
+    })
+}
 
 /// A trace's file, before and after the run.
 #[derive(Debug)]

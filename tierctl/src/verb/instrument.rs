@@ -19,8 +19,8 @@ use crate::run::program;
 const HELP: &str = "\
 Builds: cargo gets the compiler's flags in CARGO_ENCODED_RUSTFLAGS (after those of RUSTFLAGS or its own variable) and the \
 host as its target, so that build scripts and procedural macros stay as they are; programs are then in \
-target/TRIPLE/PROFILE. C and C++: clang and clang++ are found as wrappers with their flags (`-- make CC=clang`). gcc leaves \
-checks out that it finds redundant, so its counts would be too low: use clang.
+target/TRIPLE/PROFILE. C and C++: cc, gcc, clang and their like are found as wrappers with their flags (`-- make`). gcc needs \
+the headers for its plugins (gcc-VERSION-plugin-dev). What cargo compiles with cc for packages stays as it is.
 
 Runs: every instrumented process under CMD writes a report at its end, and tierctl prints them on standard error. \
 libtiermem_instrument.so is taken from --library, else $TIERMEM_INSTRUMENT_LIBRARY, else from beside tierctl, \
@@ -45,7 +45,7 @@ pub struct Instrument {
     #[arg(long, value_name = "TIER", default_value = "dram", conflicts_with = "policy")]
     tier: String,
 
-    /// Place blocks by size, as this policy says.
+    /// Place blocks as this policy says.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
 
@@ -106,7 +106,6 @@ impl Instrument {
         let library = library::find(self.library.as_deref())?;
         // clap sees to it that there is at least one.
         let name = self.command.first().cloned().unwrap_or_default();
-        build::refuse_gcc(&name)?;
         let found = program::find(&name, std::env::var_os("PATH").as_deref())?;
         let written = folder.write_config(&config)?;
 

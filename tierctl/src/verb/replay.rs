@@ -4,13 +4,14 @@ use std::fs::File;
 use std::path::PathBuf;
 
 use tiermem_emulator::cache::CacheConfig;
+use tiermem_emulator::keyed;
 use tiermem_emulator::replay::{self, Config, Dependence, Placement, Report, SiteNames};
 use tiermem_emulator::trace::{Catalog, Completeness, Strictness, Trace};
 use tiermem_topology::Topology;
 
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::replay::{document, rules, sites, tally};
+use crate::replay::{document, keys, rules, sites, tally};
 use crate::{policy_file, trace};
 
 /// Compute how long a recorded run would take on another machine, in virtual time.
@@ -18,7 +19,8 @@ use crate::{policy_file, trace};
 /// Every access of the trace goes through a model of the caches and, where it misses, of the machine's memory. The same run
 /// with all memory on the first tier is computed beside it, for the slowdown. Of a trace that does not hold every access
 /// (what `tierctl run --trace` records, samples, counts) it tells where the memory would lie and, as far as they were seen, where
-/// the accesses would go; no times.
+/// the accesses would go; no times. Of a trace of key operations it tells what a store whose values lie on several tiers would
+/// have done: hits by tier, bytes, latencies.
 #[derive(Debug, clap::Args)]
 pub struct ReplayVerb {
     /// The trace.
@@ -75,6 +77,9 @@ pub struct ReplayVerb {
     /// Sites to show; JSON always holds all.
     #[arg(long, value_name = "N", default_value_t = 15)]
     sites: usize,
+
+    #[command(flatten)]
+    keys: keys::KeyOptions,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -96,6 +101,13 @@ impl ReplayVerb {
         let machine = rules::Machine::new(&topology, self.host.as_deref())?;
         let strictness = if self.salvage { Strictness::Salvage } else { Strictness::Strict };
         let opened = Trace::open(&self.file, strictness).map_err(|error| trace::failure(&self.file, &error))?;
+        if keyed::is_keyed(&opened).map_err(|error| trace::failure(&self.file, &error))? {
+            return self.tell_keys(&opened, &machine, *output);
+        }
+        if let Some(option) = self.keys.given() {
+            let what = format!("{option}: {} holds no operations on keys", self.file.display());
+            return Err(Failure::new(Exit::Usage, what));
+        }
         let names = sites::named(opened.catalog());
         let config = self.config(&machine);
         let placement = self.placement(&machine, opened.catalog(), &names)?;
@@ -114,6 +126,28 @@ impl ReplayVerb {
             output.json("tiermem-replay/1", &result)?;
         } else {
             output.text(&result.text(self.sites))?;
+        }
+        Ok(Exit::Ok)
+    }
+
+    /// Of a trace of key operations.
+    fn tell_keys(&self, opened: &Trace<File>, machine: &rules::Machine, output: Output) -> Result<Exit, Failure> {
+        let for_blocks = [
+            (!self.place.is_empty(), "--place"),
+            (self.policy.is_some(), "--policy"),
+            (self.cache.is_some(), "--cache"),
+        ];
+        if let Some((_, option)) = for_blocks.iter().find(|(given, _)| *given) {
+            let what =
+                format!("{option}: {} holds operations on keys; --tiers says where values go", self.file.display());
+            return Err(Failure::new(Exit::Usage, what));
+        }
+        let result = self.keys.replay(&self.file, opened, machine, self.work_factor)?;
+        result.damage().iter().for_each(|damage| eprintln!("tierctl: {}: left out: {damage}", self.file.display()));
+        if output.is_json() {
+            output.json("tiermem-replay-keys/1", &result)?;
+        } else {
+            output.text(&result.text())?;
         }
         Ok(Exit::Ok)
     }

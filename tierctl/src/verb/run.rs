@@ -22,7 +22,7 @@ use crate::record::sites::{self, Site};
 use crate::record::{Recorded, RunRecord, tier_totals};
 use crate::run::child::{Ending, StandIn};
 use crate::run::control_dir::ControlDir;
-use crate::run::recording::Recording;
+use crate::run::recording::{self, Recording};
 use crate::run::tier_files::TierFiles;
 use crate::run::{preload, program, weights};
 use crate::{report, segments, summary, tier_spec};
@@ -36,6 +36,8 @@ The program finds these in its environment; what was there under these names bef
   TIERMEM_LIMITS       the --limits in bytes, separated by semicolons
   TIERMEM_FAULTS       the script of --faults
   TIERMEM_TRACE        the file of --trace, absolute
+  TIERMEM_TRACE_ACCESSES  the SOURCE of --trace-accesses
+  TIERMEM_TRACE_FRAMES    the N of --trace-frames
   TIERMEM_CONTROL_DIR  the private folder in which each process publishes its figures
 libtiermem.so is taken from --preload, else $TIERMEM_PRELOAD, else from beside tierctl, ../lib/tiermem or ../lib.
 
@@ -77,6 +79,18 @@ pub struct Run {
     /// process and program that it starts into a file of its own, FILE.PID; a trace that is there is replaced.
     #[arg(long, value_name = "FILE.tmt")]
     trace: Option<PathBuf>,
+
+    /// Also record how much of each extent was accessed in each interval, by SOURCE: `clear-refs` (reads and writes),
+    /// `pagemap-scan` (writes), or `auto`, the first of them that works here. `,every=MS` after it sets the interval (100 ms).
+    /// If none works, the program is not started, and the code is 5, or 4 if only rights are missing.
+    #[arg(long, value_name = "SOURCE", requires = "trace", num_args = 0..=1, require_equals = true,
+        default_missing_value = "auto")]
+    trace_accesses: Option<String>,
+
+    /// Record up to N frames of the call stack of each allocation, instead of the caller alone. Each takes time: see
+    /// docs/measurements.md.
+    #[arg(long, value_name = "N", requires = "trace", value_parser = clap::value_parser!(u32).range(1..=16))]
+    trace_frames: Option<u32>,
 
     /// Print the summary even if stderr is not a terminal.
     #[arg(long)]
@@ -120,6 +134,7 @@ impl Run {
         if let Some(path) = &self.report {
             check_writable(path)?;
         }
+        self.trace_accesses.as_deref().map_or(Ok(()), recording::check_accesses)?;
         let recording = self.trace.as_deref().map(Recording::prepare).transpose()?;
 
         let stand_in = StandIn::prepare()?;
@@ -128,6 +143,9 @@ impl Run {
         let mut command = self.child_command(&program, &library, &control, &specs, &limits);
         set_or_remove(&mut command, preload::FAULTS_VARIABLE, faults.map(OsString::from));
         set_or_remove(&mut command, preload::TRACE_VARIABLE, recording.as_ref().map(|r| r.path().into()));
+        set_or_remove(&mut command, preload::TRACE_ACCESSES_VARIABLE, self.trace_accesses.as_ref().map(OsString::from));
+        let frames = self.trace_frames.map(|frames| frames.to_string().into());
+        set_or_remove(&mut command, preload::TRACE_FRAMES_VARIABLE, frames);
         command.env_remove(preload::TRACE_TAKEN_VARIABLE);
         let completed = weights::complete(&mut policy, &all_specs, control.path())?;
         if let Some(file) = &completed {

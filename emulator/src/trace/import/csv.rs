@@ -90,37 +90,42 @@ pub(super) fn import<W: Write>(
     out: W,
     skip_bad: bool,
 ) -> Result<(Summary, W), ImportError> {
-    let mut sink = Sink::new(out, &provenance(), skip_bad)?;
-    let mut columns = columns.cloned();
     let mut reader = ::csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(input);
     let mut record = ::csv::ByteRecord::new();
+    let (columns, named) = match columns {
+        Some(columns) => (columns.clone(), 0),
+        None => (first_line(&mut reader, &mut record)?, 1),
+    };
+    let mut sink = Sink::new(out, &provenance(&columns), skip_bad)?;
+    sink.summary.lines = named;
     let mut requests = 0;
-    loop {
-        match reader.read_byte_record(&mut record) {
-            Ok(true) => {}
-            Ok(false) => break,
-            Err(error) => return Err(read_error(error)),
-        }
+    while reader.read_byte_record(&mut record).map_err(read_error)? {
         let number = record.position().map_or(0, ::csv::Position::line);
         sink.summary.lines += 1;
         let fields: Vec<_> = record.iter().map(String::from_utf8_lossy).collect();
-        let Some(columns) = &columns else {
-            let names = fields.iter().map(AsRef::as_ref);
-            columns = Some(Columns::parse(names).map_err(|what| {
-                let what =
-                    format!("{what}: name the columns in the first line, or with --columns time,key,size,op,tenant");
-                ImportError::Line { number, what }
-            })?);
-            continue;
-        };
         requests += 1;
-        let outcome = operation(columns, unit, &fields, requests).and_then(|operation| {
+        let outcome = operation(&columns, unit, &fields, requests).and_then(|operation| {
             let written = sink.event(StreamId(0), Event::Key(operation));
             written.map_err(Complaint::from)
         });
         sink.judge(number, outcome)?;
     }
     sink.finish(EXPECTED)
+}
+
+/// The names of the columns; of an empty file, that of the one that there must be.
+fn first_line(
+    reader: &mut ::csv::Reader<impl BufRead>,
+    record: &mut ::csv::ByteRecord,
+) -> Result<Columns, ImportError> {
+    if !reader.read_byte_record(record).map_err(read_error)? {
+        return Ok(Columns(vec![Some(Column::Key)]));
+    }
+    let names: Vec<_> = record.iter().map(String::from_utf8_lossy).collect();
+    Columns::parse(names.iter().map(AsRef::as_ref)).map_err(|what| ImportError::Line {
+        number: record.position().map_or(0, ::csv::Position::line),
+        what: format!("{what}: name the columns in the first line, or with --columns time,key,size,op,tenant"),
+    })
 }
 
 fn read_error(error: ::csv::Error) -> ImportError {
@@ -132,10 +137,11 @@ fn read_error(error: ::csv::Error) -> ImportError {
     }
 }
 
-fn provenance() -> Provenance {
+fn provenance(columns: &Columns) -> Provenance {
+    let timed = columns.0.contains(&Some(Column::Time));
     Provenance {
         tool: tool("csv"),
-        clock: Clock::RealNs,
+        clock: if timed { Clock::RealNs } else { Clock::Order },
         common_clock: true,
         accesses: Completeness::Absent,
         notes: vec!["keys that are no numbers stand as their FNV-1a hash".to_owned()],
