@@ -83,8 +83,11 @@ unsafe impl Send for Running {}
 /// `None` where nothing is to be counted.
 pub static ENGINE: Lock<Option<Box<Running>>> = Lock::new(None);
 
-/// 1 once there is an engine.
-static ON: AtomicUsize = AtomicUsize::new(0);
+/// Whether there is an engine: what the C++ library does before this library begins must not decide it.
+static ON: AtomicUsize = AtomicUsize::new(UNDECIDED);
+const UNDECIDED: usize = 0;
+const MEASURED: usize = 1;
+const IDLE: usize = 2;
 
 /// A buffer that nobody reads; 0 before there is one.
 static SINK: AtomicUsize = AtomicUsize::new(0);
@@ -94,14 +97,20 @@ pub fn start(mut running: Running, command: &[String]) -> std::io::Result<()> {
     running.record(command)?;
     *ENGINE.lock() = Some(Box::new(running));
     // Relaxed: other threads begin later.
-    ON.store(1, Ordering::Relaxed);
+    ON.store(MEASURED, Ordering::Relaxed);
     Ok(())
+}
+
+/// Nothing is to be counted, in no thread of this process.
+pub fn stay_idle() {
+    // Relaxed: as above.
+    ON.store(IDLE, Ordering::Relaxed);
 }
 
 /// Whether anything is counted.
 pub fn is_on() -> bool {
     // Relaxed: set before the program's first instruction.
-    ON.load(Ordering::Relaxed) != 0
+    ON.load(Ordering::Relaxed) == MEASURED
 }
 
 /// Where records go that nobody will read, made when it is first needed.
@@ -117,10 +126,11 @@ pub fn sink() -> Option<usize> {
 
 /// The calling thread begins now, if it has not yet. It works in this library.
 pub fn begin_thread() {
-    let mut running = ENGINE.lock();
-    if running.is_none() {
+    // Relaxed: as above.
+    if ON.load(Ordering::Relaxed) == IDLE {
         state::go_idle();
     }
+    let mut running = ENGINE.lock();
     let index = running.as_mut().map(|running| {
         let parent = running.threads.first().map(|first| {
             // SAFETY: the thread has not ended, or it would not be in the list.

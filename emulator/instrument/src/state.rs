@@ -140,9 +140,9 @@ pub fn is_captive() -> bool {
     quiet() & CAPTIVE != 0
 }
 
-/// Whether this library must not be entered now, for either reason.
+/// Whether this library must not be entered now: the thread works in it, or a handler runs that interrupted it.
 pub fn is_inside() -> bool {
-    quiet() != 0
+    quiet() & !IDLE != 0
 }
 
 /// While it lives, the thread works in this library, and what it does is not the program's doing.
@@ -179,12 +179,12 @@ impl Handling {
 
     /// Whether this library was interrupted.
     pub fn is_captive(&self) -> bool {
-        self.quiet != 0
+        self.quiet & !IDLE != 0
     }
 
     /// Runs the program's handler, which is captive if it interrupted this library.
     pub fn run(&self, handler: impl FnOnce()) {
-        set_quiet(if self.is_captive() { CAPTIVE } else { 0 });
+        set_quiet(self.quiet & IDLE | if self.is_captive() { CAPTIVE } else { 0 });
         handler();
         set_quiet(self.quiet + 1);
     }
