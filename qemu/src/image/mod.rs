@@ -40,7 +40,8 @@ const MODULES: [&str; 24] = [
     "zram",
     "loop",
 ];
-/// What `/init` does: everything else is the agent's. It stays, so that the agent's end is no panic.
+/// What `/init` does: everything else is the agent's. It stays, so that the agent's end is no panic. What comes from the host's
+/// `/tmp` moves to a file system that has a size.
 const INIT: &str = "\
 #!/bin/busybox sh
 /bin/busybox mount -t proc proc /proc
@@ -49,7 +50,11 @@ const INIT: &str = "\
 /bin/busybox mkdir -p /dev/shm /dev/pts
 /bin/busybox mount -t tmpfs tmpfs /dev/shm
 /bin/busybox mount -t devpts devpts /dev/pts
-/bin/busybox mount -t tmpfs tmpfs /tmp
+/bin/busybox mount -t tmpfs tmpfs /mnt
+/bin/busybox cp -a /tmp/. /mnt
+/bin/busybox rm -rf /tmp/*
+/bin/busybox mount -o move /mnt /tmp
+/bin/busybox chmod 1777 /tmp
 /bin/busybox mount -t debugfs debugfs /sys/kernel/debug
 /bin/busybox mount -t tracefs tracefs /sys/kernel/tracing
 /bin/busybox mount -t cgroup2 cgroup2 /sys/fs/cgroup

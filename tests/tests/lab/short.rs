@@ -24,7 +24,12 @@ fn one_expander_as_a_node() {
 #[test]
 fn one_expander_as_a_device() {
     let Some(guests) = Guests::of(Set::Short, "one-expander-devdax") else { return };
-    guests.holds(SUITE + 2, "test $T = cxl0=devdax:/dev/dax0.0\n$C $T,size=16M");
+    // The guest has a file system of its own there.
+    let file = tempfile::Builder::new().tempfile_in("/tmp").unwrap();
+    std::fs::write(&file, "of the host").unwrap();
+    let guests = guests.option("--copy", file.path());
+    let there = format!("grep -qx 'of the host' {}", file.path().display());
+    guests.holds(SUITE + 2, &format!("{there}\ntest $T = cxl0=devdax:/dev/dax0.0\n$C $T,size=16M"));
 }
 
 /// Two kernels increment one number in the memory that they share.
