@@ -7,7 +7,7 @@ use std::hint::black_box;
 
 use tiermem_emulator::cache::CacheConfig;
 use tiermem_emulator::instrumented::report::{Process, Report, ThreadReport};
-use tiermem_emulator::instrumented::{Config, Overlap, Record, config::Placement, record};
+use tiermem_emulator::instrumented::{Batch, Config, Overlap, Record, config::Placement, record};
 use tiermem_sys::clock::thread_cpu_ns;
 
 const ROUNDS: u32 = 5;
@@ -169,7 +169,10 @@ fn round(pattern: Pattern, threads: usize, accesses: u64, with_engine: bool) -> 
         values.clear();
         pattern(&mut random, &mut records, &mut values);
         if with_engine {
-            engine.batch(threads[batches % threads.len()], &records, &values);
+            engine.batch(
+                threads[batches % threads.len()],
+                &Batch { records: &records, values: &values, ..Batch::default() },
+            );
         }
         batches += 1;
         black_box((&records, &values));

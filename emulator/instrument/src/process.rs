@@ -102,7 +102,7 @@ static CLOSE: Real<unsafe extern "C" fn(*mut c_void) -> c_int> = Real::new(c"dlc
 /// As dlclose(3).
 #[unsafe(no_mangle)]
 unsafe extern "C" fn dlclose(library: *mut c_void) -> c_int {
-    if engine::is_on() && !buffer::is_quiet() && !buffer::is_captive() {
+    if engine::is_on() && !state::is_quiet() && !state::is_captive() {
         let _quiet = Quiet::new();
         let all = modules_until_now();
         *BEFORE.lock() = all;

@@ -143,7 +143,7 @@ impl Plain {
 
     pub fn flush_all(&mut self) {
         let levels = self.cores.iter_mut().flat_map(|core| &mut core.levels).chain(&mut self.shared);
-        let lines = levels.flat_map(|level| level.sets.iter_mut().flat_map(|set| std::mem::take(set)));
+        let lines = levels.flat_map(|level| level.sets.iter_mut().flat_map(std::mem::take));
         let dirty: std::collections::BTreeSet<u64> =
             lines.filter(|(_, flags)| flags & DIRTY != 0).map(|(line, _)| line).collect();
         for line in dirty {

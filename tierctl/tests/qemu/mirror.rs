@@ -33,9 +33,6 @@ struct State {
     given: Vec<(String, usize, usize)>,
 }
 
-/// Names and contents.
-type Files<'a> = &'a [(&'a str, &'a [u8])];
-
 impl Mirror {
     /// `None`, and that is said, where the tools lack that make and read packages.
     pub fn start() -> Option<Self> {

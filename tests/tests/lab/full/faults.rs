@@ -78,6 +78,7 @@ fn a_device_whose_memory_is_a_node() {
         tierctl qemu guest convert dax0.0 devdax
         $G removed d=devdax:/dev/dax0.0,size=16M cxl0",
     );
+    drop(guests);
     let said = Guests::of(Set::Full, "one-expander").unwrap().holds(
         0,
         "tierctl qemu guest remove --force cxl0
