@@ -209,11 +209,11 @@ impl<S: Serve> Engine<S> {
 
     /// Where one access goes far, others do: has the real caches bring what the next ones will need of the model, which is
     /// larger than they are. Returns how far it looked.
-    fn look_ahead(&self, thread: &Thread, records: &[Record], from: usize, to: usize) -> usize {
+    fn look_ahead(&self, thread: &mut Thread, records: &[Record], from: usize, to: usize) -> usize {
         let to = to.min(records.len());
         for &packed in records.get(from..to).unwrap_or_default() {
-            if packed & (RANGE | EVENT) == 0 && !thread.recent.has(packed) {
-                let address = record::address(packed);
+            let address = record::address(packed);
+            if packed & (RANGE | EVENT) == 0 && !thread.recent.has(packed) && thread.looked_at.is_new(address) {
                 if let Some(frame) = self.space.known_frame(address / OS_PAGE) {
                     self.caches.expect(thread.core, u64::from(frame) * OS_PAGE + address % OS_PAGE);
                 }

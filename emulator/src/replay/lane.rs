@@ -6,7 +6,7 @@ use super::clock::{Cause, ThreadClock};
 use super::report::ThreadReport;
 use super::table::{RegionIndex, Table};
 use super::{Dependence, Machine, ReplayError};
-use crate::cache::{CoreIndex, LINE, Lookup, Traffic};
+use crate::cache::{CoreIndex, LINE, LookedAt, Lookup, Traffic};
 use crate::model::{Direction, Request, Serve};
 use crate::time::Time;
 use crate::trace::{Access, Catalog, Cursor, Error, Event, Events, ReadAt, StreamId};
@@ -69,6 +69,7 @@ pub struct Lane<'t, S> {
     events: Option<Events<Vec<u8>>>,
     /// Accesses that were decoded and not done yet.
     ahead: Ahead,
+    looked_at: LookedAt,
     barrier: Option<Event>,
     /// Times of the barriers in the rest of this block, where other threads need to know.
     barriers: VecDeque<u64>,
@@ -105,6 +106,7 @@ impl<'t, S: ReadAt> Lane<'t, S> {
             cursor,
             events: None,
             ahead: Ahead::default(),
+            looked_at: LookedAt::default(),
             barrier: None,
             barriers: VecDeque::new(),
             several,
@@ -227,11 +229,9 @@ impl<'t, S: ReadAt> Lane<'t, S> {
     fn decode<M: Serve>(&mut self, machine: &mut Machine<M>) -> Result<(), ReplayError> {
         self.look()?;
         let Some(access) = self.ahead.first() else { return Ok(()) };
-        let mut last = access.address / LINE;
         machine.expect(self.core, access.address);
         while let Some(access) = self.ahead.has_room().then(|| self.events.as_mut()?.next_access()).flatten() {
-            if access.address / LINE != last {
-                last = access.address / LINE;
+            if self.looked_at.is_new(access.address) {
                 machine.expect(self.core, access.address);
             }
             self.ahead.push(access);

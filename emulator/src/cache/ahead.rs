@@ -1,0 +1,28 @@
+//! Which lines were looked at lately, before their turn.
+
+use super::LINE;
+
+/// Lines that are remembered.
+const LINES: usize = 16;
+
+/// Remembers a few lines, so that those that are asked for again and again are [expected](super::Hierarchy::expect) once.
+/// What it forgets is expected once more, which costs a little time and changes nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct LookedAt([u64; LINES]);
+
+impl Default for LookedAt {
+    fn default() -> Self {
+        Self([u64::MAX; LINES])
+    }
+}
+
+impl LookedAt {
+    /// Whether the line of `address` is none of those that it remembers. From now on it is.
+    #[inline]
+    pub fn is_new(&mut self, address: u64) -> bool {
+        let line = address / LINE;
+        // The multiplier of Fibonacci hashing (Knuth, TAOCP 3, 6.4): arrays that are walked together share their low bits.
+        let slot = &mut self.0[(line.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60) as usize % LINES];
+        std::mem::replace(slot, line) != line
+    }
+}
