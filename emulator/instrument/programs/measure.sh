@@ -2,7 +2,7 @@
 # measure.sh [SCALE [ROUNDS [PROGRAM…]]]: what instrumentation slows each program down by, as a table in Markdown.
 #
 # Ratios of CPU time (user and system) to the plain program's, each the best of ROUNDS by turns, so that other work on the
-# machine weighs on all alike. TIERCTL names another tierctl; what is built goes to target/ in this folder.
+# machine weighs on all alike; what tierctl itself takes to write the report is in it. TIERCTL names another tierctl.
 set -euo pipefail
 cd "$(dirname "$0")"
 scale=${1:-20}
@@ -11,17 +11,18 @@ shift $(($# < 2 ? $# : 2))
 names=("$@")
 ((${#names[@]})) || names=(chase hashmap words threads json btree gups sort triad bfs matmul)
 
-tierctl=${TIERCTL:-}
-if [ -z "$tierctl" ]; then
-    (cd ../../.. && cargo build --quiet --release --package tiermem-instrument && cargo build --quiet --release --package tierctl)
-    tierctl=${CARGO_TARGET_DIR:-../../../target}/release/tierctl
+target=$(realpath -m "${CARGO_TARGET_DIR:-../../../target}")
+if [ -z "${TIERCTL:-}" ]; then
+    for package in tiermem-instrument tierctl; do
+        (cd ../../.. && cargo build --quiet --release --target-dir "$target" --package $package)
+    done
 fi
-tierctl=$(realpath "$tierctl")
-export CARGO_TARGET_DIR=target
+tierctl=$(realpath "${TIERCTL:-$target/release/tierctl}")
+export CARGO_TARGET_DIR=$target/instrumented-programs
 cargo build --quiet --release
 "$tierctl" instrument -- cargo build --quiet --release 2>/dev/null
-plain=target/release/instrumented-programs
-instrumented=target/x86_64-unknown-linux-gnu/release/instrumented-programs
+plain=$CARGO_TARGET_DIR/release/instrumented-programs
+instrumented=$CARGO_TARGET_DIR/x86_64-unknown-linux-gnu/release/instrumented-programs
 machine=(--topology one-expander --tier cxl0)
 
 # CPU seconds of a command.

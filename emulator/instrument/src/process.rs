@@ -153,10 +153,13 @@ extern "C" fn before_fork() {
         engine::with(|_, _| ());
     }
     ENGINE.acquire();
+    BEFORE.acquire();
 }
 
 extern "C" fn after_fork() {
     // SAFETY: taken in `before_fork`.
+    unsafe { BEFORE.release() };
+    // SAFETY: as above.
     unsafe { ENGINE.release() };
 }
 
@@ -173,6 +176,8 @@ extern "C" fn in_child() {
         }
     }
     // SAFETY: taken in `before_fork`, by the thread that this one was copied from.
+    unsafe { BEFORE.release() };
+    // SAFETY: as above.
     unsafe { ENGINE.release() };
 }
 

@@ -159,6 +159,11 @@ impl Program {
         self.report_of(&mut tierctl(), options, words)
     }
 
+    /// Likewise, with every access becoming a record, which keeps the run time busy.
+    pub fn report_of_records(&self, words: &[&str]) -> (Value, String) {
+        self.report_of(tierctl().env("TIERMEM_INSTRUMENT_FILTER", "off"), &[], words)
+    }
+
     /// With all addresses the same in each run; only then are virtual times. `filter` is `off` to have every access become a
     /// record; another value must be as long, as the environment lies on the stack.
     pub fn report_in_place(&self, filter: &str, words: &[&str]) -> Value {

@@ -59,19 +59,19 @@ fn a_thread_that_forks_takes_only_itself_along() {
 #[test]
 fn what_handlers_lose_is_counted() {
     let program = Program::c("clang", &["-O2"]);
-    // Until a handler came at a bad time, which most do: the run time works most of the time.
+    // Until a handler came at a bad time, which most do where every access becomes a record: the run time works most of the time.
     for n in [2_000_000, 8_000_000, 32_000_000_u64] {
-        let (report, said) = program.report_and_said(&[], &["interrupted", &n.to_string()]);
+        let (report, said) = program.report_of_records(&["interrupted", &n.to_string()]);
         let times = said.lines().find_map(|line| line.strip_prefix("handled ")?.strip_suffix(" times"));
         let handled: u64 = times.expect("a count of handlers").parse().unwrap();
         let process = &report["processes"][0];
         let counted = Counted::of_process(process);
         let lost = process["lost"].as_u64().unwrap();
-        // Each walks 5,000 times; the rest of what it does is a handful.
+        // Each walks 5,000 times; up to a buffer of records may count as lost and be there all the same.
         let walked = 2 * (n + 5000 * handled);
         let all = counted.loads + counted.stores + lost;
         assert!(
-            (walked..walked + 200 * (handled + 1)).contains(&all),
+            (walked..walked + 512 * (handled + 1)).contains(&all),
             "{all} of {walked}: {handled} handlers, {lost} lost"
         );
         if lost > 0 {
