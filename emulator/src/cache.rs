@@ -21,6 +21,7 @@
 
 mod ahead;
 mod config;
+mod flush;
 mod hierarchy;
 mod level;
 mod prefetch;

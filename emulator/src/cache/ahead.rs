@@ -26,3 +26,17 @@ impl LookedAt {
         std::mem::replace(slot, line) != line
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_new_once_as_long_as_few_others_come() {
+        let mut looked_at = LookedAt::default();
+        // Three arrays, 16 MiB apart, sixteen bytes at a time.
+        let walk = (0..4096_u64).step_by(16).flat_map(|at| (0..3).map(move |array| (array << 24) + at));
+        let new = walk.filter(|&address| looked_at.is_new(address)).count();
+        assert!((192..400).contains(&new), "{new} of 768 steps through 192 lines");
+    }
+}

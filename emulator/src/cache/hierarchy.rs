@@ -16,11 +16,11 @@ impl CoreIndex {
 }
 
 #[derive(Debug)]
-struct Core {
+pub(super) struct Core {
     /// The nearest first; at least one.
-    levels: Vec<Level>,
+    pub(super) levels: Vec<Level>,
     streams: Option<Streams>,
-    counts: CacheCounts,
+    pub(super) counts: CacheCounts,
 }
 
 impl Core {
@@ -33,7 +33,7 @@ impl Core {
     }
 
     /// Takes `line` out of all levels; the states of all its copies joined, zero if there is none.
-    fn remove(&mut self, line: u64) -> u64 {
+    pub(super) fn remove(&mut self, line: u64) -> u64 {
         self.levels.iter_mut().fold(0, |all, level| all | level.remove(level.place(line)))
     }
 
@@ -63,8 +63,8 @@ impl Core {
 #[derive(Debug)]
 pub struct Hierarchy {
     config: CacheConfig,
-    cores: Vec<Core>,
-    shared: Option<Level>,
+    pub(super) cores: Vec<Core>,
+    pub(super) shared: Option<Level>,
 }
 
 impl Hierarchy {
@@ -360,52 +360,6 @@ impl Hierarchy {
         let at = 1.min(self.config.private.len() - 1);
         let place = self.cores[core.index()].levels[at].place(line);
         self.put(core, at, place, flags, memory);
-    }
-
-    /// Takes the line of `address` out of all caches, and writes it to memory if it was dirty; says whether it was.
-    pub fn flush(&mut self, address: u64, memory: &mut impl Memory) -> bool {
-        let line = address & !(LINE - 1);
-        let own = self.cores.iter_mut().fold(0, |all, core| all | core.remove(line));
-        let shared = self.shared.as_mut().map_or(0, |shared| shared.remove(shared.place(line)));
-        self.wrote(line, own | shared, memory)
-    }
-
-    /// Writes the line of `address` to memory if it is dirty, and keeps it, clean; says whether it was dirty.
-    pub fn clean(&mut self, address: u64, memory: &mut impl Memory) -> bool {
-        let line = address & !(LINE - 1);
-        let levels = self.cores.iter_mut().flat_map(|core| core.levels.iter_mut()).chain(&mut self.shared);
-        let all = levels.filter_map(|level| level.peek(level.place(line))).fold(0, |all, mut copy| {
-            let before = copy.state();
-            copy.take(state::DIRTY);
-            all | before
-        });
-        self.wrote(line, all, memory)
-    }
-
-    /// Empties all caches, and writes to memory what was dirty, by rising address.
-    pub fn flush_all(&mut self, memory: &mut impl Memory) {
-        let levels = self.cores.iter_mut().flat_map(|core| core.levels.iter_mut()).chain(&mut self.shared);
-        let mut dirty = Vec::new();
-        for level in levels {
-            dirty.extend(level.dirty());
-            level.clear();
-        }
-        dirty.sort_unstable();
-        dirty.dedup();
-        for line in dirty {
-            self.wrote(line, state::DIRTY, memory);
-        }
-    }
-
-    fn wrote(&mut self, line: u64, flags: u64, memory: &mut impl Memory) -> bool {
-        let dirty = flags & state::DIRTY != 0;
-        if dirty {
-            if let Some(core) = self.cores.first_mut() {
-                core.counts.written_back += 1;
-            }
-            memory.traffic(Traffic::WriteBack(line));
-        }
-        dirty
     }
 }
 

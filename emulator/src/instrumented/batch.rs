@@ -213,10 +213,12 @@ impl<S: Serve> Engine<S> {
         let to = to.min(records.len());
         for &packed in records.get(from..to).unwrap_or_default() {
             let address = record::address(packed);
-            if packed & (RANGE | EVENT) == 0 && !thread.recent.has(packed) && thread.looked_at.is_new(address) {
-                if let Some(frame) = self.space.known_frame(address / OS_PAGE) {
-                    self.caches.expect(thread.core, u64::from(frame) * OS_PAGE + address % OS_PAGE);
-                }
+            if packed & (RANGE | EVENT) == 0
+                && !thread.recent.has(packed)
+                && thread.looked_at.is_new(address)
+                && let Some(frame) = self.space.known_frame(address / OS_PAGE)
+            {
+                self.caches.expect(thread.core, u64::from(frame) * OS_PAGE + address % OS_PAGE);
             }
         }
         to.max(from)

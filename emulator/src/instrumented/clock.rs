@@ -216,3 +216,6 @@ impl Clock {
         self.now_ps = self.now_ps.max(ps);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::ahead::Ahead;
 use super::clock::{Cause, ThreadClock};
 use super::report::ThreadReport;
 use super::table::{RegionIndex, Table};
@@ -22,43 +23,6 @@ pub enum Stop {
     Barrier,
     /// It has ended.
     End,
-}
-
-/// Accesses that are decoded together.
-const AHEAD: usize = 24;
-
-/// Accesses in the order of the trace, filled when it is empty.
-#[derive(Default)]
-struct Ahead {
-    accesses: [Access; AHEAD],
-    at: usize,
-    end: usize,
-}
-
-impl Ahead {
-    #[inline]
-    fn first(&self) -> Option<&Access> {
-        self.accesses[..self.end].get(self.at)
-    }
-
-    #[inline]
-    const fn has_room(&self) -> bool {
-        self.end < AHEAD
-    }
-
-    #[inline]
-    fn push(&mut self, access: Access) {
-        if self.at == self.end {
-            (self.at, self.end) = (0, 0);
-        }
-        self.accesses[self.end] = access;
-        self.end += 1;
-    }
-
-    #[inline]
-    const fn pop(&mut self) {
-        self.at += 1;
-    }
 }
 
 /// A thread.
