@@ -6,7 +6,7 @@
 //! ┌────────┬────────┬────────┬─   ─┬────────┬────────┬─   ─┬────────┬────────┬─   ─┐
 //! │ header │ record │ (free) │  …  │        │ value  │  …  │        │ before │  …  │
 //! └────────┴────────┴────────┴─   ─┴────────┴────────┴─   ─┴────────┴────────┴─   ─┘
-//! 0        40       48             4096     4136           8192     8232           12288
+//! 0        80       88             4096     4176           8192     8272           12288
 //! ```
 //! A [`record`], its value and what was counted before it stand 4096 bytes apart. Values are what a load of eight bytes
 //! loads, the length of a range, or what an event is about; under other records they are left over from before.
@@ -14,12 +14,12 @@
 //! Writing a record and moving the position are two steps, which a signal can interrupt; [`signals`](crate::signals)
 //! has handlers start in a buffer of their own.
 
-use std::ptr::{NonNull, with_exposed_provenance, with_exposed_provenance_mut};
+use std::ptr::{NonNull, null_mut, with_exposed_provenance, with_exposed_provenance_mut};
 
 use tiermem_emulator::instrumented::filter::{self, Passed, ThreadState};
 use tiermem_emulator::instrumented::{Batch, Record, ThreadIndex, record};
 use tiermem_sys::map;
-use tiermem_sys::sync::atomic::{AtomicU64, Ordering};
+use tiermem_sys::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use tiermem_sys::thread::KeepErrno;
 
 use crate::stack::SiteCache;
@@ -38,11 +38,15 @@ struct Header {
     taken: usize,
     /// and what was counted until then.
     start: Passed,
+    /// Where it waits to be taken: the buffer that waits longer, how far this one is filled, and what was counted.
+    next: *mut Header,
+    end: usize,
+    passed: Passed,
 }
 
 /// Bytes before the first record.
 pub const FIRST: usize = size_of::<Header>();
-const _: () = assert!(FIRST == 40);
+const _: () = assert!(FIRST == 80);
 
 /// A buffer that nobody reads: its first record's address.
 pub fn sink() -> Option<usize> {
@@ -64,8 +68,7 @@ pub struct Thread {
     pub index: Option<ThreadIndex>,
     /// The buffer that it began with. Others, of handlers, come and go.
     buffer: Buffer,
-    /// Buffers of handlers that interrupted this library, not taken yet.
-    pub deferred: Vec<Deferred>,
+    deferred: Deferred,
     /// Its state, for others.
     state: *const ThreadState,
     pub stack: stack::Bounds,
@@ -74,23 +77,16 @@ pub struct Thread {
     pub ends: u32,
 }
 
-/// A buffer that is filled up to `end`, with what was counted beside it.
-pub struct Deferred {
-    pub buffer: Buffer,
-    pub end: usize,
-    pub passed: Passed,
+/// Buffers of handlers that interrupted this library, not taken yet. Handlers add to the list, between any two instructions of
+/// the thread, which takes it whole.
+#[derive(Default)]
+struct Deferred {
+    last: AtomicPtr<Header>,
+    waiting: AtomicUsize,
 }
 
-impl Deferred {
-    /// What it is in for.
-    ///
-    /// # Safety
-    /// The buffer is there and not changed meanwhile.
-    pub unsafe fn gathered<'a>(&self) -> Batch<'a> {
-        // SAFETY: passed on to the caller.
-        unsafe { gathered(self.end, self.passed) }
-    }
-}
+/// Handlers' buffers that wait at once.
+const DEFERRED_MAX: usize = 256;
 
 /// Header, records, values, counts.
 #[derive(Clone, Copy)]
@@ -100,7 +96,8 @@ impl Buffer {
     /// One for this thread. Safe in a signal handler.
     pub fn of(thread: *mut Thread) -> Option<Self> {
         let buffer = Self(map::anonymous(ALL_BYTES).ok()?);
-        let header = Header { thread, taken: buffer.first(), start: Passed::default() };
+        let (taken, passed) = (buffer.first(), Passed::default());
+        let header = Header { thread, taken, start: passed, next: null_mut(), end: 0, passed };
         // SAFETY: the buffer begins with room for its header.
         unsafe { buffer.0.cast::<Header>().write(header) };
         Some(buffer)
@@ -119,6 +116,8 @@ impl Buffer {
     /// # Safety
     /// Nobody's position leads into it.
     pub unsafe fn release(self) {
+        // Or the program would seem to unmap something, between two instructions of a check.
+        let _quiet = Quiet::new();
         // SAFETY: mapped with this length by `of`; the rest is passed on to the caller.
         let released = unsafe { map::unmap(self.0, ALL_BYTES) };
         debug_assert!(released.is_ok());
@@ -155,7 +154,7 @@ impl Thread {
         let thread = NonNull::from(Box::leak(Box::new(Self {
             index,
             buffer: Buffer(NonNull::dangling()),
-            deferred: Vec::with_capacity(DEFERRED_MAX),
+            deferred: Deferred::default(),
             state: state(),
             stack: stack::Bounds::of_this_thread(),
             sites: SiteCache::default(),
@@ -201,6 +200,50 @@ impl Thread {
         header.start = passed;
     }
 
+    /// Has a buffer wait that a handler filled up to `end`, whose position leads elsewhere now. Whether there is room.
+    pub fn defer(&self, buffer: Buffer, end: usize, passed: Passed) -> bool {
+        // Relaxed, all here: only this thread uses the list, and its handlers.
+        if self.deferred.waiting.load(Ordering::Relaxed) >= DEFERRED_MAX {
+            return false;
+        }
+        let header = buffer.0.cast::<Header>().as_ptr();
+        // SAFETY: the handler's own buffer.
+        let waits = unsafe { &mut *header };
+        waits.end = end;
+        waits.passed = passed;
+        // Another handler may interrupt this one, too, and find the list begin with this buffer.
+        waits.next = self.deferred.last.swap(header, Ordering::Relaxed);
+        self.deferred.waiting.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
+    /// Gives what waits to `take`, the longest first.
+    pub fn take_deferred(&self, mut take: impl FnMut(&Batch<'_>)) {
+        loop {
+            // Relaxed, all: see `defer`. A handler comes before the exchange or after it.
+            let mut from = self.deferred.last.swap(null_mut(), Ordering::Relaxed);
+            if from.is_null() {
+                return;
+            }
+            let mut first = null_mut();
+            // SAFETY: buffers that wait, in no list but this one.
+            while let Some(waits) = unsafe { from.as_mut() } {
+                let next = std::mem::replace(&mut waits.next, first);
+                first = std::mem::replace(&mut from, next);
+            }
+            // SAFETY: as above.
+            while let Some(waits) = unsafe { first.as_mut() } {
+                // SAFETY: the handler that filled it has ended.
+                take(&unsafe { gathered(waits.end, waits.passed) });
+                let buffer = Buffer(NonNull::from(&mut *waits).cast());
+                first = waits.next;
+                self.deferred.waiting.fetch_sub(1, Ordering::Relaxed);
+                // SAFETY: nobody's position leads into it, and it waits no more.
+                unsafe { buffer.release() };
+            }
+        }
+    }
+
     /// Begins its buffer anew when all was taken, and its counts by `restart`. The thread is the calling one.
     pub fn restart(&self, restart: impl FnOnce(&ThreadState)) {
         let position = position();
@@ -227,9 +270,6 @@ impl Thread {
         unsafe { self.buffer.release() };
     }
 }
-
-/// Handlers' buffers that wait at once.
-pub const DEFERRED_MAX: usize = 16;
 
 /// Appends a record of the program's.
 pub fn push(record: Record, value: u64) {
@@ -259,11 +299,16 @@ pub fn range(address: u64, len: u64, store: bool) {
     }
     let state = state();
     if !state.pass_range(address, len, store) {
-        push(record::range(address, store), len);
-        state.note_range(address, len, store);
+        record_range(address, len, store);
     } else if state.has_enough() {
         drain();
     }
+}
+
+#[inline(never)]
+fn record_range(address: u64, len: u64, store: bool) {
+    push(record::range(address, store), len);
+    state().note_range(address, len, store);
 }
 
 /// Makes room for at least one more record of the calling thread, and to count more.
@@ -276,8 +321,8 @@ pub extern "C" fn drain() {
     }
     let _quiet = Quiet::new();
     match Thread::current() {
-        // SAFETY: a thread's own state, which nobody else changes while it is quiet.
-        Some(mut thread) => engine::take(unsafe { thread.as_mut() }),
+        // SAFETY: the calling thread's own.
+        Some(thread) => engine::take(unsafe { thread.as_ref() }),
         None => engine::begin_thread(),
     }
 }

@@ -11,7 +11,7 @@ use tiermem_sys::sync::atomic::{AtomicUsize, Ordering};
 use crate::buffer::{self, LOST, Thread};
 use crate::names::Names;
 use crate::stack::Frames;
-use crate::state::Quiet;
+use crate::state::{self, Quiet};
 use crate::threads;
 
 /// What the process is measured with.
@@ -83,8 +83,11 @@ unsafe impl Send for Running {}
 /// `None` where nothing is to be counted.
 pub static ENGINE: Lock<Option<Box<Running>>> = Lock::new(None);
 
-/// 1 once there is an engine.
-static ON: AtomicUsize = AtomicUsize::new(0);
+/// Whether there is an engine: what the C++ library does before this library begins must not decide it.
+static ON: AtomicUsize = AtomicUsize::new(UNDECIDED);
+const UNDECIDED: usize = 0;
+const MEASURED: usize = 1;
+const IDLE: usize = 2;
 
 /// A buffer that nobody reads; 0 before there is one.
 static SINK: AtomicUsize = AtomicUsize::new(0);
@@ -94,14 +97,20 @@ pub fn start(mut running: Running, command: &[String]) -> std::io::Result<()> {
     running.record(command)?;
     *ENGINE.lock() = Some(Box::new(running));
     // Relaxed: other threads begin later.
-    ON.store(1, Ordering::Relaxed);
+    ON.store(MEASURED, Ordering::Relaxed);
     Ok(())
+}
+
+/// Nothing is to be counted, in no thread of this process.
+pub fn stay_idle() {
+    // Relaxed: as above.
+    ON.store(IDLE, Ordering::Relaxed);
 }
 
 /// Whether anything is counted.
 pub fn is_on() -> bool {
     // Relaxed: set before the program's first instruction.
-    ON.load(Ordering::Relaxed) != 0
+    ON.load(Ordering::Relaxed) == MEASURED
 }
 
 /// Where records go that nobody will read, made when it is first needed.
@@ -117,6 +126,10 @@ pub fn sink() -> Option<usize> {
 
 /// The calling thread begins now, if it has not yet. It works in this library.
 pub fn begin_thread() {
+    // Relaxed: as above.
+    if ON.load(Ordering::Relaxed) == IDLE {
+        state::go_idle();
+    }
     let mut running = ENGINE.lock();
     let index = running.as_mut().map(|running| {
         let parent = running.threads.first().map(|first| {
@@ -142,17 +155,14 @@ pub fn begin_thread() {
 }
 
 /// Takes what the calling thread has gathered. It works in this library.
-pub fn take(thread: &mut Thread) {
+pub fn take(thread: &Thread) {
     let mut running = ENGINE.lock();
     take_locked(&mut running, thread);
-    while let Some(deferred) = thread.deferred.pop() {
+    thread.take_deferred(|batch| {
         if let (Some(running), Some(index)) = (running.as_mut(), thread.index) {
-            // SAFETY: a handler filled it, and has ended.
-            running.batch(index, &unsafe { deferred.gathered() });
+            running.batch(index, batch);
         }
-        // SAFETY: as above.
-        unsafe { deferred.buffer.release() };
-    }
+    });
     restart(running.as_deref(), thread);
 }
 

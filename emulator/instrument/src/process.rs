@@ -43,6 +43,7 @@ extern "C" fn begin() {
         }
         signals::report_fatal();
     } else {
+        engine::stay_idle();
         state::silence_checks();
     }
     engine::begin_thread();

@@ -15,7 +15,7 @@ use tiermem_sys::sync::Lock;
 use tiermem_sys::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use tiermem_sys::{process, signal};
 
-use crate::buffer::{self, Buffer, DEFERRED_MAX, Deferred, Thread};
+use crate::buffer::{self, Buffer, Thread};
 use crate::engine;
 use crate::process::write_report;
 use crate::real::Real;
@@ -115,56 +115,48 @@ extern "C" fn handle(number: c_int, info: *mut c_void, context: *mut c_void) {
 
 /// Runs a handler of the program's with a buffer of its own.
 fn call(handler: usize, flags: c_int, (number, info, context): (c_int, *mut c_void, *mut c_void)) {
-    let thread = Thread::current();
     let captive = state::is_inside();
+    let quiet = Quiet::new();
+    // SAFETY: the calling thread's own.
+    let thread = Thread::current().map(|thread| unsafe { &*thread.as_ptr() });
     if let Some(thread) = thread
         && !captive
     {
-        let _quiet = Quiet::new();
         // What it did before comes before what the handler does, and is there if the handler does not return.
-        // SAFETY: the calling thread's own.
-        engine::take_so_far(unsafe { thread.as_ref() });
+        engine::take_so_far(thread);
     }
-    let handling = Handling::new();
-    let buffer = thread.and_then(|thread| Buffer::of(thread.as_ptr()));
+    let handling = Handling::new(&quiet);
+    let buffer = thread.and_then(|thread| Buffer::of(ptr::from_ref(thread).cast_mut()));
     match buffer {
         Some(buffer) => buffer.put_in_use(),
         None => state::set_position(engine::sink().unwrap_or(0)),
     }
-    if flags & SA_SIGINFO != 0 {
-        // SAFETY: the program said that it has this signature.
-        let handler: extern "C" fn(c_int, *mut c_void, *mut c_void) = unsafe { std::mem::transmute(handler) };
-        handler(number, info, context);
-    } else {
-        // SAFETY: as above.
-        let handler: extern "C" fn(c_int) = unsafe { std::mem::transmute(handler) };
-        handler(number);
-    }
-    let (Some(buffer), Some(mut thread)) = (buffer, thread) else { return };
-    if !captive {
-        {
-            let _quiet = Quiet::new();
-            // SAFETY: the calling thread's own.
-            engine::take(unsafe { thread.as_mut() });
+    handling.run(|| {
+        if flags & SA_SIGINFO != 0 {
+            // SAFETY: the program said that it has this signature.
+            let handler: extern "C" fn(c_int, *mut c_void, *mut c_void) = unsafe { std::mem::transmute(handler) };
+            handler(number, info, context);
+        } else {
+            // SAFETY: as above.
+            let handler: extern "C" fn(c_int) = unsafe { std::mem::transmute(handler) };
+            handler(number);
         }
-        drop(handling);
-        // SAFETY: the position leads elsewhere again.
-        unsafe { buffer.release() };
-        return;
+    });
+    let (Some(buffer), Some(thread)) = (buffer, thread) else { return };
+    if !captive {
+        engine::take(thread);
     }
     let (end, passed) = (state::position(), state::state().passed());
     drop(handling);
-    // SAFETY: the calling thread's own. What the handler interrupted does not look at this list meanwhile, or it
-    // takes from its end only what stood there before.
-    let deferred = unsafe { &mut (*thread.as_ptr()).deferred };
-    if deferred.len() < DEFERRED_MAX {
-        deferred.push(Deferred { buffer, end, passed });
-    } else {
+    if captive && thread.defer(buffer, end, passed) {
+        return;
+    }
+    if captive {
         let counted = usize::try_from(filter::number(passed.counts)).unwrap_or(usize::MAX);
         buffer::lost((end - buffer.first()) / size_of::<u64>() + counted);
-        // SAFETY: the position leads elsewhere again.
-        unsafe { buffer.release() };
     }
+    // SAFETY: the position leads elsewhere again.
+    unsafe { buffer.release() };
 }
 
 /// Writes the report and ends the process by the signal.

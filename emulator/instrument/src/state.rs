@@ -110,6 +110,9 @@ pub fn set_position(at: usize) {
 /// Set in the quiet word while a handler of the program's runs that interrupted this library.
 const CAPTIVE: usize = 1 << 32;
 
+/// Set in the quiet word of all threads of a program that is not measured.
+const IDLE: usize = 1 << 33;
+
 #[inline]
 fn quiet() -> usize {
     // SAFETY: as above.
@@ -121,10 +124,15 @@ fn set_quiet(to: usize) {
     unsafe { state().quiet.as_ptr().write_volatile(to) };
 }
 
-/// Whether the calling thread is working in this library.
+/// Whether what the calling thread does is of no account: it works in this library, or nothing is measured.
 #[inline]
 pub fn is_quiet() -> bool {
-    quiet() & (CAPTIVE - 1) != 0
+    quiet() & !CAPTIVE != 0
+}
+
+/// Nothing is measured that the calling thread does.
+pub fn go_idle() {
+    set_quiet(quiet() | IDLE);
 }
 
 /// Whether a handler of the program's runs that interrupted this library, which must not be entered now.
@@ -132,9 +140,9 @@ pub fn is_captive() -> bool {
     quiet() & CAPTIVE != 0
 }
 
-/// Whether this library must not be entered now, for either reason.
+/// Whether this library must not be entered now: the thread works in it, or a handler runs that interrupted it.
 pub fn is_inside() -> bool {
-    quiet() != 0
+    quiet() & !IDLE != 0
 }
 
 /// While it lives, the thread works in this library, and what it does is not the program's doing.
@@ -154,19 +162,31 @@ impl Drop for Quiet {
     }
 }
 
-/// While it lives, the calling thread runs a handler of the program's, whatever it did before.
+/// While it lives, the calling thread does what it does for a signal's handler, whatever it did before. It works in this library
+/// meanwhile: even what compilers make of loops, `memset` and its kin, would be the program's otherwise.
 pub struct Handling {
-    position: usize,
+    /// Before the signal.
     quiet: usize,
+    position: usize,
     passed: Passed,
 }
 
 impl Handling {
-    /// Where the handler interrupted this library, that is captive.
-    pub fn new() -> Self {
-        let before = Self { position: position(), quiet: quiet(), passed: state().suspend() };
-        set_quiet(if before.quiet != 0 { CAPTIVE } else { 0 });
-        before
+    /// The thread works in this library from here on: see [`Quiet`].
+    pub fn new(_quiet: &Quiet) -> Self {
+        Self { quiet: quiet() - 1, position: position(), passed: state().suspend() }
+    }
+
+    /// Whether this library was interrupted.
+    pub fn is_captive(&self) -> bool {
+        self.quiet & !IDLE != 0
+    }
+
+    /// Runs the program's handler, which is captive if it interrupted this library.
+    pub fn run(&self, handler: impl FnOnce()) {
+        set_quiet(self.quiet & IDLE | if self.is_captive() { CAPTIVE } else { 0 });
+        handler();
+        set_quiet(self.quiet + 1);
     }
 }
 
@@ -174,6 +194,5 @@ impl Drop for Handling {
     fn drop(&mut self) {
         set_position(self.position);
         state().resume(&self.passed);
-        set_quiet(self.quiet);
     }
 }

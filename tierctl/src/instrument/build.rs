@@ -7,6 +7,7 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -58,7 +59,7 @@ pub fn command(program: &Path, words: &[OsString], library: &Path) -> Result<Com
     let tools = Tools::open()?;
     let object = checks::object(&tools)?;
     Compilers::new(&tools, &place, &object).wrap(words)?;
-    let linker = tools.script("link", &checks::with_object("cc", &object))?;
+    let linker = tools.script(&linker_name(&object)?, &checks::with_object("cc", &object))?;
     let mut path = tools.bin().into_os_string();
     let program = match words.first() {
         Some(name) if Compilers::has(words, name) => Path::new(&path).join(name),
@@ -83,6 +84,15 @@ pub fn command(program: &Path, words: &[OsString], library: &Path) -> Result<Com
         command.env(format!("CARGO_PROFILE_{profile}_LTO"), "off");
     }
     Ok(command)
+}
+
+/// A name that is another one where the checks are: it stands in a flag, so that cargo builds programs anew that have the checks
+/// of before.
+fn linker_name(object: &Path) -> Result<String, Failure> {
+    let checks = std::fs::read(object).map_err(|error| Failure::from_io(object.display(), &error))?;
+    let mut hasher = DefaultHasher::new();
+    checks.hash(&mut hasher);
+    Ok(format!("link-{:016x}", hasher.finish()))
 }
 
 /// The only one that the run time is for.
@@ -115,4 +125,22 @@ fn rust_flags(place: &Path, linker: &Path) -> OsString {
     linker_flag.push(linker);
     flags.extend([linker_flag, "-Clinker-flavor=gcc".into(), linked, "-ldylib=tiermem_instrument".into(), found]);
     flags.join(OsStr::new(SEPARATOR))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_checks_are_another_flag() {
+        let folder = tempfile::tempdir().unwrap();
+        let name = |text: &str| {
+            let object = folder.path().join("checks.o");
+            std::fs::write(&object, text).unwrap();
+            linker_name(&object).unwrap()
+        };
+        assert_eq!(name("some"), name("some"));
+        assert_ne!(name("some"), name("others"));
+        assert!(linker_name(Path::new("/no/such.o")).is_err());
+    }
 }
