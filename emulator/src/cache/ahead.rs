@@ -2,8 +2,8 @@
 
 use super::LINE;
 
-/// Lines that are remembered.
-const LINES: usize = 16;
+/// Lines that are remembered: a few less than a first level has, so that what goes on being used is not looked at again.
+const LINES: usize = 256;
 
 /// Remembers a few lines, so that those that are asked for again and again are [expected](super::Hierarchy::expect) once.
 /// What it forgets is expected once more, which costs a little time and changes nothing.
@@ -22,7 +22,7 @@ impl LookedAt {
     pub fn is_new(&mut self, address: u64) -> bool {
         let line = address / LINE;
         // The multiplier of Fibonacci hashing (Knuth, TAOCP 3, 6.4): arrays that are walked together share their low bits.
-        let slot = &mut self.0[(line.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60) as usize % LINES];
+        let slot = &mut self.0[(line.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - LINES.trailing_zeros())) as usize % LINES];
         std::mem::replace(slot, line) != line
     }
 }

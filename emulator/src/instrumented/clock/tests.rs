@@ -25,6 +25,8 @@ struct Plain {
 impl Plain {
     fn begin(&mut self, address: u64) {
         let (issue_ps, window) = (1000, u64::from(self.overlap.window));
+        // Of those that land together the first stays first.
+        self.flights.sort_by_key(|flight| flight.done_ps);
         let mut at = 0;
         while at < self.flights.len() {
             let flight = self.flights[at];
@@ -42,8 +44,7 @@ impl Plain {
             if flight.done_ps > self.now { at += 1 } else { drop(self.flights.remove(at)) }
         }
         if self.flights.len() >= self.overlap.outstanding as usize {
-            let first = (0..self.flights.len()).min_by_key(|&at| self.flights[at].done_ps).unwrap();
-            let flight = self.flights.swap_remove(first);
+            let flight = self.flights.remove(0);
             if flight.done_ps > self.now {
                 self.waited.waited(flight.label, flight.done_ps - self.now);
                 self.now = flight.done_ps;
