@@ -1,11 +1,12 @@
 //! What an access of an instrumented program costs the engine: `cargo run --release -p tiermem-emulator --example
-//! engine_speed [PATTERN] [MILLIONS]`. CPU time, making the accesses taken off; the best of five rounds counts: the others
+//! engine_speed [PATTERN] [MILLIONS] [CACHES]`. CPU time, making the accesses taken off; the best of five rounds counts: the others
 //! were disturbed. The last column is a hash of all that the engine reports, the same as long as the model is.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::hint::black_box;
 
-use tiermem_emulator::instrumented::report::{Process, Report};
+use tiermem_emulator::cache::CacheConfig;
+use tiermem_emulator::instrumented::report::{Process, Report, ThreadReport};
 use tiermem_emulator::instrumented::{Batch, Config, Overlap, Record, config::Placement, record};
 use tiermem_sys::clock::thread_cpu_ns;
 
@@ -17,8 +18,16 @@ const BASE: u64 = 0x7f00_1234_0000;
 /// Fills records and values, however many it likes up to [`BATCH`].
 type Pattern = fn(&mut Random, &mut Vec<Record>, &mut Vec<u64>);
 
-const PATTERNS: [(&str, Pattern); 6] =
-    [("hits", hits), ("chase", chase), ("gups", gups), ("triad", triad), ("bfs", bfs), ("store", store)];
+/// Name, accesses, and by how many threads in turn.
+const PATTERNS: [(&str, Pattern, usize); 7] = [
+    ("hits", hits, 1),
+    ("chase", chase, 1),
+    ("gups", gups, 1),
+    ("triad", triad, 1),
+    ("bfs", bfs, 1),
+    ("store", store, 1),
+    ("mixed", mixed, 3),
+];
 
 struct Random {
     state: u64,
@@ -99,11 +108,43 @@ fn store(random: &mut Random, records: &mut Vec<Record>, values: &mut Vec<u64>) 
     }
 }
 
+/// Something of everything: blocks that come and go, copies, accesses to two lines, pointers.
+fn mixed(random: &mut Random, records: &mut Vec<Record>, values: &mut Vec<u64>) {
+    for _ in 0..BATCH / 8 {
+        let place = random.below(4000);
+        let block = BASE + place * 1104 / 16 * 16;
+        let (size, site) = (16 + place * 7 % 1000, random.below(5) as u32);
+        let (allocated, value) = record::allocated(block, size, site);
+        match random.below(16) {
+            0 => records.push(record::freed(block)),
+            1 => {
+                records.push(allocated);
+                values.resize(records.len() - 1, 0);
+                values.push(value);
+            }
+            2 => {
+                records.push(record::range(block, random.below(2) == 0));
+                values.resize(records.len() - 1, 0);
+                values.push(random.below(700));
+            }
+            3 => records.push(record::access(block + 60, 8, true)),
+            _ => {
+                records.push(record::access(block + random.below(60) * 8, 8, false));
+                values.resize(records.len() - 1, 0);
+                let next = BASE + random.below(4000) * 1104 / 16 * 16;
+                values.push(next);
+                records.push(record::access(next + random.below(9) * 8, 4, random.below(3) == 0));
+            }
+        }
+        values.resize(records.len(), 0);
+    }
+}
+
 fn config() -> Config {
     Config {
         reports: "/nonexistent".into(),
         topology: "one-expander".into(),
-        cache: tiermem_emulator::cache::CacheConfig::default().to_string(),
+        cache: std::env::args().nth(3).unwrap_or_else(|| CacheConfig::default().to_string()),
         overlap: Overlap::default(),
         placement: Placement::All("cxl0".into()),
         trace: None,
@@ -111,25 +152,29 @@ fn config() -> Config {
 }
 
 /// CPU time and the report of one round; without an engine, only what making the accesses takes.
-fn round(pattern: Pattern, accesses: u64, with_engine: bool) -> (u64, u64, Option<Report>) {
+fn round(pattern: Pattern, threads: usize, accesses: u64, with_engine: bool) -> (u64, u64, Option<Report>) {
     let config = config();
     let Ok((mut engine, tiers)) = config.engine() else { return (0, 0, None) };
-    let thread = engine.begin_thread(None);
+    let threads: Vec<_> = (0..threads).map(|_| engine.begin_thread(None)).collect();
     for block in 0..512 {
         let site = engine.site(&[block % 8 + 1]);
         engine.allocate(BASE + block * MIB / 4, MIB / 4, site);
     }
     let (mut records, mut values) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
     let mut random = Random { state: 1, step: 0 };
-    let mut done = 0;
+    let (mut done, mut batches) = (0, 0);
     let began = thread_cpu_ns();
     while done < accesses {
         records.clear();
         values.clear();
         pattern(&mut random, &mut records, &mut values);
         if with_engine {
-            engine.batch(thread, &Batch { records: &records, values: &values, ..Batch::default() });
+            engine.batch(
+                threads[batches % threads.len()],
+                &Batch { records: &records, values: &values, ..Batch::default() },
+            );
         }
+        batches += 1;
         black_box((&records, &values));
         done += records.len() as u64;
     }
@@ -141,27 +186,29 @@ fn main() {
     let wanted = std::env::args().nth(1).unwrap_or_default();
     let millions: u64 = std::env::args().nth(2).and_then(|count| count.parse().ok()).unwrap_or(5);
     println!("pattern   ns an access  beyond L1   missed   virtual ms  all figures");
-    for (name, pattern) in PATTERNS {
+    for (name, pattern, threads) in PATTERNS {
         if !name.contains(&wanted) {
             continue;
         }
         let (mut least, mut made, mut last) = (u64::MAX, u64::MAX, None);
         for _ in 0..ROUNDS {
-            let (ns, done, report) = round(pattern, millions * 1_000_000, true);
+            let (ns, done, report) = round(pattern, threads, millions * 1_000_000, true);
             least = least.min(ns);
-            made = made.min(round(pattern, millions * 1_000_000, false).0);
+            made = made.min(round(pattern, threads, millions * 1_000_000, false).0);
             last = report.map(|report| (done, report));
         }
         let Some((done, report)) = last else { continue };
-        let thread = &report.threads[0];
-        let all = (thread.hits.iter().sum::<u64>() + thread.misses) as f64 / 100.0;
+        let sum = |count: fn(&ThreadReport) -> u64| report.threads.iter().map(count).sum::<u64>() as f64;
+        let missed = sum(|thread| thread.misses);
+        let beyond = missed + sum(|thread| thread.hits.iter().skip(1).sum());
+        let all = (sum(|thread| thread.hits.iter().take(1).sum()) + beyond) / 100.0;
         let mut hasher = DefaultHasher::new();
         serde_json::to_string(&report).unwrap_or_default().hash(&mut hasher);
         println!(
             "{name:8} {:10.1} {:11.1} % {:7.1} % {:10.2}  {:016x}",
             least.saturating_sub(made) as f64 / done as f64,
-            (thread.hits[1..].iter().sum::<u64>() + thread.misses) as f64 / all,
-            thread.misses as f64 / all,
+            beyond / all,
+            missed / all,
             report.virtual_ps as f64 / 1e9,
             hasher.finish()
         );

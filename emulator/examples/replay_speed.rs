@@ -1,11 +1,12 @@
 //! What an access costs a replay: `cargo run --release -p tiermem-emulator --example replay_speed [TRACE-FILE | PATTERN]
-//! [ROUNDS]`. CPU time, opening the trace left out; the best round counts: the others were disturbed. The last column is
+//! [ROUNDS] [CACHES]`. CPU time, opening the trace left out; the best round counts: the others were disturbed. The last column is
 //! a hash of all that the report says, the same as long as the model is.
 
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
+use tiermem_emulator::cache::CacheConfig;
 use tiermem_emulator::model::System;
 use tiermem_emulator::random::Random;
 use tiermem_emulator::replay::{Config, Placement, replay};
@@ -98,12 +99,14 @@ fn measure<S: ReadAt>(name: &str, trace: &Trace<S>, rounds: u32) -> Result<(), F
     let system = System::new(&Topology::load("one-expander")?)?;
     let tier = system.tier("cxl0").ok_or("the topology has no tier cxl0")?;
     let capacities: Vec<u64> = system.tiers().iter().map(|tier| tier.capacity.0).collect();
+    let caches = std::env::args().nth(3).map_or(Ok(CacheConfig::default()), |caches| CacheConfig::parse(&caches))?;
+    let config = Config { caches, ..Config::default() };
     let mut best = u64::MAX;
     let mut last = None;
     for _ in 0..rounds {
         let began = thread_cpu_ns();
         let placement = Placement::all(tier, capacities.clone());
-        last = Some(replay(trace, system.clone(), placement, &Config::default())?);
+        last = Some(replay(trace, system.clone(), placement, &config)?);
         best = best.min(thread_cpu_ns() - began);
     }
     let Some(report) = last else { return Ok(()) };

@@ -19,7 +19,9 @@
 //! Addresses are what the caller says they are. With virtual ones the sets of the larger levels follow the address
 //! space's layout, with physical or invented frames theirs.
 
+mod ahead;
 mod config;
+mod flush;
 mod hierarchy;
 mod level;
 mod prefetch;
@@ -28,6 +30,7 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use ahead::LookedAt;
 pub use config::{CacheConfig, CacheConfigError, LevelConfig, Prefetch};
 pub use hierarchy::{CoreIndex, Hierarchy};
 

@@ -26,6 +26,7 @@
 //! recorded, and no thread passes one that came before: each access belongs to the block that was there when it was recorded.
 //! How threads waited for one another is not in a trace; such waiting counts as work where the trace's clock is real time.
 
+mod ahead;
 mod clock;
 mod compact;
 mod lane;

@@ -16,11 +16,11 @@ impl CoreIndex {
 }
 
 #[derive(Debug)]
-struct Core {
+pub(super) struct Core {
     /// The nearest first; at least one.
-    levels: Vec<Level>,
+    pub(super) levels: Vec<Level>,
     streams: Option<Streams>,
-    counts: CacheCounts,
+    pub(super) counts: CacheCounts,
 }
 
 impl Core {
@@ -33,7 +33,7 @@ impl Core {
     }
 
     /// Takes `line` out of all levels; the states of all its copies joined, zero if there is none.
-    fn remove(&mut self, line: u64) -> u64 {
+    pub(super) fn remove(&mut self, line: u64) -> u64 {
         self.levels.iter_mut().fold(0, |all, level| all | level.remove(level.place(line)))
     }
 
@@ -63,8 +63,8 @@ impl Core {
 #[derive(Debug)]
 pub struct Hierarchy {
     config: CacheConfig,
-    cores: Vec<Core>,
-    shared: Option<Level>,
+    pub(super) cores: Vec<Core>,
+    pub(super) shared: Option<Level>,
 }
 
 impl Hierarchy {
@@ -107,11 +107,9 @@ impl Hierarchy {
     #[inline]
     pub fn expect(&self, core: CoreIndex, address: u64) {
         let line = address & !(LINE - 1);
-        let [first, behind @ ..] = &self.cores[core.index()].levels[..] else { return };
-        if first.has(first.place(line)) {
-            return;
-        }
-        for level in behind.iter() {
+        // The first one is small.
+        let [_, behind @ ..] = &self.cores[core.index()].levels[..] else { return };
+        for level in behind {
             level.expect(level.place(line));
         }
         if let Some(shared) = &self.shared {
@@ -124,53 +122,60 @@ impl Hierarchy {
     ///
     /// # Panics
     /// If there is no such core.
-    #[inline]
+    #[inline(always)]
     pub fn access(&mut self, core: CoreIndex, address: u64, store: bool, memory: &mut impl Memory) -> Lookup {
         let line = address & !(LINE - 1);
         let own = &mut self.cores[core.index()];
         let first = &mut own.levels[0];
         let place = first.place(line);
-        if let Some(mut held) = first.most_recent(place)
-            && held.state() & state::PREFETCHED == 0
-            && (!store || held.state() & state::OWNED != 0)
-        {
+        let Some(mut held) = first.touch(place) else { return self.search(core, line, place, store, memory) };
+        own.counts.hits[0] += 1;
+        let was = held.state();
+        let needed = if store { state::OWNED } else { 0 };
+        if was & (state::PREFETCHED | needed) == needed {
             held.add(if store { state::DIRTY } else { 0 });
-            own.counts.hits[0] += 1;
             return Lookup::Hit(1);
         }
-        self.search(core, line, place, store, memory)
+        held.take(state::PREFETCHED);
+        if store {
+            held.add(state::OWNED | state::DIRTY);
+            if was & state::OWNED == 0 {
+                self.take_from_others(core, line);
+            }
+        }
+        if was & state::PREFETCHED == 0 { Lookup::Hit(1) } else { Lookup::Prefetched(1) }
     }
 
+    /// The first level does not have it.
     fn search(&mut self, core: CoreIndex, line: u64, first: Place, store: bool, memory: &mut impl Memory) -> Lookup {
         let own = &mut self.cores[core.index()];
-        if let Some(mut held) = own.levels[0].touch(first) {
-            own.counts.hits[0] += 1;
+        let mut places = [first; LEVELS_MAX];
+        let [nearest, behind @ ..] = &mut own.levels[..] else { return Lookup::Miss };
+        for (level, at) in behind.iter_mut().zip(1..LEVELS_MAX) {
+            places[at] = level.place(line);
+            let Some(mut held) = level.touch(places[at]) else { continue };
+            own.counts.hits[at] += 1;
             let was = held.state();
             held.take(state::PREFETCHED);
-            if store {
-                held.add(state::OWNED | state::DIRTY);
-                if was & state::OWNED == 0 {
-                    self.take_from_others(core, line);
+            // Nearly always nothing is in between, and no other core has it.
+            if at == 1 && (!store || was & state::OWNED != 0) {
+                let flags = state::VALID | was & state::OWNED | if store { state::DIRTY } else { 0 };
+                let victim = nearest.insert(first, flags);
+                if victim.is_some() {
+                    self.move_on(core, 1, victim, memory);
                 }
+            } else {
+                self.found_behind(core, line, &places, (at, was), store, memory);
             }
-            return if was & state::PREFETCHED == 0 { Lookup::Hit(1) } else { Lookup::Prefetched(1) };
-        }
-        let mut places = [first; LEVELS_MAX];
-        let behind = own.levels.get_mut(1..).unwrap_or_default();
-        for ((at, place), level) in places.iter_mut().enumerate().skip(1).zip(behind) {
-            *place = level.place(line);
-            if let Some(mut held) = level.touch(*place) {
-                own.counts.hits[at] += 1;
-                let was = held.state();
-                held.take(state::PREFETCHED);
-                return self.found_behind(core, line, &places, (at, was), store, memory);
-            }
+            self.follow_streams(core, line, memory);
+            let level = level_number(at);
+            return if was & state::PREFETCHED == 0 { Lookup::Hit(level) } else { Lookup::Prefetched(level) };
         }
         self.miss_own(core, line, &places, store, memory)
     }
 
     /// A level of the core's own behind the first has it, in this state.
-    #[inline]
+    #[inline(never)]
     fn found_behind(
         &mut self,
         core: CoreIndex,
@@ -179,7 +184,7 @@ impl Hierarchy {
         (at, was): (usize, u64),
         store: bool,
         memory: &mut impl Memory,
-    ) -> Lookup {
+    ) {
         let mut flags = state::VALID | was & state::OWNED;
         if store {
             flags |= state::OWNED | state::DIRTY;
@@ -188,9 +193,6 @@ impl Hierarchy {
             }
         }
         self.fill(core, places, flags, at, memory);
-        self.follow_streams(core, line, memory);
-        let level = level_number(at);
-        if was & state::PREFETCHED == 0 { Lookup::Hit(level) } else { Lookup::Prefetched(level) }
     }
 
     /// No level of the core's own has it.
@@ -360,52 +362,6 @@ impl Hierarchy {
         let at = 1.min(self.config.private.len() - 1);
         let place = self.cores[core.index()].levels[at].place(line);
         self.put(core, at, place, flags, memory);
-    }
-
-    /// Takes the line of `address` out of all caches, and writes it to memory if it was dirty; says whether it was.
-    pub fn flush(&mut self, address: u64, memory: &mut impl Memory) -> bool {
-        let line = address & !(LINE - 1);
-        let own = self.cores.iter_mut().fold(0, |all, core| all | core.remove(line));
-        let shared = self.shared.as_mut().map_or(0, |shared| shared.remove(shared.place(line)));
-        self.wrote(line, own | shared, memory)
-    }
-
-    /// Writes the line of `address` to memory if it is dirty, and keeps it, clean; says whether it was dirty.
-    pub fn clean(&mut self, address: u64, memory: &mut impl Memory) -> bool {
-        let line = address & !(LINE - 1);
-        let levels = self.cores.iter_mut().flat_map(|core| core.levels.iter_mut()).chain(&mut self.shared);
-        let all = levels.filter_map(|level| level.peek(level.place(line))).fold(0, |all, mut copy| {
-            let before = copy.state();
-            copy.take(state::DIRTY);
-            all | before
-        });
-        self.wrote(line, all, memory)
-    }
-
-    /// Empties all caches, and writes to memory what was dirty, by rising address.
-    pub fn flush_all(&mut self, memory: &mut impl Memory) {
-        let levels = self.cores.iter_mut().flat_map(|core| core.levels.iter_mut()).chain(&mut self.shared);
-        let mut dirty = Vec::new();
-        for level in levels {
-            dirty.extend(level.dirty());
-            level.clear();
-        }
-        dirty.sort_unstable();
-        dirty.dedup();
-        for line in dirty {
-            self.wrote(line, state::DIRTY, memory);
-        }
-    }
-
-    fn wrote(&mut self, line: u64, flags: u64, memory: &mut impl Memory) -> bool {
-        let dirty = flags & state::DIRTY != 0;
-        if dirty {
-            if let Some(core) = self.cores.first_mut() {
-                core.counts.written_back += 1;
-            }
-            memory.traffic(Traffic::WriteBack(line));
-        }
-        dirty
     }
 }
 

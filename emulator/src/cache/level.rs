@@ -50,6 +50,41 @@ impl Set {
     const fn state(&self, way: usize) -> u64 {
         self.states >> (4 * way) & state::ALL
     }
+
+    #[inline(always)]
+    fn held(&mut self, way: usize) -> Held<'_> {
+        Held { states: &mut self.states, bit: 4 * way as u32 }
+    }
+
+    /// The way that has the line of this place; `far` as in [`Level`].
+    #[inline(always)]
+    fn find(&self, place: Place, far: &[[u64; WAYS]]) -> Option<usize> {
+        #[expect(clippy::cast_possible_truncation, reason = "the near bits")]
+        let near = place.tag as u32 & ((1 << NEAR_BITS) - 1);
+        let candidates = equal_of_16(&self.low, &self.high, near);
+        if candidates == 0 {
+            return None;
+        }
+        let way = candidates.trailing_zeros() as usize;
+        if far.is_empty() && place.tag >> NEAR_BITS == 0 && self.state(way) & state::VALID != 0 {
+            return Some(way);
+        }
+        self.find_among(candidates, place, far)
+    }
+
+    /// The first of these ways that has the line; empty ones keep the tags that they had.
+    #[inline(never)]
+    fn find_among(&self, mut candidates: u32, place: Place, far: &[[u64; WAYS]]) -> Option<usize> {
+        while candidates != 0 {
+            let way = candidates.trailing_zeros() as usize;
+            let is_far = far.get(place.set).map_or(0, |far| far[way % WAYS]);
+            if self.state(way) & state::VALID != 0 && is_far == place.tag >> NEAR_BITS {
+                return Some(way);
+            }
+            candidates &= candidates - 1;
+        }
+        None
+    }
 }
 
 /// One cache.
@@ -112,7 +147,8 @@ impl Level {
         let order = (0..u64::from(WAYS_MAX))
             .fold(0, |order, way| order | if way < u64::from(config.ways) { way } else { 0xf } << (4 * way));
         let (mask, shift) = if sets.is_power_of_two() { (sets as u64 - 1, sets.trailing_zeros()) } else { (0, 0) };
-        let empty = Set { low: [0; WAYS], high: [0; WAYS], states: 0, order };
+        // Tags that hardly any line has.
+        let empty = Set { low: [u16::MAX; WAYS], high: [u8::MAX; WAYS], states: 0, order };
         Self { sets: vec![empty; sets], far: Vec::new(), ways, mask, shift }
     }
 
@@ -133,20 +169,10 @@ impl Level {
         prefetch(&self.sets[place.set]);
     }
 
-    #[inline]
-    fn find(&self, Place { set: at, tag }: Place) -> Option<usize> {
-        let set = &self.sets[at];
-        #[expect(clippy::cast_possible_truncation, reason = "the near bits")]
-        let near = tag as u32 & ((1 << NEAR_BITS) - 1);
-        let mut candidates = equal_of_16(&set.low, &set.high, near);
-        while candidates != 0 {
-            let way = candidates.trailing_zeros() as usize;
-            if set.state(way) & state::VALID != 0 && self.far_of(at, way) == tag >> NEAR_BITS {
-                return Some(way);
-            }
-            candidates &= candidates - 1;
-        }
-        None
+    /// The way that has the line of this place.
+    #[inline(always)]
+    fn find(&self, place: Place) -> Option<usize> {
+        self.sets[place.set].find(place, &self.far)
     }
 
     #[inline]
@@ -154,48 +180,21 @@ impl Level {
         self.far.get(set).map_or(0, |far| far[way % WAYS])
     }
 
-    #[inline]
-    fn held(&mut self, set: usize, way: usize) -> Held<'_> {
-        Held { states: &mut self.sets[set].states, bit: 4 * way as u32 }
-    }
-
-    /// The way that was used last of the set, if it has this place's line.
-    #[inline]
-    fn front(&self, Place { set: at, tag }: Place) -> Option<usize> {
-        let set = &self.sets[at];
-        let way = (set.order & 0xf) as usize;
-        let near = u64::from(set.low[way]) | u64::from(set.high[way]) << 16;
-        let is = set.state(way) & state::VALID != 0 && near | self.far_of(at, way) << NEAR_BITS == tag;
-        is.then_some(way)
-    }
-
-    /// Whether the line of this place is there.
-    #[inline]
-    pub fn has(&self, place: Place) -> bool {
-        self.front(place).or_else(|| self.find(place)).is_some()
-    }
-
-    /// The most recent line of the set, if it is this place's.
-    #[inline]
-    pub fn most_recent(&mut self, place: Place) -> Option<Held<'_>> {
-        let way = self.front(place)?;
-        Some(self.held(place.set, way))
-    }
-
     /// Finds the line of this place and makes it the most recent of its set.
-    #[inline]
+    #[inline(always)]
     pub fn touch(&mut self, place: Place) -> Option<Held<'_>> {
-        let way = self.find(place)?;
         let set = &mut self.sets[place.set];
+        let way = set.find(place, &self.far)?;
         set.order = to_front(set.order, way);
-        Some(self.held(place.set, way))
+        Some(set.held(way))
     }
 
     /// Finds the line of this place and leaves the order alone.
     #[inline]
     pub fn peek(&mut self, place: Place) -> Option<Held<'_>> {
-        let way = self.find(place)?;
-        Some(self.held(place.set, way))
+        let set = &mut self.sets[place.set];
+        let way = set.find(place, &self.far)?;
+        Some(set.held(way))
     }
 
     /// Puts a line in that is not there, as the most recent of its set. Gives back the one that made way, if it was dirty.

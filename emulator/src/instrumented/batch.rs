@@ -25,6 +25,10 @@ const REMEMBERED: usize = 1024;
 
 /// So many records are looked at before their turn.
 const LOOK_AHEAD: usize = 12;
+/// Records whose places are remembered meanwhile.
+const AHEAD: usize = LOOK_AHEAD.next_power_of_two();
+/// No place.
+const UNKNOWN: u64 = u64::MAX;
 
 /// Remembered frames, by the low bits of the OS page's number.
 #[derive(Debug)]
@@ -175,8 +179,15 @@ impl<S: Serve> Engine<S> {
         passed: &mut Issued<'_>,
     ) {
         let mut issued = 0;
-        let mut seen = 0;
+        let mut ahead = [UNKNOWN; AHEAD];
+        for (place, &packed) in ahead.iter_mut().zip(records).take(LOOK_AHEAD) {
+            *place = self.look_ahead(thread, packed);
+        }
         for (at, &packed) in records.iter().enumerate() {
+            let known = ahead[at % AHEAD];
+            if let Some(&next) = records.get(at + LOOK_AHEAD) {
+                ahead[(at + LOOK_AHEAD) % AHEAD] = self.look_ahead(thread, next);
+            }
             let crosses = CROSSING && packed % LINE + record::size(packed) > LINE;
             if thread.recent.has(packed) && !crosses {
                 continue;
@@ -192,34 +203,43 @@ impl<S: Serve> Engine<S> {
                 self.range_or_event(thread, packed, values[at]);
                 continue;
             }
-            seen = self.look_ahead(thread, records, (at + 1).max(seen), at + 1 + LOOK_AHEAD);
             thread.clock.issue((at + 1 - issued) as u64 + passed);
             issued = at + 1;
             thread.looked_up += 1;
-            let value = if packed >> record::ADDRESS_BITS == LOAD_OF_WORD { values[at] } else { 0 };
-            let address = record::address(packed);
-            self.access(thread, address, packed & STORE != 0, value);
-            if crosses {
-                self.access(thread, (address / LINE + 1) * LINE, packed & STORE != 0, value);
+            let (address, store) = (record::address(packed), packed & STORE != 0);
+            let in_frame = if known == UNKNOWN { self.translate(thread, address) } else { known };
+            let lookup = self.access(thread, address, in_frame, store);
+            if lookup != Lookup::Hit(1) || crosses {
+                let value = if packed >> record::ADDRESS_BITS == LOAD_OF_WORD { values[at] } else { 0 };
+                self.beyond(thread, address, in_frame, lookup, (store, value));
+                if crosses {
+                    self.access_line(thread, address / LINE + 1, (store, value));
+                }
             }
         }
         thread.clock.issue((records.len() - issued) as u64);
         passed.before = passed.before.get(records.len()..).unwrap_or_default();
     }
 
-    /// Where one access goes far, others do: has the real caches bring what the next ones will need of the model, which is
-    /// larger than they are. Returns how far it looked.
-    fn look_ahead(&self, thread: &Thread, records: &[Record], from: usize, to: usize) -> usize {
-        let to = to.min(records.len());
-        for &packed in records.get(from..to).unwrap_or_default() {
-            if packed & (RANGE | EVENT) == 0 && !thread.recent.has(packed) {
-                let address = record::address(packed);
-                if let Some(frame) = self.space.known_frame(address / OS_PAGE) {
-                    self.caches.expect(thread.core, u64::from(frame) * OS_PAGE + address % OS_PAGE);
-                }
-            }
+    /// Where an access will go in its frame, if that is known, before its turn: has the host's caches bring what it will need of the
+    /// model, which is larger than they are.
+    #[inline(always)]
+    fn look_ahead(&self, thread: &mut Thread, packed: Record) -> u64 {
+        if packed & (RANGE | EVENT) != 0 {
+            return UNKNOWN;
         }
-        to.max(from)
+        let address = record::address(packed);
+        let os_page = address / OS_PAGE;
+        let remembered = &mut thread.frames.0[os_page as usize % REMEMBERED];
+        if remembered.0 != os_page {
+            let Some(frame) = self.space.known_frame(os_page) else { return UNKNOWN };
+            *remembered = (os_page, frame);
+        }
+        let in_frame = u64::from(remembered.1) * OS_PAGE + address % OS_PAGE;
+        if thread.looked_at.is_new(in_frame) {
+            self.caches.expect(thread.core, in_frame);
+        }
+        in_frame
     }
 
     fn range_or_event(&mut self, thread: &mut Thread, packed: Record, value: u64) {
@@ -252,21 +272,32 @@ impl<S: Serve> Engine<S> {
             if thread.recent.has(record::access(line * LINE, 0, store)) {
                 thread.counts.hits[0] += 1;
             } else {
-                self.access(thread, line * LINE, store, 0);
+                self.access_line(thread, line, (store, 0));
             }
         }
     }
 
-    /// One access to one line.
-    fn access(&mut self, thread: &mut Thread, address: u64, store: bool, value: u64) {
+    /// An access to the line of this number that was not looked at ahead.
+    fn access_line(&mut self, thread: &mut Thread, line: u64, (store, value): (bool, u64)) {
+        let address = line * LINE;
+        let in_frame = self.translate(thread, address);
+        let lookup = self.access(thread, address, in_frame, store);
+        self.beyond(thread, address, in_frame, lookup, (store, value));
+    }
+
+    /// Where an address lies in its frame, counted through all frames; it gets one if it had none.
+    fn translate(&mut self, thread: &mut Thread, address: u64) -> u64 {
         let os_page = address / OS_PAGE;
         let remembered = &mut thread.frames.0[os_page as usize % REMEMBERED];
         if remembered.0 != os_page {
             *remembered = (os_page, self.space.frame(os_page));
         }
-        let frame = remembered.1;
-        let offset = address % OS_PAGE;
-        let at = u64::from(frame) * OS_PAGE + offset;
+        u64::from(remembered.1) * OS_PAGE + address % OS_PAGE
+    }
+
+    /// One access to one line, that of `at` among the frames.
+    #[inline(always)]
+    fn access(&mut self, thread: &mut Thread, address: u64, at: u64, store: bool) -> Lookup {
         let Self { caches, traffic, .. } = self;
         let lookup = caches.access(thread.core, at, store, &mut |t| traffic.push(t));
         if self.recent_is_exact {
@@ -274,22 +305,16 @@ impl<S: Serve> Engine<S> {
         }
         if lookup == Lookup::Hit(1) {
             thread.counts.hits[0] += 1;
-            return;
         }
-        self.beyond(thread, address, (frame, offset), lookup, (store, value));
+        lookup
     }
 
-    /// The rest of an access that the first level did not have.
-    fn beyond(
-        &mut self,
-        thread: &mut Thread,
-        address: u64,
-        (frame, offset): (u32, u64),
-        lookup: Lookup,
-        (store, value): (bool, u64),
-    ) {
-        let label = self.space.label(frame, offset);
-        let at = u64::from(frame) * OS_PAGE + offset;
+    /// The rest of an access, where the first level did not have the line.
+    fn beyond(&mut self, thread: &mut Thread, address: u64, at: u64, lookup: Lookup, (store, value): (bool, u64)) {
+        if lookup == Lookup::Hit(1) {
+            return;
+        }
+        let label = self.space.label((at / OS_PAGE) as u32, at % OS_PAGE);
         let Thread { clock, counts, .. } = thread;
         clock.begin(address, &mut Waiting { blocks: &mut self.placing.blocks, total_ps: &mut counts.waited_ps });
         let now = clock.now_ps();

@@ -50,6 +50,10 @@ struct Flight {
     label: Label,
 }
 
+/// Room for flights.
+const RING: usize = 64;
+const _: () = assert!(RING >= OUTSTANDING_MAX as usize);
+
 /// Slots by which addresses among the loaded values are told from most others.
 const SLOTS: usize = 256;
 
@@ -66,10 +70,14 @@ pub struct Clock {
     issue_ps: u64,
     window: u64,
     outstanding: usize,
-    flights: Vec<Flight>,
-    /// When the first of them ends; `u64::MAX` if there is none.
+    /// Those from `landed` to `begun` are in flight, the first to land first; each at the remainder of its place. Places before
+    /// `landed` are there, too: at most [`RING`] flights come in front without one landing.
+    flights: Box<[Flight; RING]>,
+    landed: usize,
+    begun: usize,
+    /// When the next one lands; `u64::MAX` if there is none.
     earliest_ps: u64,
-    /// No load among them has a lower number.
+    /// No load in flight has a lower number.
     oldest_load: u64,
     /// How many of their values lie in the OS pages of each slot.
     values: [u8; SLOTS],
@@ -90,7 +98,9 @@ impl Clock {
             issue_ps: crate::time::Time::from_ns(overlap.issue_ns).0,
             window: u64::from(overlap.window.max(1)),
             outstanding,
-            flights: Vec::with_capacity(outstanding),
+            flights: Box::new([Flight { done_ps: 0, number: 0, value: 0, load: false, label: 0 }; RING]),
+            landed: RING,
+            begun: RING,
             earliest_ps: u64::MAX,
             oldest_load: u64::MAX,
             values: [0; SLOTS],
@@ -118,17 +128,19 @@ impl Clock {
         } else if self.earliest_ps <= self.now_ps {
             self.land();
         }
-        if self.flights.len() >= self.outstanding {
+        if self.begun - self.landed >= self.outstanding {
             self.wait_for_earliest(waits);
         }
     }
 
-    /// Waits for each load that holds up access `address`, in the order in which they stand.
+    /// Waits for each load that holds up access `address`, in the order in which they land.
     #[inline(never)]
     fn begin_behind_loads(&mut self, address: u64, waits: &mut impl Waits) {
         let (window, issue_ps, number) = (self.window, self.issue_ps, self.number);
-        self.keep(|flight, now| {
-            let mut until = now;
+        self.oldest_load = u64::MAX;
+        for at in self.landed..self.begun {
+            let flight = &self.flights[at % RING];
+            let mut until = self.now_ps;
             if flight.value != 0 && address.wrapping_sub(flight.value) < OS_PAGE {
                 until = until.max(flight.done_ps);
             }
@@ -136,78 +148,87 @@ impl Clock {
                 // It waited at the end of the window, and what followed took its time since.
                 until = until.max(flight.done_ps + (number - flight.number - window) * issue_ps);
             }
-            if until > now {
-                waits.waited(flight.label, until - now);
+            if until > self.now_ps {
+                waits.waited(flight.label, until - self.now_ps);
+                self.now_ps = until;
             }
-            until
-        });
-    }
-
-    /// Forgets what has ended.
-    #[inline(never)]
-    fn land(&mut self) {
-        self.keep(|_, now| now);
-    }
-
-    /// Goes through the flights, with the time that it is at each, and keeps those that have not ended by then.
-    #[inline(always)]
-    fn keep(&mut self, mut wait: impl FnMut(&Flight, u64) -> u64) {
-        let mut kept = 0;
-        (self.earliest_ps, self.oldest_load) = (u64::MAX, u64::MAX);
-        for at in 0..self.flights.len() {
-            let flight = self.flights[at];
-            self.now_ps = wait(&flight, self.now_ps);
-            if flight.done_ps <= self.now_ps {
-                self.forget_value(flight.value);
-                continue;
+            if flight.load && flight.done_ps > self.now_ps {
+                self.oldest_load = self.oldest_load.min(flight.number);
             }
-            self.earliest_ps = self.earliest_ps.min(flight.done_ps);
-            self.oldest_load = self.oldest_load.min(if flight.load { flight.number } else { u64::MAX });
-            if kept < at {
-                self.flights[kept] = flight;
-            }
-            kept += 1;
         }
-        self.flights.truncate(kept);
+        self.land();
     }
 
-    #[inline(never)]
-    fn wait_for_earliest(&mut self, waits: &mut impl Waits) {
-        let Some((at, _)) = self.flights.iter().enumerate().min_by_key(|(_, flight)| flight.done_ps) else { return };
-        let flight = self.flights.swap_remove(at);
-        self.forget_value(flight.value);
-        self.earliest_ps = self.flights.iter().map(|flight| flight.done_ps).min().unwrap_or(u64::MAX);
-        if flight.done_ps > self.now_ps {
-            waits.waited(flight.label, flight.done_ps - self.now_ps);
-            self.now_ps = flight.done_ps;
+    /// Forgets what has landed.
+    #[inline]
+    fn land(&mut self) {
+        while self.earliest_ps <= self.now_ps {
+            self.land_earliest();
+        }
+    }
+
+    /// Forgets the flight that lands first. There is one.
+    #[inline(always)]
+    fn land_earliest(&mut self) {
+        let value = self.flights[self.landed % RING].value;
+        self.values[slot(value)] -= u8::from(value != 0);
+        self.landed += 1;
+        if self.landed < self.begun {
+            self.earliest_ps = self.flights[self.landed % RING].done_ps;
+        } else {
+            (self.earliest_ps, self.oldest_load) = (u64::MAX, u64::MAX);
         }
     }
 
     #[inline]
-    const fn forget_value(&mut self, value: u64) {
-        self.values[slot(value)] -= (value != 0) as u8;
+    fn wait_for_earliest(&mut self, waits: &mut impl Waits) {
+        if self.earliest_ps > self.now_ps {
+            waits.waited(self.flights[self.landed % RING].label, self.earliest_ps - self.now_ps);
+            self.now_ps = self.earliest_ps;
+        }
+        self.land_earliest();
     }
 
     /// The access that began is in flight until `done_ps`.
     #[inline]
     pub fn fly(&mut self, done_ps: u64, load: bool, value: u64, label: Label) {
-        if done_ps > self.now_ps {
-            self.flights.push(Flight { done_ps, number: self.number, value, load, label });
-            self.earliest_ps = self.earliest_ps.min(done_ps);
-            self.oldest_load = self.oldest_load.min(if load { self.number } else { u64::MAX });
-            self.values[slot(value)] += u8::from(value != 0);
+        if done_ps <= self.now_ps {
+            return;
+        }
+        let flight = Flight { done_ps, number: self.number, value, load, label };
+        self.values[slot(value)] += u8::from(value != 0);
+        self.oldest_load = self.oldest_load.min(if load { self.number } else { u64::MAX });
+        self.earliest_ps = self.earliest_ps.min(done_ps);
+        self.line_up(flight);
+    }
+
+    /// Finds a flight its place: memory's are long and land behind most, the caches' are short.
+    #[inline]
+    fn line_up(&mut self, flight: Flight) {
+        let middle = self.landed.midpoint(self.begun);
+        if flight.done_ps < self.flights[middle % RING].done_ps && middle < self.begun {
+            let mut at = self.landed - 1;
+            self.landed = at;
+            while self.flights[(at + 1) % RING].done_ps <= flight.done_ps {
+                self.flights[at % RING] = self.flights[(at + 1) % RING];
+                at += 1;
+            }
+            self.flights[at % RING] = flight;
+        } else {
+            let mut at = self.begun;
+            self.begun += 1;
+            while at > self.landed && self.flights[(at - 1) % RING].done_ps > flight.done_ps {
+                self.flights[at % RING] = self.flights[(at - 1) % RING];
+                at -= 1;
+            }
+            self.flights[at % RING] = flight;
         }
     }
 
     /// Waits until nothing is in flight.
     pub fn drain(&mut self, waits: &mut impl Waits) {
-        self.flights.sort_by_key(|flight| flight.done_ps);
-        (self.earliest_ps, self.oldest_load, self.values) = (u64::MAX, u64::MAX, [0; SLOTS]);
-        for flight in self.flights.drain(..) {
-            if flight.done_ps > self.now_ps {
-                waits.waited(flight.label, flight.done_ps - self.now_ps);
-                self.now_ps = flight.done_ps;
-            }
+        while self.landed < self.begun {
+            self.wait_for_earliest(waits);
         }
     }
 
@@ -216,3 +237,6 @@ impl Clock {
         self.now_ps = self.now_ps.max(ps);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use super::clock::Clock;
 use super::filter::Known;
 use super::placing::{Placing, Rules};
 use super::space::{PageHasher, Space};
-use crate::cache::{CacheConfig, CacheConfigError, CoreIndex, Hierarchy, LINE, Traffic};
+use crate::cache::{CacheConfig, CacheConfigError, CoreIndex, Hierarchy, LINE, LookedAt, Traffic};
 use crate::model::{HostIndex, Serve};
 use crate::time::Time;
 
@@ -54,6 +54,7 @@ pub(super) struct Thread {
     pub(super) ended: bool,
     pub(super) recent: Recent,
     pub(super) frames: Frames,
+    pub(super) looked_at: LookedAt,
     /// Ranges and events of the batch that is going on.
     pub(super) others: u64,
     /// Plain accesses of that batch that went to the caches.
@@ -142,6 +143,7 @@ impl<S: Serve> Engine<S> {
             ended: false,
             recent: Recent::new(),
             frames: Frames::new(),
+            looked_at: LookedAt::default(),
             others: 0,
             looked_up: 0,
         };

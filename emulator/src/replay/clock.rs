@@ -194,3 +194,6 @@ impl ThreadClock {
         self.wait(ready, from, table);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 
+use super::ahead::Ahead;
 use super::clock::{Cause, ThreadClock};
 use super::report::ThreadReport;
 use super::table::{RegionIndex, Table};
 use super::{Dependence, Machine, ReplayError};
-use crate::cache::{CoreIndex, LINE, Lookup, Traffic};
+use crate::cache::{CoreIndex, LINE, LookedAt, Lookup, Traffic};
 use crate::model::{Direction, Request, Serve};
 use crate::time::Time;
 use crate::trace::{Access, Catalog, Cursor, Error, Event, Events, ReadAt, StreamId};
@@ -24,43 +25,6 @@ pub enum Stop {
     End,
 }
 
-/// Accesses that are decoded together.
-const AHEAD: usize = 24;
-
-/// Accesses in the order of the trace, filled when it is empty.
-#[derive(Default)]
-struct Ahead {
-    accesses: [Access; AHEAD],
-    at: usize,
-    end: usize,
-}
-
-impl Ahead {
-    #[inline]
-    fn first(&self) -> Option<&Access> {
-        self.accesses[..self.end].get(self.at)
-    }
-
-    #[inline]
-    const fn has_room(&self) -> bool {
-        self.end < AHEAD
-    }
-
-    #[inline]
-    fn push(&mut self, access: Access) {
-        if self.at == self.end {
-            (self.at, self.end) = (0, 0);
-        }
-        self.accesses[self.end] = access;
-        self.end += 1;
-    }
-
-    #[inline]
-    const fn pop(&mut self) {
-        self.at += 1;
-    }
-}
-
 /// A thread.
 pub struct Lane<'t, S> {
     stream: StreamId,
@@ -69,6 +33,7 @@ pub struct Lane<'t, S> {
     events: Option<Events<Vec<u8>>>,
     /// Accesses that were decoded and not done yet.
     ahead: Ahead,
+    looked_at: LookedAt,
     barrier: Option<Event>,
     /// Times of the barriers in the rest of this block, where other threads need to know.
     barriers: VecDeque<u64>,
@@ -105,6 +70,7 @@ impl<'t, S: ReadAt> Lane<'t, S> {
             cursor,
             events: None,
             ahead: Ahead::default(),
+            looked_at: LookedAt::default(),
             barrier: None,
             barriers: VecDeque::new(),
             several,
@@ -227,11 +193,9 @@ impl<'t, S: ReadAt> Lane<'t, S> {
     fn decode<M: Serve>(&mut self, machine: &mut Machine<M>) -> Result<(), ReplayError> {
         self.look()?;
         let Some(access) = self.ahead.first() else { return Ok(()) };
-        let mut last = access.address / LINE;
         machine.expect(self.core, access.address);
         while let Some(access) = self.ahead.has_room().then(|| self.events.as_mut()?.next_access()).flatten() {
-            if access.address / LINE != last {
-                last = access.address / LINE;
+            if self.looked_at.is_new(access.address) {
                 machine.expect(self.core, access.address);
             }
             self.ahead.push(access);
