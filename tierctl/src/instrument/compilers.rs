@@ -6,6 +6,7 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -42,15 +43,23 @@ pub struct Compilers<'a> {
 }
 
 /// A compiler as it is installed.
+#[derive(Debug, PartialEq, Eq)]
 struct Installed {
     path: PathBuf,
     kind: Kind,
 }
 
+#[derive(Debug, PartialEq, Eq)]
 enum Kind {
     Clang,
-    /// Its major version.
-    Gcc(String),
+    Gcc {
+        /// Its major version.
+        version: String,
+        /// Folder of its plugins.
+        plugins: PathBuf,
+        /// The whole version, and the machine that it is for.
+        full: String,
+    },
 }
 
 impl<'a> Compilers<'a> {
@@ -83,13 +92,16 @@ impl<'a> Compilers<'a> {
 
     fn script(&self, name: &str) -> Result<String, Failure> {
         let path = find_in_path(name).ok_or_else(|| unsupported(format!("{name}: not installed")))?;
-        let compiler = Installed::at(path)?;
+        let compiler = Installed::known(self.tools, name, path)?;
         let flags = match &compiler.kind {
             Kind::Clang => {
                 let options: Vec<String> = SANITIZER.iter().map(|option| format!("-mllvm {option}")).collect();
                 format!("{CLANG} {}", options.join(" "))
             }
-            Kind::Gcc(version) => format!("{GCC} -fplugin={}", quoted(text(&self.plugin(&compiler, version)?)?)),
+            Kind::Gcc { version, plugins, full } => {
+                let plugin = self.plugin(&compiler.path, version, plugins, full)?;
+                format!("{GCC} -fplugin={}", quoted(text(&plugin)?))
+            }
         };
         let (real, place) = (quoted(text(&compiler.path)?), text(self.place)?);
         // Where libraries are only linked if something before them needs them, as Ubuntu has it, this one is all the same.
@@ -111,16 +123,14 @@ impl<'a> Compilers<'a> {
     }
 
     /// The plugin for this gcc, compiled if it is not there yet.
-    fn plugin(&self, gcc: &Installed, version: &str) -> Result<PathBuf, Failure> {
-        let folder = output(Command::new(&gcc.path).arg("-print-file-name=plugin")).unwrap_or_default();
-        let headers = Path::new(folder.trim()).join("include");
+    fn plugin(&self, gcc: &Path, version: &str, plugins: &Path, full: &str) -> Result<PathBuf, Failure> {
+        let headers = plugins.join("include");
         if !headers.join("gcc-plugin.h").is_file() {
             return Err(unsupported(format!(
                 "{}: the headers for its plugins are missing (apt-get install gcc-{version}-plugin-dev); or use clang",
-                gcc.path.display()
+                gcc.display()
             )));
         }
-        let full = output(Command::new(&gcc.path).args(["-dumpfullversion", "-dumpmachine"])).unwrap_or_default();
         let of = format!("{full}{}\n{PLUGIN}", headers.display());
         self.tools.keep(&format!("gcc-{version}-plugin.so"), &of, |plugin| {
             let source = plugin.with_extension("cc");
@@ -151,17 +161,54 @@ fn compile(version: &str, headers: &Path, source: &Path, plugin: &Path) -> Resul
 }
 
 impl Installed {
+    /// The compiler of this name. What it says of itself is kept: asking all compilers takes longer than many a program.
+    fn known(tools: &Tools, name: &str, path: PathBuf) -> Result<Self, Failure> {
+        let failed = |error| Failure::from_io(path.display(), &error);
+        let file = path.canonicalize().map_err(failed)?;
+        let about = file.metadata().map_err(failed)?;
+        let of = format!("{} {} {}.{}", file.display(), about.len(), about.mtime(), about.mtime_nsec());
+        let name = format!("known-{}", name.replace('.', "_"));
+        let kept = tools.keep(&name, &of, |kept| {
+            let said = Self::at(path.clone())?.to_text();
+            std::fs::write(kept, said).map_err(|error| Failure::from_io(kept.display(), &error))
+        })?;
+        let text = std::fs::read_to_string(&kept).map_err(|error| Failure::from_io(kept.display(), &error))?;
+        Ok(Self { kind: Kind::from_text(&text), path })
+    }
+
+    /// Asks a compiler.
     fn at(path: PathBuf) -> Result<Self, Failure> {
-        let said = output(Command::new(&path).arg("--version")).unwrap_or_default();
+        let ask = |options: &[&str]| output(Command::new(&path).args(options)).unwrap_or_default();
+        let said = ask(&["--version"]);
         if said.contains("clang") {
             return Ok(Self { path, kind: Kind::Clang });
         }
-        let is_gcc = said.contains("Free Software Foundation");
-        let version = output(Command::new(&path).arg("-dumpversion")).filter(|_| is_gcc);
-        let major = version.as_deref().and_then(|version| version.trim().split('.').next());
-        match major.filter(|major| !major.is_empty()) {
-            Some(major) => Ok(Self { kind: Kind::Gcc(major.to_owned()), path }),
-            None => Err(unsupported(format!("{}: neither gcc nor clang", path.display()))),
+        let version = if said.contains("Free Software Foundation") { ask(&["-dumpversion"]) } else { String::new() };
+        let version = version.trim().split('.').next().unwrap_or_default().to_owned();
+        if version.is_empty() {
+            return Err(unsupported(format!("{}: neither gcc nor clang", path.display())));
+        }
+        let plugins = PathBuf::from(ask(&["-print-file-name=plugin"]).trim());
+        let full = ask(&["-dumpfullversion", "-dumpmachine"]);
+        Ok(Self { kind: Kind::Gcc { version, plugins, full }, path })
+    }
+
+    /// What [`Kind::from_text`] reads: nothing of clang; version, folder and the rest of gcc, a line each.
+    fn to_text(&self) -> String {
+        match &self.kind {
+            Kind::Clang => String::new(),
+            Kind::Gcc { version, plugins, full } => format!("{version}\n{}\n{full}", plugins.display()),
+        }
+    }
+}
+
+impl Kind {
+    fn from_text(text: &str) -> Self {
+        let mut lines = text.splitn(3, '\n').map(str::to_owned);
+        let mut next = || lines.next().unwrap_or_default();
+        match next() {
+            version if version.is_empty() => Self::Clang,
+            version => Self::Gcc { version, plugins: next().into(), full: next() },
         }
     }
 }
@@ -226,6 +273,8 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -239,6 +288,41 @@ mod tests {
         let words = ["make", "CC=gcc-12", "CXX=g++", "-j2"].map(OsString::from);
         assert_eq!(names(&words)[NAMES.len()..], ["gcc-12"]);
         assert!(Compilers::has(&words, OsStr::new("gcc-12")) && !Compilers::has(&words, OsStr::new("make")));
+    }
+
+    #[test]
+    fn a_compiler_is_asked_again_once_it_is_another_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let tools = Tools::at(folder.path().join("tools")).unwrap();
+        let (path, asked) = (folder.path().join("gcc-9.1"), folder.path().join("asked"));
+        let install = |version: u32| {
+            let text = format!(
+                "#!/bin/sh\necho \"$1\" >> {}\ncase $1 in\n--version) echo Free Software Foundation ;;\n\
+                 -dumpversion) echo {version}.1 ;;\n-print*) echo /plugins ;;\n*) echo {version}.1.0; echo x86 ;;\nesac\n",
+                asked.display()
+            );
+            // A file that is written over in place may be executed still.
+            std::fs::write(path.with_extension("new"), text).unwrap();
+            std::fs::set_permissions(path.with_extension("new"), std::fs::Permissions::from_mode(0o755)).unwrap();
+            std::fs::rename(path.with_extension("new"), &path).unwrap();
+        };
+        let known = || Installed::known(&tools, "gcc-9.1", path.clone()).unwrap();
+        let gcc = |version: u32| Installed {
+            path: path.clone(),
+            kind: Kind::Gcc {
+                version: version.to_string(),
+                plugins: "/plugins".into(),
+                full: format!("{version}.1.0\nx86\n"),
+            },
+        };
+        let times = || std::fs::read_to_string(&asked).unwrap().lines().count();
+        install(9);
+        assert_eq!((known(), known(), times()), (gcc(9), gcc(9), 4));
+        install(10);
+        assert_eq!((known(), known(), times()), (gcc(10), gcc(10), 8));
+        std::fs::write(&path, "#!/bin/sh\n").unwrap();
+        assert!(Installed::known(&tools, "gcc-9.1", path.clone()).unwrap_err().message.contains("neither gcc nor clang"));
+        assert_eq!(Kind::from_text(&Installed { path: path.clone(), kind: Kind::Clang }.to_text()), Kind::Clang);
     }
 
     #[test]

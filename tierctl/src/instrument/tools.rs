@@ -25,7 +25,14 @@ impl Tools {
         let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let folder = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
         let nowhere = || Failure::new(Exit::Failed, "neither XDG_CACHE_HOME nor HOME is set to an absolute path");
-        let path = folder.ok_or_else(nowhere)?.join("tiermem/instrument");
+        Self::at(folder.ok_or_else(nowhere)?.join("tiermem/instrument"))
+    }
+
+    /// The one in this folder.
+    ///
+    /// # Errors
+    /// If it cannot be written to.
+    pub fn at(path: PathBuf) -> Result<Self, Failure> {
         fs::create_dir_all(path.join("bin")).map_err(|error| Failure::from_io(path.display(), &error))?;
         Ok(Self { path })
     }
