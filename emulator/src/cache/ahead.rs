@@ -22,7 +22,8 @@ impl LookedAt {
     pub fn is_new(&mut self, address: u64) -> bool {
         let line = address / LINE;
         // The multiplier of Fibonacci hashing (Knuth, TAOCP 3, 6.4): arrays that are walked together share their low bits.
-        let slot = &mut self.0[(line.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - LINES.trailing_zeros())) as usize % LINES];
+        let slot =
+            &mut self.0[(line.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - LINES.trailing_zeros())) as usize % LINES];
         std::mem::replace(slot, line) != line
     }
 }

@@ -321,7 +321,9 @@ mod tests {
         install(10);
         assert_eq!((known(), known(), times()), (gcc(10), gcc(10), 8));
         std::fs::write(&path, "#!/bin/sh\n").unwrap();
-        assert!(Installed::known(&tools, "gcc-9.1", path.clone()).unwrap_err().message.contains("neither gcc nor clang"));
+        assert!(
+            Installed::known(&tools, "gcc-9.1", path.clone()).unwrap_err().message.contains("neither gcc nor clang")
+        );
         assert_eq!(Kind::from_text(&Installed { path: path.clone(), kind: Kind::Clang }.to_text()), Kind::Clang);
     }
 

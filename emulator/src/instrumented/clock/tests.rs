@@ -41,7 +41,11 @@ impl Plain {
                 self.waited.waited(flight.label, until - self.now);
                 self.now = until;
             }
-            if flight.done_ps > self.now { at += 1 } else { drop(self.flights.remove(at)) }
+            if flight.done_ps > self.now {
+                at += 1;
+            } else {
+                self.flights.remove(at);
+            }
         }
         if self.flights.len() >= self.overlap.outstanding as usize {
             let flight = self.flights.remove(0);
