@@ -190,6 +190,15 @@ impl Program {
         (report, said)
     }
 
+    /// What the loader says that it loads for it, where a copy of the run time in `folder` is asked for.
+    pub fn libraries(&self, folder: &Path) -> String {
+        let copy = folder.join("libtiermem_instrument.so");
+        fs::copy(tools().join("release/libtiermem_instrument.so"), &copy).unwrap();
+        let mut command = tierctl();
+        let output = command.args(["instrument", "--library"]).arg(&copy).args(["--", "ldd"]).arg(&self.path).output();
+        String::from_utf8(output.unwrap().stdout).unwrap()
+    }
+
     /// First bytes of all checks of the program while it runs on its own, waiting.
     pub fn checks_unmeasured(&self) -> Vec<u8> {
         use object::{Object, ObjectSymbol};

@@ -80,3 +80,12 @@ fn what_handlers_lose_is_counted() {
     }
     panic!("no handler interrupted the run time");
 }
+
+#[test]
+fn the_run_time_that_is_asked_for_is_used() {
+    let program = Program::c("clang", &["-O2"]);
+    let folder = tempfile::tempdir().unwrap();
+    let said = program.libraries(folder.path());
+    let line = said.lines().find(|line| line.contains("libtiermem_instrument.so")).unwrap_or(&said);
+    assert!(line.contains(folder.path().to_str().unwrap()), "{said}");
+}

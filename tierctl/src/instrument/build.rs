@@ -75,6 +75,13 @@ pub fn command(program: &Path, words: &[OsString], library: &Path) -> Result<Com
     }
     // Set where cargo runs tierctl; the compilers' scripts see by it whether cargo calls them.
     command.args(words.iter().skip(1)).env("PATH", path).env_remove(compilers::UNDER_CARGO);
+    // Programs know where the run time was when they were built.
+    let mut libraries = place.clone().into_os_string();
+    if let Some(before) = env::var_os("LD_LIBRARY_PATH").filter(|before| !before.is_empty()) {
+        libraries.push(":");
+        libraries.push(before);
+    }
+    command.env("LD_LIBRARY_PATH", libraries);
     command.env("CARGO_ENCODED_RUSTFLAGS", rust_flags(&place, &linker)).env_remove("RUSTFLAGS");
     let names_target = words.iter().any(|word| word.to_string_lossy().starts_with("--target"));
     if env::var_os("CARGO_BUILD_TARGET").is_none() && !names_target {

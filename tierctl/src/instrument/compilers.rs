@@ -106,8 +106,9 @@ impl<'a> Compilers<'a> {
         let (real, place) = (quoted(text(&compiler.path)?), text(self.place)?);
         // Where libraries are only linked if something before them needs them, as Ubuntu has it, this one is all the same.
         let linked = format!(
-            "-Wl,--push-state,--no-as-needed {} -Wl,--pop-state {}",
-            quoted(&format!("{place}/{}", library::NAME)),
+            "-Wl,--push-state,--no-as-needed {} -l:{} -Wl,--pop-state {}",
+            quoted(&format!("-L{place}")),
+            library::NAME,
             quoted(&format!("-Wl,-rpath,{place}")),
         );
         Ok(format!(
