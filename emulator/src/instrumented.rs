@@ -27,6 +27,7 @@ pub mod filter;
 #[cfg(test)]
 mod filter_tests;
 mod placing;
+mod recent;
 pub mod record;
 mod recorder;
 pub mod report;

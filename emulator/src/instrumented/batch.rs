@@ -2,7 +2,7 @@
 //!
 //! Nearly all accesses go to the line that was used last in its set of the first level. Those change nothing but counts
 //! and the clock, and take a few instructions each: [`tally`] adds up a whole batch, and what does not go to such a line
-//! is found by one comparison with [`Recent`].
+//! is found by one comparison with [`Recent`](super::recent::Recent).
 
 use super::clock::Waits;
 use super::engine::{Engine, Thread, ThreadIndex};
@@ -17,75 +17,12 @@ use crate::time::Time;
 /// Most records of a batch, so that sums of their upper halves cannot overflow.
 pub const BATCH_MAX: usize = 511;
 
-/// Lines that a thread remembers as the most recent of their sets.
-pub const RECENT: usize = 64;
-
-/// OS pages whose frames a thread remembers.
-const REMEMBERED: usize = 1024;
-
 /// So many records are looked at before their turn.
 const LOOK_AHEAD: usize = 12;
 /// Records whose places are remembered meanwhile.
 const AHEAD: usize = LOOK_AHEAD.next_power_of_two();
 /// No place.
 const UNKNOWN: u64 = u64::MAX;
-
-/// Remembered frames, by the low bits of the OS page's number.
-#[derive(Debug)]
-pub struct Frames(Box<[(u64, u32); REMEMBERED]>);
-
-impl Frames {
-    pub fn new() -> Self {
-        Self(Box::new([(u64::MAX, 0); REMEMBERED]))
-    }
-
-    pub fn forget(&mut self) {
-        self.0.fill((u64::MAX, 0));
-    }
-}
-
-/// By the low six bits of a line's number: the line that was used last in the set of the first level that these bits
-/// stand for. Finding it is the same as finding the line most recent in its set, so that such accesses need no more.
-///
-/// ```text
-/// record >> 6    | store | range | event | 0 …  | size  | line            |
-/// entry          | a store may go there  | 0 …          | line            |   all ones where nothing is known
-/// bit              57      56      55             46..42  41..0
-/// ```
-#[derive(Debug)]
-pub struct Recent(Box<[u64; RECENT]>);
-
-const STORE_HERE: u64 = STORE / LINE;
-/// Everything of a record but its size.
-const KEY: u64 = !(0x1f << (record::ADDRESS_BITS - 6));
-
-impl Recent {
-    pub fn new() -> Self {
-        Self(Box::new([u64::MAX; RECENT]))
-    }
-
-    pub fn forget(&mut self) {
-        self.0.fill(u64::MAX);
-    }
-
-    /// By index: the line that is known, and whether it may be written.
-    pub fn entries(&self) -> impl Iterator<Item = Option<(u64, bool)>> {
-        self.0.iter().map(|&entry| (entry != u64::MAX).then_some((entry & !STORE_HERE, entry & STORE_HERE != 0)))
-    }
-
-    /// Whether an access needs no more than to be counted. Ranges and events always need more.
-    #[inline]
-    fn has(&self, packed: Record) -> bool {
-        let key = (packed / LINE) & KEY;
-        let entry = self.0[key as usize % RECENT];
-        key | entry & STORE_HERE == entry
-    }
-
-    fn remember(&mut self, address: u64, store: bool) {
-        let line = address / LINE;
-        self.0[line as usize % RECENT] = line | if store { STORE_HERE } else { 0 };
-    }
-}
 
 /// Sums over the records of a batch, ranges and events included.
 #[derive(Clone, Copy, Default)]
@@ -230,12 +167,8 @@ impl<S: Serve> Engine<S> {
         }
         let address = record::address(packed);
         let os_page = address / OS_PAGE;
-        let remembered = &mut thread.frames.0[os_page as usize % REMEMBERED];
-        if remembered.0 != os_page {
-            let Some(frame) = self.space.known_frame(os_page) else { return UNKNOWN };
-            *remembered = (os_page, frame);
-        }
-        let in_frame = u64::from(remembered.1) * OS_PAGE + address % OS_PAGE;
+        let Some(frame) = thread.frames.of(os_page, || self.space.known_frame(os_page)) else { return UNKNOWN };
+        let in_frame = u64::from(frame) * OS_PAGE + address % OS_PAGE;
         if thread.looked_at.is_new(in_frame) {
             self.caches.expect(thread.core, in_frame);
         }
@@ -288,11 +221,8 @@ impl<S: Serve> Engine<S> {
     /// Where an address lies in its frame, counted through all frames; it gets one if it had none.
     fn translate(&mut self, thread: &mut Thread, address: u64) -> u64 {
         let os_page = address / OS_PAGE;
-        let remembered = &mut thread.frames.0[os_page as usize % REMEMBERED];
-        if remembered.0 != os_page {
-            *remembered = (os_page, self.space.frame(os_page));
-        }
-        u64::from(remembered.1) * OS_PAGE + address % OS_PAGE
+        let frame = thread.frames.of(os_page, || Some(self.space.frame(os_page)));
+        u64::from(frame.unwrap_or(u32::MAX)) * OS_PAGE + address % OS_PAGE
     }
 
     /// One access to one line, that of `at` among the frames.

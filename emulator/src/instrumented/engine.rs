@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 
 use super::Overlap;
-use super::batch::{Frames, RECENT, Recent, Waiting};
+use super::batch::Waiting;
 use super::clock::Clock;
 use super::filter::Known;
 use super::placing::{Placing, Rules};
+use super::recent::{Frames, RECENT, Recent};
 use super::space::{PageHasher, Space};
 use crate::cache::{CacheConfig, CacheConfigError, CoreIndex, Hierarchy, LINE, LookedAt, Traffic};
 use crate::model::{HostIndex, Serve};

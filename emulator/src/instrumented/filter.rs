@@ -11,7 +11,7 @@
 use std::cell::Cell;
 use std::mem::offset_of;
 
-use super::batch::RECENT;
+use super::recent::{RECENT, Recent};
 use crate::cache::LINE;
 
 /// Bytes of accesses stand below this bit, their number above.
@@ -133,7 +133,7 @@ impl Default for ThreadState {
 #[derive(Debug)]
 pub struct Known<'a> {
     /// By index: the line, and whether it may be written; `None` if no line may be left out.
-    pub(super) recent: Option<&'a super::batch::Recent>,
+    pub(super) recent: Option<&'a Recent>,
     /// Whether no other thread can take a line.
     pub(super) alone: bool,
 }
