@@ -36,6 +36,11 @@ quiet! {
     fork_and_exec: "fork_ways" ["exec", "10"];
     spawned: "fork_ways" ["spawn", "20"];
     thread_churn: "thread_churn" ["2000"];
+    // Where the seal is the second word, where the guard is a part of it, and where neither is so.
+    neighbours_of_1_byte: "neighbours" ["2000000", "1"];
+    neighbours_of_6_bytes: "neighbours" ["2000000", "6"];
+    neighbours_of_22_bytes: "neighbours" ["2000000", "22"];
+    neighbours_of_100_bytes: "neighbours" ["500000", "100"];
     exit_while_others_free: "thread_ends" ["race"];
     key_destructors_allocate: "thread_ends" ["destructors"];
     exit_handlers: "thread_ends" ["exit_handlers"];

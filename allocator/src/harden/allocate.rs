@@ -52,9 +52,10 @@ pub extern "C" fn allocate_checked(size: usize, caller: usize) -> *mut u8 {
     };
     let slack = block_size - size;
     let word = key.used(slack, site);
+    // The guard may be a part of the seal: now it changes nothing there, and who looks at the seal never sees half of it.
+    seal.store(word, PLAIN);
     // SAFETY: at least `ROOM` bytes of the block lie behind what was asked for.
     unsafe { at.wrapping_add(size).cast::<u32>().write_unaligned(guard(word, slack)) };
-    seal.store(word, PLAIN);
     at
 }
 
@@ -145,7 +146,7 @@ extern "C" fn hand_out(span: &Span, block: NonNull<Block>, size: usize, caller: 
     }
     if is_strong() {
         strong::check_fill(span, at, strong::Since::Listed);
-        strong::fill_start(at);
+        strong::fill_start(at, block_size);
     }
     // SAFETY: a block of the span that nobody else has.
     unsafe { end_at(at, block_size, size, caller) };
@@ -159,10 +160,11 @@ extern "C" fn hand_out(span: &Span, block: NonNull<Block>, size: usize, caller: 
 pub(super) unsafe fn end_at(at: *mut u8, block_size: usize, size: usize, caller: usize) {
     let slack = slack(block_size, size);
     let word = key(at.addr()).used(slack, sites::number(caller));
-    // SAFETY: at least `ROOM` bytes of the block lie behind what was asked for.
-    unsafe { at.wrapping_add(block_size - slack).cast::<u32>().write_unaligned(guard(word, slack)) };
+    // Before the guard: see `allocate_checked`.
     // SAFETY: a block, as the caller says.
     unsafe { seal_of(at, block_size) }.store(word, PLAIN);
+    // SAFETY: at least `ROOM` bytes of the block lie behind what was asked for.
+    unsafe { at.wrapping_add(block_size - slack).cast::<u32>().write_unaligned(guard(word, slack)) };
 }
 
 /// Makes the `count` blocks at the front of a span's list, which have just been linked in the order of their addresses, as

@@ -51,8 +51,9 @@ pub unsafe extern "C" fn free_checked(at: *mut u8, record: &'static Span, caller
     if !is_guarded(at, size, slack, old) {
         return free_plainly(at, caller);
     }
-    // SAFETY: the block was in use and is free now. The seal comes after, because in one of 16 bytes it is this very word.
-    unsafe { at.cast::<u64>().add(1).write(key.epitaph(old, site)) };
+    // In a block of 16 bytes the second word is the seal, at which others may be looking; the first one becomes the link.
+    // SAFETY: the block was in use and is free now.
+    unsafe { at.cast::<u64>().add(usize::from(size > 16)).write(key.epitaph(old, site)) };
     seal.store(key.free(), PLAIN);
     // SAFETY: the block is of this thread's span, and was in use.
     if unsafe { record.push(at.cast::<Block>()) } {

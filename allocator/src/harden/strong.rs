@@ -30,11 +30,14 @@ pub fn fill(at: *mut u8, block_size: usize) {
     }
 }
 
-/// Fills the two words that a free block uses, before it is handed out.
+/// Fills the two words that a free block uses, before it is handed out; the second one of 16 bytes is the seal, at which who frees
+/// the next block may be looking.
 #[inline]
-pub fn fill_start(at: *mut u8) {
-    // SAFETY: the block is the caller's; one of 16 bytes gets its seal after this.
-    unsafe { at.cast::<[u64; 2]>().write([filling(); 2]) };
+pub fn fill_start(at: *mut u8, block_size: usize) {
+    for i in 0..(block_size - ROOM).min(START) / 8 {
+        // SAFETY: the block is the caller's.
+        unsafe { at.cast::<u64>().add(i).write(filling()) };
+    }
 }
 
 /// Since when a block is free.
