@@ -114,10 +114,8 @@ impl Buffer {
     }
 
     /// # Safety
-    /// Nobody's position leads into it.
+    /// Nobody's position leads into it. The thread works in this library, or the program would seem to unmap something.
     pub unsafe fn release(self) {
-        // Or the program would seem to unmap something, between two instructions of a check.
-        let _quiet = Quiet::new();
         // SAFETY: mapped with this length by `of`; the rest is passed on to the caller.
         let released = unsafe { map::unmap(self.0, ALL_BYTES) };
         debug_assert!(released.is_ok());
