@@ -60,28 +60,19 @@ pub fn command(program: &Path, words: &[OsString], library: &Path) -> Result<Com
     let object = checks::object(&tools)?;
     Compilers::new(&tools, &place, &object).wrap(words)?;
     let linker = tools.script(&linker_name(&object)?, &checks::with_object("cc", &object))?;
-    let mut path = tools.bin().into_os_string();
     let program = match words.first() {
-        Some(name) if Compilers::has(words, name) => Path::new(&path).join(name),
+        Some(name) if Compilers::has(words, name) => tools.bin().join(name),
         _ => program.to_path_buf(),
     };
-    if let Some(before) = env::var_os("PATH") {
-        path.push(":");
-        path.push(before);
-    }
     let mut command = Command::new(program);
     if let Some(name) = words.first() {
         command.arg0(name);
     }
     // Set where cargo runs tierctl; the compilers' scripts see by it whether cargo calls them.
-    command.args(words.iter().skip(1)).env("PATH", path).env_remove(compilers::UNDER_CARGO);
+    command.args(words.iter().skip(1)).env_remove(compilers::UNDER_CARGO);
+    command.env("PATH", in_front(&tools.bin(), "PATH"));
     // Programs know where the run time was when they were built.
-    let mut libraries = place.clone().into_os_string();
-    if let Some(before) = env::var_os("LD_LIBRARY_PATH").filter(|before| !before.is_empty()) {
-        libraries.push(":");
-        libraries.push(before);
-    }
-    command.env("LD_LIBRARY_PATH", libraries);
+    command.env("LD_LIBRARY_PATH", in_front(&place, "LD_LIBRARY_PATH"));
     command.env("CARGO_ENCODED_RUSTFLAGS", rust_flags(&place, &linker)).env_remove("RUSTFLAGS");
     let names_target = words.iter().any(|word| word.to_string_lossy().starts_with("--target"));
     if env::var_os("CARGO_BUILD_TARGET").is_none() && !names_target {
@@ -91,6 +82,16 @@ pub fn command(program: &Path, words: &[OsString], library: &Path) -> Result<Com
         command.env(format!("CARGO_PROFILE_{profile}_LTO"), "off");
     }
     Ok(command)
+}
+
+/// A list of folders with one more in front of it. (Nothing between two colons would be the present folder.)
+fn in_front(folder: &Path, variable: &str) -> OsString {
+    let mut list = folder.as_os_str().to_owned();
+    if let Some(before) = env::var_os(variable).filter(|before| !before.is_empty()) {
+        list.push(":");
+        list.push(before);
+    }
+    list
 }
 
 /// A name that is another one where the checks are: it stands in a flag, so that cargo builds programs anew that have the checks
