@@ -4,12 +4,11 @@
 //! and the clock, and take a few instructions each: [`tally`] adds up a whole batch, and what does not go to such a line
 //! is found by one comparison with [`Recent`](super::recent::Recent).
 
-use super::clock::Waits;
+use super::clock::{LANES, Whose};
 use super::engine::{Engine, Thread, ThreadIndex};
 use super::filter::{Kind, Passed, number};
-use super::placing::Blocks;
 use super::record::{self, EVENT, LOAD_OF_WORD, RANGE, Record, STORE};
-use super::space::{Label, OS_PAGE};
+use super::space::OS_PAGE;
 use crate::cache::{LINE, Lookup, Traffic};
 use crate::model::{Direction, Request, Serve, TierIndex};
 use crate::time::Time;
@@ -17,10 +16,8 @@ use crate::time::Time;
 /// Most records of a batch, so that sums of their upper halves cannot overflow.
 pub const BATCH_MAX: usize = 511;
 
-/// So many records are looked at before their turn.
-const LOOK_AHEAD: usize = 12;
-/// Records whose places are remembered meanwhile.
-const AHEAD: usize = LOOK_AHEAD.next_power_of_two();
+/// So many records are looked at together, while those before them have their turn.
+const CHUNK: usize = 16;
 /// No place.
 const UNKNOWN: u64 = u64::MAX;
 
@@ -64,19 +61,6 @@ pub struct Batch<'a> {
     pub end: Passed,
 }
 
-/// Counts waiting where it belongs.
-pub struct Waiting<'a> {
-    pub blocks: &'a mut [Blocks],
-    pub total_ps: &'a mut u64,
-}
-
-impl Waits for Waiting<'_> {
-    fn waited(&mut self, label: Label, ps: u64) {
-        self.blocks[usize::from(label)].waited_ps += ps;
-        *self.total_ps += ps;
-    }
-}
-
 impl<S: Serve> Engine<S> {
     /// What a thread did, in order.
     ///
@@ -91,7 +75,7 @@ impl<S: Serve> Engine<S> {
             thread.recent.forget();
             self.last = Some(index);
         }
-        let mut issued = Issued { passed: number(batch.start.counts), before: batch.before };
+        let mut issued = Issued { records: 0, passed: number(batch.start.counts), before: batch.before };
         for (records, values) in records.chunks(BATCH_MAX).zip(values.chunks(BATCH_MAX)) {
             let mut sums = tally(records);
             if sums.crossing {
@@ -103,6 +87,8 @@ impl<S: Serve> Engine<S> {
         }
         thread.clock.issue(number(batch.end.counts).saturating_sub(issued.passed));
         thread.count_passed(batch.end.since(&batch.start));
+        // Before its next batch others may place blocks where its flights are.
+        self.settle(&mut thread);
         self.threads[index.0 as usize] = Some(thread);
         self.note_skew();
     }
@@ -113,82 +99,86 @@ impl<S: Serve> Engine<S> {
         thread: &mut Thread,
         (records, values): (&[Record], &[u64]),
         sums: &mut Tally,
-        passed: &mut Issued<'_>,
+        issued: &mut Issued<'_>,
     ) {
-        let mut issued = 0;
-        let mut ahead = [UNKNOWN; AHEAD];
-        for (place, &packed) in ahead.iter_mut().zip(records).take(LOOK_AHEAD) {
-            *place = self.look_ahead(thread, packed);
-        }
-        for (at, &packed) in records.iter().enumerate() {
-            let known = ahead[at % AHEAD];
-            if let Some(&next) = records.get(at + LOOK_AHEAD) {
-                ahead[(at + LOOK_AHEAD) % AHEAD] = self.look_ahead(thread, next);
+        let mut places = [[UNKNOWN; CHUNK]; 2];
+        self.look_ahead(thread, records, &mut places[0]);
+        for first in (0..records.len()).step_by(CHUNK) {
+            let [now, next] = &mut places;
+            if let Some(records) = records.get(first + CHUNK..) {
+                self.look_ahead(thread, records, next);
             }
-            let crosses = CROSSING && packed % LINE + record::size(packed) > LINE;
-            if thread.recent.has(packed) && !crosses {
-                continue;
-            }
-            let passed = passed.up_to(at);
-            if packed & (RANGE | EVENT) != 0 {
-                thread.clock.issue((at - issued) as u64 + passed);
-                issued = at + 1;
-                let upper = packed >> record::ADDRESS_BITS;
-                sums.all -= upper;
-                sums.stores -= if packed & STORE != 0 { upper } else { 0 };
-                thread.others += 1;
-                self.range_or_event(thread, packed, values[at]);
-                continue;
-            }
-            thread.clock.issue((at + 1 - issued) as u64 + passed);
-            issued = at + 1;
-            thread.looked_up += 1;
-            let (address, store) = (record::address(packed), packed & STORE != 0);
-            let in_frame = if known == UNKNOWN { self.translate(thread, address) } else { known };
-            let lookup = self.access(thread, address, in_frame, store);
-            if lookup != Lookup::Hit(1) || crosses {
+            for ((&packed, &known), at) in records[first..].iter().zip(&*now).zip(first..) {
+                let crosses = CROSSING && packed % LINE + record::size(packed) > LINE;
+                if thread.recent.has(packed) && !crosses {
+                    continue;
+                }
+                if packed & (RANGE | EVENT) != 0 {
+                    thread.clock.issue(issued.up_to(at, at));
+                    issued.records = at + 1;
+                    let upper = packed >> record::ADDRESS_BITS;
+                    sums.all -= upper;
+                    sums.stores -= if packed & STORE != 0 { upper } else { 0 };
+                    thread.others += 1;
+                    self.range_or_event(thread, packed, known, values[at]);
+                    continue;
+                }
+                let (address, store) = (record::address(packed), packed & STORE != 0);
+                let place = if known == UNKNOWN { self.translate(address) } else { known };
+                let lookup = self.access(thread, address, place, store);
+                if lookup == Lookup::Hit(1) && !crosses {
+                    continue;
+                }
+                thread.clock.issue(issued.up_to(at, at + 1));
                 let value = if packed >> record::ADDRESS_BITS == LOAD_OF_WORD { values[at] } else { 0 };
-                self.beyond(thread, address, in_frame, lookup, (store, value));
+                self.beyond(thread, (address, place), lookup, (store, value));
                 if crosses {
-                    self.access_line(thread, address / LINE + 1, (store, value));
+                    thread.more_lines += 1;
+                    self.access_line(thread, (address / LINE + 1) * LINE, UNKNOWN, (store, value));
                 }
             }
+            places.swap(0, 1);
         }
-        thread.clock.issue((records.len() - issued) as u64);
-        passed.before = passed.before.get(records.len()..).unwrap_or_default();
+        thread.clock.issue((records.len() - issued.records) as u64);
+        issued.records = 0;
+        issued.before = issued.before.get(records.len()..).unwrap_or_default();
     }
 
-    /// Where an access will go in its frame, if that is known, before its turn: has the host's caches bring what it will need of the
-    /// model, which is larger than they are.
+    /// Where the next records will go among the frames, as far as that is known, before their turn: has the host's caches bring what
+    /// they will need of the model, which is larger than they are.
     #[inline(always)]
-    fn look_ahead(&self, thread: &mut Thread, packed: Record) -> u64 {
-        if packed & (RANGE | EVENT) != 0 {
-            return UNKNOWN;
+    fn look_ahead(&self, thread: &mut Thread, records: &[Record], places: &mut [u64; CHUNK]) {
+        for (&packed, place) in records.iter().zip(places) {
+            *place = UNKNOWN;
+            let address = record::address(packed);
+            let os_page = address / OS_PAGE;
+            if packed & EVENT != 0 {
+                continue;
+            }
+            let Some(frame) = self.space.known_frame(os_page) else { continue };
+            *place = u64::from(frame) * OS_PAGE + address % OS_PAGE;
+            {
+                self.caches.expect(thread.core, *place);
+            }
         }
-        let address = record::address(packed);
-        let os_page = address / OS_PAGE;
-        let Some(frame) = thread.frames.of(os_page, || self.space.known_frame(os_page)) else { return UNKNOWN };
-        let in_frame = u64::from(frame) * OS_PAGE + address % OS_PAGE;
-        if thread.looked_at.is_new(in_frame) {
-            self.caches.expect(thread.core, in_frame);
-        }
-        in_frame
     }
 
-    fn range_or_event(&mut self, thread: &mut Thread, packed: Record, value: u64) {
+    fn range_or_event(&mut self, thread: &mut Thread, packed: Record, place: u64, value: u64) {
         let address = record::address(packed);
         let store = packed & STORE != 0;
         if packed & RANGE != 0 {
-            self.range(thread, address, value, store);
+            self.range(thread, (address, place), value, store);
         } else if store {
             let (size, site) = record::block(value);
+            self.settle(thread);
             self.allocate(address, size, site);
         } else {
             self.free(address);
         }
     }
 
-    fn range(&mut self, thread: &mut Thread, address: u64, len: u64, store: bool) {
+    /// A range that begins at this address, which has this place among the frames, if that is known.
+    fn range(&mut self, thread: &mut Thread, (address, place): (u64, u64), len: u64, store: bool) {
         let counts = &mut thread.counts;
         let (ranges, bytes) = if store {
             (&mut counts.ranges_stored, &mut counts.range_bytes_stored)
@@ -200,76 +190,104 @@ impl<S: Serve> Engine<S> {
         if len == 0 {
             return;
         }
-        for line in address / LINE..=(address + len - 1) / LINE {
+        let lines = address / LINE..=(address + len - 1) / LINE;
+        thread.more_lines += lines.end() + 1 - lines.start();
+        for line in lines {
             thread.clock.issue(1);
-            if thread.recent.has(record::access(line * LINE, 0, store)) {
-                thread.counts.hits[0] += 1;
-            } else {
-                self.access_line(thread, line, (store, 0));
+            if !thread.recent.has(record::access(line * LINE, 0, store)) {
+                let at = line * LINE;
+                let is_near = place != UNKNOWN && at / OS_PAGE == address / OS_PAGE;
+                let place = if is_near { place - address % OS_PAGE + at % OS_PAGE } else { UNKNOWN };
+                self.access_line(thread, at, place, (store, 0));
             }
         }
     }
 
-    /// An access to the line of this number that was not looked at ahead.
-    fn access_line(&mut self, thread: &mut Thread, line: u64, (store, value): (bool, u64)) {
-        let address = line * LINE;
-        let in_frame = self.translate(thread, address);
-        let lookup = self.access(thread, address, in_frame, store);
-        self.beyond(thread, address, in_frame, lookup, (store, value));
+    /// An access to the line at this address, which has this place, if that is known.
+    fn access_line(&mut self, thread: &mut Thread, address: u64, place: u64, (store, value): (bool, u64)) {
+        let place = if place == UNKNOWN { self.translate(address) } else { place };
+        let lookup = self.access(thread, address, place, store);
+        self.beyond(thread, (address, place), lookup, (store, value));
     }
 
     /// Where an address lies in its frame, counted through all frames; it gets one if it had none.
-    fn translate(&mut self, thread: &mut Thread, address: u64) -> u64 {
+    fn translate(&mut self, address: u64) -> u64 {
         let os_page = address / OS_PAGE;
-        let frame = thread.frames.of(os_page, || Some(self.space.frame(os_page)));
-        u64::from(frame.unwrap_or(u32::MAX)) * OS_PAGE + address % OS_PAGE
+        u64::from(self.space.frame(os_page)) * OS_PAGE + address % OS_PAGE
     }
 
-    /// One access to one line, that of `at` among the frames.
+    /// One access to one line, that of `place` among the frames.
     #[inline(always)]
-    fn access(&mut self, thread: &mut Thread, address: u64, at: u64, store: bool) -> Lookup {
+    fn access(&mut self, thread: &mut Thread, address: u64, place: u64, store: bool) -> Lookup {
         let Self { caches, traffic, .. } = self;
-        let lookup = caches.access(thread.core, at, store, &mut |t| traffic.push(t));
+        let lookup = caches.access(thread.core, place, store, &mut |t| traffic.push(t));
         if self.recent_is_exact {
             thread.recent.remember(address, store);
-        }
-        if lookup == Lookup::Hit(1) {
-            thread.counts.hits[0] += 1;
         }
         lookup
     }
 
     /// The rest of an access, where the first level did not have the line.
-    fn beyond(&mut self, thread: &mut Thread, address: u64, at: u64, lookup: Lookup, (store, value): (bool, u64)) {
+    fn beyond(
+        &mut self,
+        thread: &mut Thread,
+        (address, place): (u64, u64),
+        lookup: Lookup,
+        (store, value): (bool, u64),
+    ) {
         if lookup == Lookup::Hit(1) {
             return;
         }
-        let label = self.space.label((at / OS_PAGE) as u32, at % OS_PAGE);
+        thread.beyond += 1;
+        if thread.clock.has_many_waits() {
+            self.count_waits(thread);
+        }
         let Thread { clock, counts, .. } = thread;
-        clock.begin(address, &mut Waiting { blocks: &mut self.placing.blocks, total_ps: &mut counts.waited_ps });
+        clock.begin(address);
         let now = clock.now_ps();
-        let done = match lookup {
+        match lookup {
             Lookup::Hit(level) => {
-                counts.hits[usize::from(level) - 1] += 1;
-                now + self.latencies_ps[usize::from(level) - 1]
+                let level = usize::from(level - 1) % LANES;
+                counts.hits[level] += 1;
+                let done = now + self.latencies_ps[level];
+                clock.fly(level, done, (!store, value), Whose::of_place(place));
             }
             Lookup::Prefetched(level) => {
-                counts.hits[usize::from(level) - 1] += 1;
-                let arrival = self.arrivals.remove(&(at / LINE)).unwrap_or(0);
-                arrival.max(now + self.latencies_ps[usize::from(level) - 1])
+                let level = usize::from(level - 1) % LANES;
+                counts.hits[level] += 1;
+                let arrival = self.arrivals.remove(&(place / LINE)).unwrap_or(0);
+                let done = arrival.max(now + self.latencies_ps[level]);
+                clock.fly(0, done, (!store, value), Whose::of_place(place));
             }
             Lookup::Miss => {
                 counts.misses += 1;
+                let label = self.space.label_at(place);
                 let blocks = &mut self.placing.blocks[usize::from(label)];
                 *if store { &mut blocks.store_misses } else { &mut blocks.load_misses } += 1;
                 let tier = TierIndex(blocks.tier);
-                self.serve(now, tier, Direction::Read, at)
+                let done = self.serve(now, tier, Direction::Read, place);
+                thread.clock.fly(0, done, (!store, value), Whose::of_label(label));
             }
-        };
-        clock.fly(done, !store, value, label);
+        }
         if !self.traffic.is_empty() {
             self.carry_traffic(now);
         }
+    }
+
+    /// Counts waiting where it belongs.
+    #[inline(never)]
+    pub(super) fn count_waits(&mut self, thread: &mut Thread) {
+        for (whose, ps) in thread.clock.waits() {
+            let label = whose.label(|place| self.space.label_at(place));
+            self.placing.blocks[usize::from(label)].waited_ps += ps;
+            thread.counts.waited_ps += ps;
+        }
+    }
+
+    /// Finds out whose lines the thread waited for and has in flight, before that changes.
+    fn settle(&mut self, thread: &mut Thread) {
+        self.count_waits(thread);
+        thread.clock.settle(|place| self.space.label_at(place));
     }
 
     fn serve(&mut self, now: u64, tier: TierIndex, direction: Direction, at: u64) -> u64 {
@@ -300,19 +318,23 @@ impl<S: Serve> Engine<S> {
     }
 }
 
-/// What of the accesses without a record the clock has.
+/// What the clock has of a batch.
 struct Issued<'a> {
+    /// Records,
+    records: usize,
+    /// and accesses without one, as they are counted.
     passed: u64,
     before: &'a [u64],
 }
 
 impl Issued<'_> {
-    /// Those before record `at` that the clock does not have yet.
+    /// What the clock does not have yet of `records`, and of the accesses before record `at`; now it has.
     #[inline]
-    fn up_to(&mut self, at: usize) -> u64 {
-        let Some(&counts) = self.before.get(at) else { return 0 };
+    fn up_to(&mut self, at: usize, records: usize) -> u64 {
+        let records = records - std::mem::replace(&mut self.records, records);
+        let Some(&counts) = self.before.get(at) else { return records as u64 };
         let before = std::mem::replace(&mut self.passed, number(counts));
-        self.passed.saturating_sub(before)
+        records as u64 + self.passed.saturating_sub(before)
     }
 }
 
@@ -342,7 +364,7 @@ impl Thread {
         self.counts.stores += stores;
         self.counts.bytes_loaded += sums.all % ONE_STORE - bytes_stored;
         self.counts.bytes_stored += bytes_stored;
-        // Each found its line most recent in the first level, except those that `walk` looked up.
-        self.counts.hits[0] += accesses - std::mem::take(&mut self.looked_up);
+        let lines = accesses + std::mem::take(&mut self.more_lines);
+        self.counts.hits[0] += lines - std::mem::take(&mut self.beyond);
     }
 }

@@ -13,7 +13,13 @@
 //! Rule 4 sees pointers. Chains of indices (`next[i]`) look independent and are timed too fast; `outstanding = 1` is
 //! the other bound.
 
+mod lane;
+#[cfg(test)]
+mod tests;
+
 use super::space::{Label, OS_PAGE};
+use lane::Lane;
+pub use lane::OUTSTANDING_MAX;
 
 /// How much overlaps. The defaults are those of a present server core; the numbers are assumed.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -35,24 +41,43 @@ impl Default for Overlap {
     }
 }
 
-/// Most accesses in flight.
-pub const OUTSTANDING_MAX: u32 = 64;
-
 /// An access in flight.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Flight {
     done_ps: u64,
-    /// Number of the access.
-    number: u64,
+    /// Number of the flight: of those that land together the first to begin comes first.
+    turn: u64,
+    /// Number of the access, if it is a load; `u64::MAX` otherwise.
+    load: u64,
     /// What was loaded, if it can be an address; 0 otherwise.
     value: u64,
-    load: bool,
-    label: Label,
+    whose: Whose,
 }
 
-/// Room for flights.
-const RING: usize = 64;
-const _: () = assert!(RING >= OUTSTANDING_MAX as usize);
+/// Whose line is waited for. Most are never waited for, so that many a flight only knows where its line lies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Whose(u64);
+
+impl Whose {
+    const IS_LABEL: u64 = 1 << 63;
+
+    /// Whoever has this place among the frames.
+    pub const fn of_place(at: u64) -> Self {
+        Self(at)
+    }
+
+    pub const fn of_label(label: Label) -> Self {
+        Self(label as u64 | Self::IS_LABEL)
+    }
+
+    /// The label, which `find` knows of a place.
+    pub fn label(self, find: impl FnOnce(u64) -> Label) -> Label {
+        if self.0 & Self::IS_LABEL == 0 { find(self.0) } else { self.0 as Label }
+    }
+}
+
+/// Where accesses beyond the first level go: each level of the caches has a lane, and memory the first one.
+pub const LANES: usize = crate::cache::LEVELS_MAX;
 
 /// Slots by which addresses among the loaded values are told from most others.
 const SLOTS: usize = 256;
@@ -61,7 +86,13 @@ const fn slot(address: u64) -> usize {
     (address / OS_PAGE) as usize % SLOTS
 }
 
+/// Waits that are kept before somebody must ask for them.
+const WAITS: usize = 64;
+
 /// The clock of a thread.
+///
+/// What has landed is taken out of its lane only when somebody asks for room, or is held up: a flight that a later access has
+/// seen landed holds up nobody any more.
 #[derive(Debug)]
 pub struct Clock {
     now_ps: u64,
@@ -70,40 +101,39 @@ pub struct Clock {
     issue_ps: u64,
     window: u64,
     outstanding: usize,
-    /// Those from `landed` to `begun` are in flight, the first to land first; each at the remainder of its place. Places before
-    /// `landed` are there, too: at most [`RING`] flights come in front without one landing.
-    flights: Box<[Flight; RING]>,
-    landed: usize,
-    begun: usize,
-    /// When the next one lands; `u64::MAX` if there is none.
-    earliest_ps: u64,
-    /// No load in flight has a lower number.
-    oldest_load: u64,
+    lanes: [Lane; LANES],
+    /// In all lanes.
+    in_flight: usize,
+    /// Flights so far.
+    turn: u64,
+    /// No load in flight holds up accesses with numbers up to this one.
+    free_until: u64,
     /// How many of their values lie in the OS pages of each slot.
     values: [u8; SLOTS],
-}
-
-/// How long a thread waited, and for whom.
-pub trait Waits {
-    /// `ps` picoseconds for a line of `label`'s.
-    fn waited(&mut self, label: Label, ps: u64);
+    /// Whether a flight may know its place only.
+    unsettled: bool,
+    /// For whose lines the thread waited, and how long, since somebody asked.
+    waits: Vec<(Whose, u64)>,
+    /// Room for the flights that hold up an access: when they land, their turn, until when they hold it up, and whose they are.
+    holding: Vec<(u64, u64, u64, Whose)>,
 }
 
 impl Clock {
     pub fn new(overlap: &Overlap, start_ps: u64) -> Self {
-        let outstanding = overlap.outstanding.clamp(1, OUTSTANDING_MAX) as usize;
         Self {
             now_ps: start_ps,
             number: 0,
             issue_ps: crate::time::Time::from_ns(overlap.issue_ns).0,
             window: u64::from(overlap.window.max(1)),
-            outstanding,
-            flights: Box::new([Flight { done_ps: 0, number: 0, value: 0, load: false, label: 0 }; RING]),
-            landed: RING,
-            begun: RING,
-            earliest_ps: u64::MAX,
-            oldest_load: u64::MAX,
+            outstanding: overlap.outstanding.clamp(1, OUTSTANDING_MAX) as usize,
+            lanes: std::array::from_fn(|_| Lane::new()),
+            in_flight: 0,
+            turn: 0,
+            free_until: u64::MAX,
             values: [0; SLOTS],
+            unsettled: false,
+            waits: Vec::with_capacity(WAITS),
+            holding: Vec::new(),
         }
     }
 
@@ -120,116 +150,137 @@ impl Clock {
     }
 
     /// Waits until access `address` may begin; it is the one that [`issue`](Self::issue) counted last.
-    #[inline]
-    pub fn begin(&mut self, address: u64, waits: &mut impl Waits) {
+    #[inline(always)]
+    pub fn begin(&mut self, address: u64) {
         let may_be_pointed_at = self.values[slot(address)] | self.values[slot(address.wrapping_sub(OS_PAGE))] != 0;
-        if may_be_pointed_at || self.number > self.oldest_load.saturating_add(self.window) {
-            self.begin_behind_loads(address, waits);
-        } else if self.earliest_ps <= self.now_ps {
-            self.land();
+        if may_be_pointed_at || self.number > self.free_until {
+            self.begin_behind_loads(address);
         }
-        if self.begun - self.landed >= self.outstanding {
-            self.wait_for_earliest(waits);
+        if self.in_flight >= self.outstanding {
+            self.make_room();
         }
     }
 
     /// Waits for each load that holds up access `address`, in the order in which they land.
     #[inline(never)]
-    fn begin_behind_loads(&mut self, address: u64, waits: &mut impl Waits) {
-        let (window, issue_ps, number) = (self.window, self.issue_ps, self.number);
-        self.oldest_load = u64::MAX;
-        for at in self.landed..self.begun {
-            let flight = &self.flights[at % RING];
-            let mut until = self.now_ps;
-            if flight.value != 0 && address.wrapping_sub(flight.value) < OS_PAGE {
-                until = until.max(flight.done_ps);
+    fn begin_behind_loads(&mut self, address: u64) {
+        let mut holding = std::mem::take(&mut self.holding);
+        let is_late = self.number > self.free_until;
+        for flight in self.lanes.iter().flat_map(Lane::flights) {
+            let mut until = 0;
+            if address.wrapping_sub(flight.value) < OS_PAGE && flight.value != 0 {
+                until = flight.done_ps;
             }
-            if flight.load && number > flight.number + window {
+            if is_late && self.number > flight.load.saturating_add(self.window) {
                 // It waited at the end of the window, and what followed took its time since.
-                until = until.max(flight.done_ps + (number - flight.number - window) * issue_ps);
+                until = until.max(flight.done_ps + (self.number - flight.load - self.window) * self.issue_ps);
             }
             if until > self.now_ps {
-                waits.waited(flight.label, until - self.now_ps);
+                holding.push((flight.done_ps, flight.turn, until, flight.whose));
+            }
+        }
+        if holding.len() > 1 {
+            holding.sort_unstable_by_key(|&(done_ps, turn, ..)| (done_ps, turn));
+        }
+        for (_, _, until, whose) in holding.drain(..) {
+            if until > self.now_ps {
+                self.waits.push((whose, until - self.now_ps));
                 self.now_ps = until;
             }
-            if flight.load && flight.done_ps > self.now_ps {
-                self.oldest_load = self.oldest_load.min(flight.number);
+        }
+        self.holding = holding;
+        self.land();
+        if is_late {
+            let oldest = self.lanes.iter().flat_map(Lane::flights).map(|flight| flight.load).min();
+            self.free_until = oldest.unwrap_or(u64::MAX).saturating_add(self.window);
+        }
+    }
+
+    /// Takes out what has landed.
+    fn land(&mut self) {
+        let Self { lanes, values, in_flight, now_ps, .. } = self;
+        for lane in lanes {
+            while let Some(flight) = lane.earliest()
+                && flight.done_ps <= *now_ps
+            {
+                values[slot(flight.value)] -= u8::from(flight.value != 0);
+                lane.land();
+                *in_flight -= 1;
             }
         }
+    }
+
+    #[inline(never)]
+    fn make_room(&mut self) {
         self.land();
-    }
-
-    /// Forgets what has landed.
-    #[inline]
-    fn land(&mut self) {
-        while self.earliest_ps <= self.now_ps {
-            self.land_earliest();
+        if self.in_flight >= self.outstanding {
+            self.wait_for_earliest();
+        }
+        if self.in_flight == 0 {
+            self.free_until = u64::MAX;
         }
     }
 
-    /// Forgets the flight that lands first. There is one.
+    fn wait_for_earliest(&mut self) {
+        let first = |lane: &&mut Lane| lane.earliest().map_or((u64::MAX, 0), |flight| (flight.done_ps, flight.turn));
+        let Some(lane) = self.lanes.iter_mut().min_by_key(first) else { return };
+        let Some(flight) = lane.earliest() else { return };
+        if flight.done_ps > self.now_ps {
+            self.waits.push((flight.whose, flight.done_ps - self.now_ps));
+            self.now_ps = flight.done_ps;
+        }
+        self.values[slot(flight.value)] -= u8::from(flight.value != 0);
+        lane.land();
+        self.in_flight -= 1;
+    }
+
+    /// The access that began is in flight until `done_ps`. What goes to a level takes as long as what went there before; memory's, in
+    /// the first lane, any time.
     #[inline(always)]
-    fn land_earliest(&mut self) {
-        let value = self.flights[self.landed % RING].value;
-        self.values[slot(value)] -= u8::from(value != 0);
-        self.landed += 1;
-        if self.landed < self.begun {
-            self.earliest_ps = self.flights[self.landed % RING].done_ps;
-        } else {
-            (self.earliest_ps, self.oldest_load) = (u64::MAX, u64::MAX);
-        }
-    }
-
-    #[inline]
-    fn wait_for_earliest(&mut self, waits: &mut impl Waits) {
-        if self.earliest_ps > self.now_ps {
-            waits.waited(self.flights[self.landed % RING].label, self.earliest_ps - self.now_ps);
-            self.now_ps = self.earliest_ps;
-        }
-        self.land_earliest();
-    }
-
-    /// The access that began is in flight until `done_ps`.
-    #[inline]
-    pub fn fly(&mut self, done_ps: u64, load: bool, value: u64, label: Label) {
+    pub fn fly(&mut self, lane: usize, done_ps: u64, (load, value): (bool, u64), whose: Whose) {
         if done_ps <= self.now_ps {
             return;
         }
-        let flight = Flight { done_ps, number: self.number, value, load, label };
+        let number = if load { self.number } else { u64::MAX };
+        self.free_until = self.free_until.min(number.saturating_add(self.window));
         self.values[slot(value)] += u8::from(value != 0);
-        self.oldest_load = self.oldest_load.min(if load { self.number } else { u64::MAX });
-        self.earliest_ps = self.earliest_ps.min(done_ps);
-        self.line_up(flight);
+        let flight = Flight { done_ps, turn: self.turn, load: number, value, whose };
+        self.turn += 1;
+        self.in_flight += 1;
+        self.unsettled = true;
+        if lane == 0 {
+            self.lanes[0].line_up(flight);
+        } else {
+            self.lanes[lane % LANES].push(flight);
+        }
     }
 
-    /// Finds a flight its place: memory's are long and land behind most, the caches' are short.
+    /// Whether it is time to ask for the [waits](Self::waits).
     #[inline]
-    fn line_up(&mut self, flight: Flight) {
-        let middle = self.landed.midpoint(self.begun);
-        if flight.done_ps < self.flights[middle % RING].done_ps && middle < self.begun {
-            let mut at = self.landed - 1;
-            self.landed = at;
-            while self.flights[(at + 1) % RING].done_ps <= flight.done_ps {
-                self.flights[at % RING] = self.flights[(at + 1) % RING];
-                at += 1;
+    pub const fn has_many_waits(&self) -> bool {
+        self.waits.len() >= WAITS
+    }
+
+    /// For whose lines the thread waited since the last time, and how long each, picoseconds.
+    pub fn waits(&mut self) -> impl Iterator<Item = (Whose, u64)> {
+        self.waits.drain(..)
+    }
+
+    /// Places are about to change hands: `find` knows whose they are now.
+    pub fn settle(&mut self, find: impl Fn(u64) -> Label) {
+        if std::mem::take(&mut self.unsettled) {
+            for flight in self.lanes.iter_mut().flat_map(Lane::flights_mut) {
+                flight.whose = Whose::of_label(flight.whose.label(&find));
             }
-            self.flights[at % RING] = flight;
-        } else {
-            let mut at = self.begun;
-            self.begun += 1;
-            while at > self.landed && self.flights[(at - 1) % RING].done_ps > flight.done_ps {
-                self.flights[at % RING] = self.flights[(at - 1) % RING];
-                at -= 1;
-            }
-            self.flights[at % RING] = flight;
         }
     }
 
     /// Waits until nothing is in flight.
-    pub fn drain(&mut self, waits: &mut impl Waits) {
-        while self.landed < self.begun {
-            self.wait_for_earliest(waits);
+    pub fn drain(&mut self) {
+        while self.in_flight > 0 {
+            self.wait_for_earliest();
         }
+        self.free_until = u64::MAX;
     }
 
     /// Goes on at `ps` if that is later: another thread's end was waited for.
@@ -237,6 +288,3 @@ impl Clock {
         self.now_ps = self.now_ps.max(ps);
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -70,14 +70,14 @@ impl Space {
     /// The frame of the OS page with this number, if it has one.
     #[inline]
     pub fn known_frame(&self, number: u64) -> Option<u32> {
-        self.regions.find(number / REGION as u64)?[number as usize % REGION].checked_sub(1)
+        self.regions.find(number / REGION as u64)[number as usize % REGION].checked_sub(1)
     }
 
-    /// Whose block the byte at `offset` of a frame lies in.
+    /// Whose block the byte at this place, counted through all frames, lies in.
     #[inline]
-    pub fn label(&self, frame: u32, offset: u64) -> Label {
-        let owner = self.owners[frame as usize];
-        if owner & IN_PARTS == 0 { owner as Label } else { self.label_in_parts(owner, offset) }
+    pub fn label_at(&self, place: u64) -> Label {
+        let owner = self.owners[(place / OS_PAGE) as usize];
+        if owner & IN_PARTS == 0 { owner as Label } else { self.label_in_parts(owner, place % OS_PAGE) }
     }
 
     fn label_in_parts(&self, owner: Owner, offset: u64) -> Label {
@@ -166,12 +166,10 @@ impl Regions {
         slot
     }
 
+    /// The frames of a region; none has one where the region is not known.
     #[inline]
-    fn find(&self, region: u64) -> Option<&[u32; REGION]> {
-        match self.slots[self.slot(region)].1 {
-            0 => None,
-            index => self.frames.get(index as usize),
-        }
+    fn find(&self, region: u64) -> &[u32; REGION] {
+        &self.frames[self.slots[self.slot(region)].1 as usize]
     }
 
     #[inline]
@@ -253,7 +251,7 @@ mod tests {
             let Some(frame) = space.known_frame(page) else { continue };
             for at in 0..GRANULES {
                 let of_page = &granules[page as usize * GRANULES..][..GRANULES];
-                assert_eq!(space.label(frame, at as u64 * GRANULE), of_page[at]);
+                assert_eq!(space.label_at(u64::from(frame) * OS_PAGE + at as u64 * GRANULE), of_page[at]);
                 let line = of_page[at / 4 * 4..][..4].iter().find(|label| **label != 0);
                 assert_eq!(space.label_of_line(frame, at as u64 / 4 * 64), line.copied().unwrap_or(0));
             }
