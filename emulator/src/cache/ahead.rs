@@ -1,6 +1,32 @@
-//! Which lines were looked at lately, before their turn.
+//! Looking at lines before their turn.
 
 use super::LINE;
+use super::level::Level;
+
+/// Levels that the host should have at hand when a line's turn comes: all but the first, which is small.
+#[derive(Clone, Copy, Debug)]
+pub struct Outlook<'a> {
+    pub(super) second: Option<&'a Level>,
+    /// Private ones.
+    pub(super) others: &'a [Level],
+    pub(super) shared: Option<&'a Level>,
+}
+
+impl Outlook<'_> {
+    /// Says that an access to `address` is about to come.
+    #[inline(always)]
+    pub fn expect(&self, address: u64) {
+        if let Some(level) = self.second {
+            level.expect(address / LINE);
+        }
+        if let Some(level) = self.shared {
+            level.expect(address / LINE);
+        }
+        for level in self.others {
+            level.expect(address / LINE);
+        }
+    }
+}
 
 /// Lines that are remembered: a few less than a first level has, so that what goes on being used is not looked at again.
 const LINES: usize = 256;

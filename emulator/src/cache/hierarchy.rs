@@ -1,10 +1,11 @@
 //! The caches of a host together.
 
+use super::ahead::Outlook;
 use super::config::LEVELS_MAX;
 use super::level::{Level, Place, Victim};
 use super::prefetch::Streams;
 use super::set::state;
-use super::{CacheConfig, CacheConfigError, CacheCounts, LINE, Lookup, Memory, Traffic, near};
+use super::{CacheConfig, CacheConfigError, CacheCounts, LINE, LevelConfig, Lookup, Memory, Traffic, near};
 
 /// Number of a core, from 0 in the order of [`Hierarchy::add_core`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -16,10 +17,40 @@ impl CoreIndex {
     }
 }
 
+/// The levels of a core, the nearest first; at least one.
+#[derive(Debug)]
+pub(super) struct Levels {
+    /// Those behind the last one are without sets.
+    pub(super) all: [Level; LEVELS_MAX],
+    count: usize,
+}
+
+impl Levels {
+    pub(super) fn new(configs: &[LevelConfig]) -> Self {
+        let all = std::array::from_fn(|at| configs.get(at).map_or_else(Level::none, Level::new));
+        Self { all, count: configs.len().min(LEVELS_MAX) }
+    }
+}
+
+impl std::ops::Deref for Levels {
+    type Target = [Level];
+
+    #[inline]
+    fn deref(&self) -> &[Level] {
+        &self.all[..self.count]
+    }
+}
+
+impl std::ops::DerefMut for Levels {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [Level] {
+        &mut self.all[..self.count]
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Core {
-    /// The nearest first; at least one.
-    pub(super) levels: Vec<Level>,
+    pub(super) levels: Levels,
     streams: Option<Streams>,
     pub(super) counts: CacheCounts,
 }
@@ -27,7 +58,7 @@ pub(super) struct Core {
 impl Core {
     fn new(config: &CacheConfig) -> Self {
         Self {
-            levels: config.private.iter().map(Level::new).collect(),
+            levels: Levels::new(&config.private),
             streams: config.prefetch.map(Streams::new),
             counts: CacheCounts::default(),
         }
@@ -79,7 +110,7 @@ impl Hierarchy {
         config.check()?;
         let shared = config.shared.as_ref().map(Level::new);
         Ok(Self {
-            near_lines: near::lines(&Core::new(config).levels, shared.as_ref(), config.prefetch.is_some()),
+            near_lines: near::lines(&Levels::new(&config.private), shared.as_ref(), config.prefetch.is_some()),
             config: config.clone(),
             cores: (0..cores).map(|_| Core::new(config)).collect(),
             shared,
@@ -109,19 +140,16 @@ impl Hierarchy {
     ///
     /// # Panics
     /// If there is no such core.
-    #[inline(always)]
+    #[inline]
     pub fn expect(&self, core: CoreIndex, address: u64) {
-        let number = address / LINE;
-        if number < self.near_lines { self.expect_near(core, number) } else { self.expect_any(core, number * LINE) }
+        self.outlook(core).expect(address);
     }
 
-    #[inline(never)]
-    fn expect_any(&self, core: CoreIndex, line: u64) {
+    /// What [`expect`](Self::expect) needs to know of the core's caches.
+    pub(crate) fn outlook(&self, core: CoreIndex) -> Outlook<'_> {
+        let levels = &self.cores[core.index()].levels;
         // The first one is small.
-        let behind = &self.cores[core.index()].levels[1..];
-        for level in behind.iter().chain(&self.shared) {
-            level.expect(level.place(line));
-        }
+        Outlook { second: levels.get(1), others: levels.get(2..).unwrap_or_default(), shared: self.shared.as_ref() }
     }
 
     /// A load or store that lies in the line of `address`; one that crosses lines is one access to each. Misses go to
@@ -129,20 +157,42 @@ impl Hierarchy {
     ///
     /// # Panics
     /// If there is no such core.
-    #[inline(always)]
+    #[inline]
     pub fn access(&mut self, core: CoreIndex, address: u64, store: bool, memory: &mut impl Memory) -> Lookup {
-        let number = address / LINE;
-        if number < self.near_lines {
-            return self.access_near(core, number, store, memory);
-        }
-        self.near_lines = 0;
-        self.access_any(core, number * LINE, store, memory)
+        self.in_first(core, address, store).unwrap_or_else(|| self.behind_first(core, address, store, memory))
     }
 
-    fn access_any(&mut self, core: CoreIndex, line: u64, store: bool, memory: &mut impl Memory) -> Lookup {
+    /// The first half of an [`access`](Self::access): what is found in the first level.
+    #[inline(always)]
+    pub(crate) fn in_first(&mut self, core: CoreIndex, address: u64, store: bool) -> Option<Lookup> {
+        let number = address / LINE;
+        if number < self.near_lines {
+            return self.in_first_near(core, number, store);
+        }
+        self.in_first_any(core, number * LINE, store)
+    }
+
+    /// The second half, where the first one found nothing.
+    #[inline(always)]
+    pub(crate) fn behind_first(
+        &mut self,
+        core: CoreIndex,
+        address: u64,
+        store: bool,
+        memory: &mut impl Memory,
+    ) -> Lookup {
+        let number = address / LINE;
+        if number < self.near_lines {
+            return self.search_near(core, number, store, memory);
+        }
+        self.near_lines = 0;
+        self.search(core, number * LINE, store, memory)
+    }
+
+    fn in_first_any(&mut self, core: CoreIndex, line: u64, store: bool) -> Option<Lookup> {
         let own = &mut self.cores[core.index()];
-        let first = &mut own.levels[0];
-        let Some(mut held) = first.touch(first.place(line)) else { return self.search(core, line, store, memory) };
+        let first = &mut own.levels.all[0];
+        let mut held = first.touch(first.place(line))?;
         own.counts.hits[0] += 1;
         let was = held.state();
         held.take(state::PREFETCHED);
@@ -152,7 +202,7 @@ impl Hierarchy {
                 self.take_from_others(core, line);
             }
         }
-        if was & state::PREFETCHED == 0 { Lookup::Hit(1) } else { Lookup::Prefetched(1) }
+        Some(if was & state::PREFETCHED == 0 { Lookup::Hit(1) } else { Lookup::Prefetched(1) })
     }
 
     /// The first level does not have it.
@@ -173,7 +223,7 @@ impl Hierarchy {
 
     /// A level of the core's own behind the first has it, in this state.
     #[inline(never)]
-    fn found_behind(
+    pub(super) fn found_behind(
         &mut self,
         core: CoreIndex,
         line: u64,

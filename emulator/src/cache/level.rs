@@ -40,6 +40,11 @@ impl Level {
         Self { sets: vec![Set::empty(ways); sets], far: Vec::new(), ways, mask, shift }
     }
 
+    /// No level at all.
+    pub const fn none() -> Self {
+        Self { sets: Vec::new(), far: Vec::new(), ways: Ways::new(1), mask: 0, shift: 0 }
+    }
+
     /// Where `line` would be.
     #[inline]
     pub fn place(&self, line: u64) -> Place {
@@ -88,10 +93,13 @@ impl Level {
         (was & state::DIRTY != 0).then(|| (self.line_of(place.set, near), was))
     }
 
-    /// Has the host bring what a search at `place` will look at.
-    #[inline]
-    pub fn expect(&self, place: Place) {
-        prefetch(&self.sets[place.set]);
+    /// Has the host bring what a search for the line with this number will look at; a guess where the number of sets is no power of
+    /// two.
+    #[inline(always)]
+    pub fn expect(&self, number: u64) {
+        if let Some(set) = self.sets.get((number & self.mask) as usize) {
+            prefetch(set);
+        }
     }
 
     /// The way that has the line of this place; empty ones may seem to have it.

@@ -23,29 +23,12 @@ pub fn lines(private: &[Level], shared: Option<&Level>, prefetches: bool) -> u64
 }
 
 impl Hierarchy {
-    /// [`expect`](Self::expect) of the near line with this number.
+    /// [`in_first`](Self::in_first) of the near line with this number.
     #[inline(always)]
-    pub(super) fn expect_near(&self, core: CoreIndex, number: u64) {
-        if let ([_, second], Some(shared)) = (&self.cores[core.index()].levels[..], &self.shared) {
-            second.expect(second.near_place(number));
-            shared.expect(shared.near_place(number));
-        }
-    }
-
-    /// [`access`](Self::access) of the near line with this number.
-    #[inline(always)]
-    pub(super) fn access_near(
-        &mut self,
-        core: CoreIndex,
-        number: u64,
-        store: bool,
-        memory: &mut impl Memory,
-    ) -> Lookup {
+    pub(super) fn in_first_near(&mut self, core: CoreIndex, number: u64, store: bool) -> Option<Lookup> {
         let own = &mut self.cores[core.index()];
-        let first = &mut own.levels[0];
-        let Some(mut held) = first.touch_near(first.near_place(number)) else {
-            return self.search_near(core, number, store, memory);
-        };
+        let first = &mut own.levels.all[0];
+        let mut held = first.touch_near(first.near_place(number))?;
         own.counts.hits[0] += 1;
         if store {
             let was = held.state();
@@ -54,28 +37,32 @@ impl Hierarchy {
                 self.take_from_others(core, number * LINE);
             }
         }
-        Lookup::Hit(1)
+        Some(Lookup::Hit(1))
     }
 
-    /// The first level does not have it.
-    #[inline(never)]
-    fn search_near(&mut self, core: CoreIndex, number: u64, store: bool, memory: &mut impl Memory) -> Lookup {
+    /// [`behind_first`](Self::behind_first) of the near line with this number.
+    #[inline(always)]
+    pub(super) fn search_near(
+        &mut self,
+        core: CoreIndex,
+        number: u64,
+        store: bool,
+        memory: &mut impl Memory,
+    ) -> Lookup {
         let is_alone = self.cores.len() == 1;
         let own = &mut self.cores[core.index()];
-        let ([first, second], Some(shared)) = (&mut own.levels[..], &mut self.shared) else { return Lookup::Miss };
+        let [first, second, ..] = &mut own.levels.all;
+        let Some(shared) = &mut self.shared else { return Lookup::Miss };
         let dirty = if store { state::DIRTY } else { 0 };
-        let in_first = first.near_place(number);
-        let in_second = second.near_place(number);
+        let (in_first, in_second) = (first.near_place(number), second.near_place(number));
         if let Some(held) = second.touch_word(in_second) {
             own.counts.hits[1] += 1;
-            let was = held.state();
-            if store && was & state::OWNED == 0 {
-                self.take_from_others(core, number * LINE);
+            let owned = held.state() & state::OWNED;
+            if store && owned == 0 {
+                self.found_behind(core, number * LINE, (1, 0), store, memory);
+                return Lookup::Hit(2);
             }
-            let flags = state::VALID | was & state::OWNED;
-            let owned = if store { state::OWNED } else { 0 };
-            let first = &mut self.cores[core.index()].levels[0];
-            let victim = first.insert_near(in_first, flags | owned | dirty);
+            let victim = first.insert_near(in_first, state::VALID | owned | dirty);
             if victim.is_some() {
                 self.move_on(core, 1, victim, memory);
             }
@@ -97,11 +84,12 @@ impl Hierarchy {
             Lookup::Miss
         };
         let flags = state::VALID | state::OWNED;
-        let victim = second.insert_near(in_second, flags);
-        if victim.is_some() {
-            self.move_on(core, 2, victim, memory);
+        let passed_on = second.insert_near(in_second, flags);
+        // What the second level drops leaves first.
+        if passed_on.is_some() {
+            self.move_on(core, 2, passed_on, memory);
         }
-        let first = &mut self.cores[core.index()].levels[0];
+        let first = &mut self.cores[core.index()].levels.all[0];
         let victim = first.insert_near(in_first, flags | dirty);
         if victim.is_some() {
             self.move_on(core, 1, victim, memory);

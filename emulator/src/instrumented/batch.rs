@@ -9,7 +9,7 @@ use super::engine::{Engine, Thread, ThreadIndex};
 use super::filter::{Kind, Passed, number};
 use super::record::{self, EVENT, LOAD_OF_WORD, RANGE, Record, STORE};
 use super::space::OS_PAGE;
-use crate::cache::{LINE, Lookup, Traffic};
+use crate::cache::{CoreIndex, LINE, Lookup, Traffic};
 use crate::model::{Direction, Request, Serve, TierIndex};
 use crate::time::Time;
 
@@ -102,11 +102,11 @@ impl<S: Serve> Engine<S> {
         issued: &mut Issued<'_>,
     ) {
         let mut places = [[UNKNOWN; CHUNK]; 2];
-        self.look_ahead(thread, records, &mut places[0]);
+        self.look_ahead(thread.core, records, &mut places[0]);
         for first in (0..records.len()).step_by(CHUNK) {
             let [now, next] = &mut places;
             if let Some(records) = records.get(first + CHUNK..) {
-                self.look_ahead(thread, records, next);
+                self.look_ahead(thread.core, records, next);
             }
             for ((&packed, &known), at) in records[first..].iter().zip(&*now).zip(first..) {
                 let crosses = CROSSING && packed % LINE + record::size(packed) > LINE;
@@ -125,13 +125,13 @@ impl<S: Serve> Engine<S> {
                 }
                 let (address, store) = (record::address(packed), packed & STORE != 0);
                 let place = if known == UNKNOWN { self.translate(address) } else { known };
-                let lookup = self.access(thread, address, place, store);
-                if lookup == Lookup::Hit(1) && !crosses {
+                let first = self.access(thread, address, place, store);
+                if first == Some(Lookup::Hit(1)) && !crosses {
                     continue;
                 }
                 thread.clock.issue(issued.up_to(at, at + 1));
                 let value = if packed >> record::ADDRESS_BITS == LOAD_OF_WORD { values[at] } else { 0 };
-                self.beyond(thread, (address, place), lookup, (store, value));
+                self.beyond(thread, (address, place), first, (store, value));
                 if crosses {
                     thread.more_lines += 1;
                     self.access_line(thread, (address / LINE + 1) * LINE, UNKNOWN, (store, value));
@@ -147,19 +147,17 @@ impl<S: Serve> Engine<S> {
     /// Where the next records will go among the frames, as far as that is known, before their turn: has the host's caches bring what
     /// they will need of the model, which is larger than they are.
     #[inline(always)]
-    fn look_ahead(&self, thread: &mut Thread, records: &[Record], places: &mut [u64; CHUNK]) {
+    fn look_ahead(&self, core: CoreIndex, records: &[Record], places: &mut [u64; CHUNK]) {
+        let outlook = self.caches.outlook(core);
         for (&packed, place) in records.iter().zip(places) {
             *place = UNKNOWN;
             let address = record::address(packed);
-            let os_page = address / OS_PAGE;
             if packed & EVENT != 0 {
                 continue;
             }
-            let Some(frame) = self.space.known_frame(os_page) else { continue };
+            let Some(frame) = self.space.known_frame(address / OS_PAGE) else { continue };
             *place = u64::from(frame) * OS_PAGE + address % OS_PAGE;
-            {
-                self.caches.expect(thread.core, *place);
-            }
+            outlook.expect(*place);
         }
     }
 
@@ -206,8 +204,8 @@ impl<S: Serve> Engine<S> {
     /// An access to the line at this address, which has this place, if that is known.
     fn access_line(&mut self, thread: &mut Thread, address: u64, place: u64, (store, value): (bool, u64)) {
         let place = if place == UNKNOWN { self.translate(address) } else { place };
-        let lookup = self.access(thread, address, place, store);
-        self.beyond(thread, (address, place), lookup, (store, value));
+        let first = self.access(thread, address, place, store);
+        self.beyond(thread, (address, place), first, (store, value));
     }
 
     /// Where an address lies in its frame, counted through all frames; it gets one if it had none.
@@ -216,28 +214,32 @@ impl<S: Serve> Engine<S> {
         u64::from(self.space.frame(os_page)) * OS_PAGE + address % OS_PAGE
     }
 
-    /// One access to one line, that of `place` among the frames.
+    /// One access to one line, that of `place` among the frames, as far as the first level.
     #[inline(always)]
-    fn access(&mut self, thread: &mut Thread, address: u64, place: u64, store: bool) -> Lookup {
-        let Self { caches, traffic, .. } = self;
-        let lookup = caches.access(thread.core, place, store, &mut |t| traffic.push(t));
+    fn access(&mut self, thread: &mut Thread, address: u64, place: u64, store: bool) -> Option<Lookup> {
         if self.recent_is_exact {
             thread.recent.remember(address, store);
         }
-        lookup
+        self.caches.in_first(thread.core, place, store)
     }
 
-    /// The rest of an access, where the first level did not have the line.
+    /// The rest of an access, after what was found in the first level.
+    #[inline(never)]
     fn beyond(
         &mut self,
         thread: &mut Thread,
         (address, place): (u64, u64),
-        lookup: Lookup,
+        first: Option<Lookup>,
         (store, value): (bool, u64),
     ) {
-        if lookup == Lookup::Hit(1) {
-            return;
-        }
+        let lookup = match first {
+            Some(Lookup::Hit(1)) => return,
+            Some(lookup) => lookup,
+            None => {
+                let Self { caches, traffic, .. } = self;
+                caches.behind_first(thread.core, place, store, &mut |t| traffic.push(t))
+            }
+        };
         thread.beyond += 1;
         if thread.clock.has_many_waits() {
             self.count_waits(thread);

@@ -167,11 +167,12 @@ impl Clock {
         let mut holding = std::mem::take(&mut self.holding);
         let is_late = self.number > self.free_until;
         for flight in self.lanes.iter().flat_map(Lane::flights) {
-            let mut until = 0;
-            if address.wrapping_sub(flight.value) < OS_PAGE && flight.value != 0 {
-                until = flight.done_ps;
+            let is_pointer = address.wrapping_sub(flight.value) < OS_PAGE && flight.value != 0;
+            if !is_pointer && !is_late {
+                continue;
             }
-            if is_late && self.number > flight.load.saturating_add(self.window) {
+            let mut until = if is_pointer { flight.done_ps } else { 0 };
+            if self.number > flight.load.saturating_add(self.window) {
                 // It waited at the end of the window, and what followed took its time since.
                 until = until.max(flight.done_ps + (self.number - flight.load - self.window) * self.issue_ps);
             }

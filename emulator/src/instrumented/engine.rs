@@ -9,7 +9,7 @@ use super::filter::Known;
 use super::placing::{Placing, Rules};
 use super::recent::{RECENT, Recent};
 use super::space::{PageHasher, Space};
-use crate::cache::{CacheConfig, CacheConfigError, CoreIndex, Hierarchy, LINE, LookedAt, Traffic};
+use crate::cache::{CacheConfig, CacheConfigError, CoreIndex, Hierarchy, LINE, Traffic};
 use crate::model::{HostIndex, Serve};
 use crate::time::Time;
 
@@ -53,7 +53,6 @@ pub(super) struct Thread {
     pub(super) counts: Counts,
     pub(super) ended: bool,
     pub(super) recent: Recent,
-    pub(super) looked_at: LookedAt,
     /// Ranges and events of the batch that is going on.
     pub(super) others: u64,
     /// Lines of its ranges, and second lines of its accesses.
@@ -147,7 +146,6 @@ impl<S: Serve> Engine<S> {
             counts: Counts::default(),
             ended: false,
             recent: Recent::new(),
-            looked_at: LookedAt::default(),
             others: 0,
             more_lines: 0,
             beyond: 0,
