@@ -205,6 +205,8 @@ fn round(
         let site = engine.site(&[block % 8 + 1]);
         engine.allocate(BASE + block * blocks.1, blocks.1, site);
     }
+    // Walks down trees and copies stand for what checks let through.
+    let before = if blocks == NODES { vec![0; BATCH] } else { Vec::new() };
     let (mut records, mut values) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
     let mut random = Random { state: 1, step: 0 };
     let (mut done, mut batches) = (0, 0);
@@ -216,7 +218,12 @@ fn round(
         if with_engine {
             engine.batch(
                 threads[batches % threads.len()],
-                &Batch { records: &records, values: &values, ..Batch::default() },
+                &Batch {
+                    records: &records,
+                    values: &values,
+                    before: before.get(..records.len()).unwrap_or_default(),
+                    ..Batch::default()
+                },
             );
         }
         batches += 1;

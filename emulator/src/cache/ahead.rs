@@ -1,30 +1,22 @@
 //! Looking at lines before their turn.
 
 use super::LINE;
-use super::level::Level;
+use super::level::Sets;
 
-/// Levels that the host should have at hand when a line's turn comes: all but the first, which is small.
+/// Levels that the host should have at hand when a line's turn comes: of all but the first, which is small, the nearest and the
+/// farthest.
 #[derive(Clone, Copy, Debug)]
 pub struct Outlook<'a> {
-    pub(super) second: Option<&'a Level>,
-    /// Private ones.
-    pub(super) others: &'a [Level],
-    pub(super) shared: Option<&'a Level>,
+    pub(super) near: Sets<'a>,
+    pub(super) far: Sets<'a>,
 }
 
 impl Outlook<'_> {
     /// Says that an access to `address` is about to come.
     #[inline(always)]
     pub fn expect(&self, address: u64) {
-        if let Some(level) = self.second {
-            level.expect(address / LINE);
-        }
-        if let Some(level) = self.shared {
-            level.expect(address / LINE);
-        }
-        for level in self.others {
-            level.expect(address / LINE);
-        }
+        self.near.expect(address / LINE);
+        self.far.expect(address / LINE);
     }
 }
 

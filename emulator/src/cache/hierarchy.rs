@@ -147,9 +147,8 @@ impl Hierarchy {
 
     /// What [`expect`](Self::expect) needs to know of the core's caches.
     pub(crate) fn outlook(&self, core: CoreIndex) -> Outlook<'_> {
-        let levels = &self.cores[core.index()].levels;
-        // The first one is small.
-        Outlook { second: levels.get(1), others: levels.get(2..).unwrap_or_default(), shared: self.shared.as_ref() }
+        let mut behind = self.cores[core.index()].levels[1..].iter().chain(&self.shared).map(Level::sets);
+        Outlook { near: behind.next().unwrap_or_default(), far: behind.last().unwrap_or_default() }
     }
 
     /// A load or store that lies in the line of `address`; one that crosses lines is one access to each. Misses go to

@@ -28,6 +28,24 @@ pub struct Place {
     tag: u64,
 }
 
+/// The sets of a level; none by default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sets<'a> {
+    sets: &'a [Set],
+    mask: u64,
+}
+
+impl Sets<'_> {
+    /// Has the host bring what a search for the line with this number will look at; a guess where the number of sets is no
+    /// power of two.
+    #[inline(always)]
+    pub fn expect(&self, number: u64) {
+        if let Some(set) = self.sets.get((number & self.mask) as usize) {
+            prefetch(set);
+        }
+    }
+}
+
 /// A line that made way and has to go somewhere, for it was dirty; and what was known about it.
 pub type Victim = Option<(u64, u64)>;
 
@@ -93,13 +111,9 @@ impl Level {
         (was & state::DIRTY != 0).then(|| (self.line_of(place.set, near), was))
     }
 
-    /// Has the host bring what a search for the line with this number will look at; a guess where the number of sets is no power of
-    /// two.
-    #[inline(always)]
-    pub fn expect(&self, number: u64) {
-        if let Some(set) = self.sets.get((number & self.mask) as usize) {
-            prefetch(set);
-        }
+    /// What it takes to bring its sets near.
+    pub fn sets(&self) -> Sets<'_> {
+        Sets { sets: &self.sets, mask: self.mask }
     }
 
     /// The way that has the line of this place; empty ones may seem to have it.

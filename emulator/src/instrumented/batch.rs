@@ -78,11 +78,13 @@ impl<S: Serve> Engine<S> {
         let mut issued = Issued { records: 0, passed: number(batch.start.counts), before: batch.before };
         for (records, values) in records.chunks(BATCH_MAX).zip(values.chunks(BATCH_MAX)) {
             let mut sums = tally(records);
-            if sums.crossing {
-                self.walk::<true>(&mut thread, (records, values), &mut sums, &mut issued);
-            } else {
-                self.walk::<false>(&mut thread, (records, values), &mut sums, &mut issued);
-            }
+            let walk = match (sums.crossing, batch.before.is_empty()) {
+                (false, false) => Self::walk::<false, true>,
+                (false, true) => Self::walk::<false, false>,
+                (true, false) => Self::walk::<true, true>,
+                (true, true) => Self::walk::<true, false>,
+            };
+            walk(self, &mut thread, (records, values), &mut sums, &mut issued);
             thread.count(&sums, records.len());
         }
         thread.clock.issue(number(batch.end.counts).saturating_sub(issued.passed));
@@ -93,8 +95,9 @@ impl<S: Serve> Engine<S> {
         self.note_skew();
     }
 
-    /// Takes what is no plain access out of `sums`.
-    fn walk<const CROSSING: bool>(
+    /// Takes what is no plain access out of `sums`. Of `CHECKED` records hardly any is one of a recent line, so that they are not
+    /// compared.
+    fn walk<const CROSSING: bool, const CHECKED: bool>(
         &mut self,
         thread: &mut Thread,
         (records, values): (&[Record], &[u64]),
@@ -110,7 +113,7 @@ impl<S: Serve> Engine<S> {
             }
             for ((&packed, &known), at) in records[first..].iter().zip(&*now).zip(first..) {
                 let crosses = CROSSING && packed % LINE + record::size(packed) > LINE;
-                if thread.recent.has(packed) && !crosses {
+                if !CHECKED && thread.recent.has(packed) && !crosses {
                     continue;
                 }
                 if packed & (RANGE | EVENT) != 0 {
@@ -147,15 +150,16 @@ impl<S: Serve> Engine<S> {
     /// Where the next records will go among the frames, as far as that is known, before their turn: has the host's caches bring what
     /// they will need of the model, which is larger than they are.
     #[inline(always)]
-    fn look_ahead(&self, core: CoreIndex, records: &[Record], places: &mut [u64; CHUNK]) {
-        let outlook = self.caches.outlook(core);
+    fn look_ahead(&mut self, core: CoreIndex, records: &[Record], places: &mut [u64; CHUNK]) {
+        let Self { caches, space, .. } = self;
+        let outlook = caches.outlook(core);
         for (&packed, place) in records.iter().zip(places) {
             *place = UNKNOWN;
             let address = record::address(packed);
             if packed & EVENT != 0 {
                 continue;
             }
-            let Some(frame) = self.space.known_frame(address / OS_PAGE) else { continue };
+            let Some(frame) = space.known_frame(address / OS_PAGE) else { continue };
             *place = u64::from(frame) * OS_PAGE + address % OS_PAGE;
             outlook.expect(*place);
         }

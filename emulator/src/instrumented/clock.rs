@@ -45,13 +45,19 @@ impl Default for Overlap {
 #[derive(Clone, Copy, Debug, Default)]
 struct Flight {
     done_ps: u64,
-    /// Number of the flight: of those that land together the first to begin comes first.
+    /// Twice the number of the access, and one more of its second line: of flights that land together the first to begin comes first.
     turn: u64,
-    /// Number of the access, if it is a load; `u64::MAX` otherwise.
-    load: u64,
     /// What was loaded, if it can be an address; 0 otherwise.
     value: u64,
     whose: Whose,
+}
+
+impl Flight {
+    /// The number of the access, if it is a load.
+    #[inline]
+    const fn load(&self) -> Option<u64> {
+        if self.whose.0 & Whose::IS_STORED == 0 { Some(self.turn / 2) } else { None }
+    }
 }
 
 /// Whose line is waited for. Most are never waited for, so that many a flight only knows where its line lies.
@@ -60,6 +66,8 @@ pub struct Whose(u64);
 
 impl Whose {
     const IS_LABEL: u64 = 1 << 63;
+    /// In a flight, of a store.
+    const IS_STORED: u64 = 1 << 62;
 
     /// Whoever has this place among the frames.
     pub const fn of_place(at: u64) -> Self {
@@ -72,7 +80,7 @@ impl Whose {
 
     /// The label, which `find` knows of a place.
     pub fn label(self, find: impl FnOnce(u64) -> Label) -> Label {
-        if self.0 & Self::IS_LABEL == 0 { find(self.0) } else { self.0 as Label }
+        if self.0 & Self::IS_LABEL == 0 { find(self.0 & !Self::IS_STORED) } else { self.0 as Label }
     }
 }
 
@@ -104,7 +112,7 @@ pub struct Clock {
     lanes: [Lane; LANES],
     /// In all lanes.
     in_flight: usize,
-    /// Flights so far.
+    /// That of the last flight.
     turn: u64,
     /// No load in flight holds up accesses with numbers up to this one.
     free_until: u64,
@@ -114,8 +122,8 @@ pub struct Clock {
     unsettled: bool,
     /// For whose lines the thread waited, and how long, since somebody asked.
     waits: Vec<(Whose, u64)>,
-    /// Room for the flights that hold up an access: when they land, their turn, until when they hold it up, and whose they are.
-    holding: Vec<(u64, u64, u64, Whose)>,
+    /// Room for all flights together.
+    in_order: Vec<Flight>,
 }
 
 impl Clock {
@@ -133,7 +141,7 @@ impl Clock {
             values: [0; SLOTS],
             unsettled: false,
             waits: Vec::with_capacity(WAITS),
-            holding: Vec::new(),
+            in_order: Vec::new(),
         }
     }
 
@@ -164,37 +172,61 @@ impl Clock {
     /// Waits for each load that holds up access `address`, in the order in which they land.
     #[inline(never)]
     fn begin_behind_loads(&mut self, address: u64) {
-        let mut holding = std::mem::take(&mut self.holding);
         let is_late = self.number > self.free_until;
+        // Nearly always there is one.
+        let (mut count, mut last) = (0, (0, Whose::default()));
         for flight in self.lanes.iter().flat_map(Lane::flights) {
-            let is_pointer = address.wrapping_sub(flight.value) < OS_PAGE && flight.value != 0;
-            if !is_pointer && !is_late {
-                continue;
-            }
-            let mut until = if is_pointer { flight.done_ps } else { 0 };
-            if self.number > flight.load.saturating_add(self.window) {
-                // It waited at the end of the window, and what followed took its time since.
-                until = until.max(flight.done_ps + (self.number - flight.load - self.window) * self.issue_ps);
-            }
-            if until > self.now_ps {
-                holding.push((flight.done_ps, flight.turn, until, flight.whose));
+            if address.wrapping_sub(flight.value) < OS_PAGE || is_late {
+                let until = self.held_until(address, flight);
+                if until > self.now_ps {
+                    count += 1;
+                    last = (until, flight.whose);
+                }
             }
         }
-        if holding.len() > 1 {
-            holding.sort_unstable_by_key(|&(done_ps, turn, ..)| (done_ps, turn));
+        match count {
+            0 => {}
+            1 => self.wait_until(last.0, last.1),
+            _ => self.wait_for_many(address),
         }
-        for (_, _, until, whose) in holding.drain(..) {
-            if until > self.now_ps {
-                self.waits.push((whose, until - self.now_ps));
-                self.now_ps = until;
-            }
-        }
-        self.holding = holding;
         self.land();
         if is_late {
-            let oldest = self.lanes.iter().flat_map(Lane::flights).map(|flight| flight.load).min();
+            let oldest = self.lanes.iter().flat_map(Lane::flights).filter_map(Flight::load).min();
             self.free_until = oldest.unwrap_or(u64::MAX).saturating_add(self.window);
         }
+    }
+
+    /// Until when a flight holds up access `address`; 0 if it does not.
+    #[inline]
+    fn held_until(&self, address: u64, flight: &Flight) -> u64 {
+        let is_pointer = address.wrapping_sub(flight.value) < OS_PAGE && flight.value != 0;
+        let until = if is_pointer { flight.done_ps } else { 0 };
+        match flight.load() {
+            // It waited at the end of the window, and what followed took its time since.
+            Some(load) if self.number > load + self.window => {
+                until.max(flight.done_ps + (self.number - load - self.window) * self.issue_ps)
+            }
+            _ => until,
+        }
+    }
+
+    #[inline]
+    fn wait_until(&mut self, until: u64, whose: Whose) {
+        if until > self.now_ps {
+            self.waits.push((whose, until - self.now_ps));
+            self.now_ps = until;
+        }
+    }
+
+    #[inline(never)]
+    fn wait_for_many(&mut self, address: u64) {
+        let mut all = std::mem::take(&mut self.in_order);
+        all.extend(self.lanes.iter().flat_map(Lane::flights));
+        all.sort_unstable_by_key(|flight| (flight.done_ps, flight.turn));
+        for flight in all.drain(..) {
+            self.wait_until(self.held_until(address, &flight), flight.whose);
+        }
+        self.in_order = all;
     }
 
     /// Takes out what has landed.
@@ -226,13 +258,11 @@ impl Clock {
         let first = |lane: &&mut Lane| lane.earliest().map_or((u64::MAX, 0), |flight| (flight.done_ps, flight.turn));
         let Some(lane) = self.lanes.iter_mut().min_by_key(first) else { return };
         let Some(flight) = lane.earliest() else { return };
-        if flight.done_ps > self.now_ps {
-            self.waits.push((flight.whose, flight.done_ps - self.now_ps));
-            self.now_ps = flight.done_ps;
-        }
-        self.values[slot(flight.value)] -= u8::from(flight.value != 0);
+        let Flight { done_ps, value, whose, .. } = *flight;
+        self.values[slot(value)] -= u8::from(value != 0);
         lane.land();
         self.in_flight -= 1;
+        self.wait_until(done_ps, whose);
     }
 
     /// The access that began is in flight until `done_ps`. What goes to a level takes as long as what went there before; memory's, in
@@ -242,11 +272,11 @@ impl Clock {
         if done_ps <= self.now_ps {
             return;
         }
-        let number = if load { self.number } else { u64::MAX };
-        self.free_until = self.free_until.min(number.saturating_add(self.window));
+        self.free_until = self.free_until.min(if load { self.number + self.window } else { u64::MAX });
         self.values[slot(value)] += u8::from(value != 0);
-        let flight = Flight { done_ps, turn: self.turn, load: number, value, whose };
-        self.turn += 1;
+        self.turn = (self.number * 2).max(self.turn + 1);
+        let whose = Whose(whose.0 | if load { 0 } else { Whose::IS_STORED });
+        let flight = Flight { done_ps, turn: self.turn, value, whose };
         self.in_flight += 1;
         self.unsettled = true;
         if lane == 0 {
@@ -271,7 +301,8 @@ impl Clock {
     pub fn settle(&mut self, find: impl Fn(u64) -> Label) {
         if std::mem::take(&mut self.unsettled) {
             for flight in self.lanes.iter_mut().flat_map(Lane::flights_mut) {
-                flight.whose = Whose::of_label(flight.whose.label(&find));
+                let is_stored = flight.whose.0 & Whose::IS_STORED;
+                flight.whose = Whose(Whose::of_label(flight.whose.label(&find)).0 | is_stored);
             }
         }
     }

@@ -15,7 +15,7 @@ pub const RECENT: usize = 64;
 /// bit              57      56      55             46..42  41..0
 /// ```
 #[derive(Debug)]
-pub struct Recent(Box<[u64; RECENT]>);
+pub struct Recent([u64; RECENT]);
 
 const STORE_HERE: u64 = STORE / LINE;
 /// Everything of a record but its size.
@@ -23,7 +23,7 @@ const KEY: u64 = !(0x1f << (record::ADDRESS_BITS - 6));
 
 impl Recent {
     pub fn new() -> Self {
-        Self(Box::new([u64::MAX; RECENT]))
+        Self([u64::MAX; RECENT])
     }
 
     pub fn forget(&mut self) {

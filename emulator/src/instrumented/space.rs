@@ -11,6 +11,9 @@ const GRANULES: usize = (OS_PAGE / GRANULE) as usize;
 /// OS pages whose frames stand together: 2 MiB of addresses.
 const REGION: usize = 512;
 
+/// Regions that are found without a search, if they lie side by side: 128 MiB.
+const LATELY: usize = 64;
+
 /// What a block is: an index into the engine's labels. 0 is what nobody allocated: stacks, static data, code.
 pub type Label = u16;
 
@@ -68,8 +71,8 @@ impl Space {
     }
 
     /// The frame of the OS page with this number, if it has one.
-    #[inline]
-    pub fn known_frame(&self, number: u64) -> Option<u32> {
+    #[inline(always)]
+    pub fn known_frame(&mut self, number: u64) -> Option<u32> {
         self.regions.find(number / REGION as u64)[number as usize % REGION].checked_sub(1)
     }
 
@@ -147,11 +150,13 @@ struct Regions {
     slots: Vec<(u64, u32)>,
     /// The first one is nobody's.
     frames: Vec<[u32; REGION]>,
+    /// Known regions, by their low bits, as they stand in `slots`: nearly always the one that is asked for.
+    lately: [(u64, u32); LATELY],
 }
 
 impl Regions {
     fn new() -> Self {
-        Self { slots: vec![(0, 0); 64], frames: vec![[0; REGION]] }
+        Self { slots: vec![(0, 0); 64], frames: vec![[0; REGION]], lately: [(0, 0); LATELY] }
     }
 
     /// Where the region stands, or would.
@@ -167,9 +172,18 @@ impl Regions {
     }
 
     /// The frames of a region; none has one where the region is not known.
-    #[inline]
-    fn find(&self, region: u64) -> &[u32; REGION] {
-        &self.frames[self.slots[self.slot(region)].1 as usize]
+    #[inline(always)]
+    fn find(&mut self, region: u64) -> &[u32; REGION] {
+        let (known, index) = self.lately[region as usize % LATELY];
+        let index = if known == region && index != 0 { index } else { self.search(region) };
+        &self.frames[index as usize]
+    }
+
+    #[inline(never)]
+    fn search(&mut self, region: u64) -> u32 {
+        let found = self.slots[self.slot(region)];
+        self.lately[region as usize % LATELY] = found;
+        found.1
     }
 
     #[inline]

@@ -1,6 +1,6 @@
 //! The engine on programs of a few accesses, by hand.
 
-use super::record::{access, range};
+use super::record::{access, allocated, freed, range};
 use super::{Batch, Engine, Overlap, Rules};
 use crate::cache::CacheConfig;
 use crate::model::{Request, Serve, TierIndex};
@@ -53,6 +53,46 @@ fn blocks_take_the_time_of_their_tier() {
     assert_eq!(engine.placing.frames[0], [1, 2]);
     engine.free(0x10_0000);
     assert_eq!(engine.placing.blocks[3].live, 0);
+}
+
+/// A line may be in flight while its block ends and another one takes its place.
+#[test]
+fn waiting_is_put_down_to_whom_the_line_belonged_when_it_was_asked_for() {
+    const LINE: u64 = 0x10_0000;
+    const POINTED_AT: u64 = 0x20_0000;
+    for in_one_batch in [true, false] {
+        let mut engine = engine(Rules::All(TierIndex(0)));
+        let [before, after] = [1, 2].map(|frame| engine.site(&[frame]));
+        engine.allocate(LINE, 64, before);
+        let thread = engine.begin_thread(None);
+        // Another line of its set makes it a hit of the second level, which carries no label.
+        let loads = [LINE, LINE + 4096, LINE].map(|at| access(at, 8, false));
+        let (block, value) = allocated(LINE, 64, after);
+        let events = [freed(LINE), block];
+        let use_of_it = access(POINTED_AT, 8, false);
+        let mut batch = |records: &[u64], values: &[u64]| {
+            engine.batch(thread, &Batch { records, values, ..Batch::default() });
+        };
+        // All misses have landed when the line is loaded again.
+        batch(&[loads[0], loads[1]], &[0; 2]);
+        batch(&[use_of_it; 200], &[0; 200]);
+        let records = [loads[2], events[0], events[1], use_of_it];
+        let values = [POINTED_AT, 0, value, 0];
+        batch(&[access(POINTED_AT + 4096, 8, false)], &[0]);
+        let waited = |engine: &Engine<Fixed>, label: usize| engine.placing.blocks[label].waited_ps;
+        let before_ps = [3, 4].map(|label| engine.placing.blocks.get(label).map_or(0, |blocks| blocks.waited_ps));
+        if in_one_batch {
+            engine.batch(thread, &Batch { records: &records, values: &values, ..Batch::default() });
+        } else {
+            engine.batch(thread, &Batch { records: &records[..1], values: &values[..1], ..Batch::default() });
+            engine.free(LINE);
+            engine.allocate(LINE, 64, after);
+            engine.batch(thread, &Batch { records: &records[3..], values: &values[3..], ..Batch::default() });
+        }
+        assert_eq!(engine.placing.blocks[4].site, Some(after));
+        assert!(waited(&engine, 3) > before_ps[0], "in one batch: {in_one_batch}");
+        assert_eq!(waited(&engine, 4), 0, "in one batch: {in_one_batch}");
+    }
 }
 
 #[test]

@@ -39,8 +39,10 @@ impl Plain {
             if flight.value != 0 && address.wrapping_sub(flight.value) < OS_PAGE {
                 until = until.max(flight.done_ps);
             }
-            if flight.load != u64::MAX && self.number > flight.load + window {
-                until = until.max(flight.done_ps + (self.number - flight.load - window) * issue_ps);
+            if let Some(load) = flight.load()
+                && self.number > load + window
+            {
+                until = until.max(flight.done_ps + (self.number - load - window) * issue_ps);
             }
             if until > self.now {
                 self.waited.waited(flight.whose, until - self.now);
@@ -75,7 +77,7 @@ proptest! {
         let overlap = Overlap { outstanding, window, issue_ns: 1.0 };
         let (mut clock, mut waited) = (Clock::new(&overlap, 0), Waited::default());
         let mut plain = Plain { now: 0, number: 0, overlap, flights: Vec::new(), waited: Waited::default() };
-        for (turn, (hits, place, lane, takes, load, value, label)) in steps.into_iter().enumerate() {
+        for (hits, place, lane, takes, load, value, label) in steps {
             // Half an OS page apart, the first ones at the very beginning and the very end of memory.
             let address = |place: u64| (place * OS_PAGE / 2).wrapping_sub(3 * OS_PAGE);
             let value = value.map_or(0, address);
@@ -91,8 +93,8 @@ proptest! {
             let whose = if label % 2 == 0 { Whose::of_label(label) } else { Whose::of_place(label.into()) };
             clock.fly(lane, done_ps, (load, value), whose);
             if takes > 0 {
-                let load = if load { plain.number } else { u64::MAX };
-                plain.flights.push(Flight { done_ps, turn: turn as u64, load, value, whose });
+                let whose = Whose(whose.0 | if load { 0 } else { Whose::IS_STORED });
+                plain.flights.push(Flight { done_ps, turn: 2 * plain.number, value, whose });
             }
             if label == 3 {
                 clock.settle(label_at);
