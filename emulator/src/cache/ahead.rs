@@ -3,20 +3,20 @@
 use super::LINE;
 use super::level::Sets;
 
-/// Levels that the host should have at hand when a line's turn comes: of all but the first, which is small, the nearest and the
-/// farthest.
+/// Levels that the host should have at hand when a line's turn comes: the second one and the shared one. The first is small, and a
+/// third is rare.
 #[derive(Clone, Copy, Debug)]
 pub struct Outlook<'a> {
-    pub(super) near: Sets<'a>,
-    pub(super) far: Sets<'a>,
+    pub(super) second: Sets<'a>,
+    pub(super) last: Sets<'a>,
 }
 
 impl Outlook<'_> {
     /// Says that an access to `address` is about to come.
     #[inline(always)]
     pub fn expect(&self, address: u64) {
-        self.near.expect(address / LINE);
-        self.far.expect(address / LINE);
+        self.second.expect(address / LINE);
+        self.last.expect(address / LINE);
     }
 }
 

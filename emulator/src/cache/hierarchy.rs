@@ -147,8 +147,8 @@ impl Hierarchy {
 
     /// What [`expect`](Self::expect) needs to know of the core's caches.
     pub(crate) fn outlook(&self, core: CoreIndex) -> Outlook<'_> {
-        let mut behind = self.cores[core.index()].levels[1..].iter().chain(&self.shared).map(Level::sets);
-        Outlook { near: behind.next().unwrap_or_default(), far: behind.last().unwrap_or_default() }
+        let [_, second, third, _] = &self.cores[core.index()].levels.all;
+        Outlook { second: second.sets(), last: self.shared.as_ref().unwrap_or(third).sets() }
     }
 
     /// A load or store that lies in the line of `address`; one that crosses lines is one access to each. Misses go to

@@ -146,13 +146,15 @@ impl Set {
         self.order = to_front(self.order, way);
     }
 
-    /// The least recent way, now the most recent one, gets a tag and a state; what it had of each: near bits and state.
+    /// The least recent way, now the most recent one, gets a tag and a state. That way; the near bits of its tag, if it was dirty; its
+    /// state.
     #[inline(always)]
     pub fn replace(&mut self, ways: Ways, tag: u64, flags: u64) -> (usize, u64, u64) {
         let way = (self.order >> ways.last & 0xf) as usize;
         // The last one comes to the front, and those before it move up.
         self.order = (self.order & !ways.all) | (self.order << 4 & ways.all) | way as u64;
-        let (near, was) = (self.near(way), self.state(way));
+        let was = self.state(way);
+        let near = if was & state::DIRTY == 0 { 0 } else { self.near(way) };
         #[expect(clippy::cast_possible_truncation, reason = "a part each")]
         {
             (self.low[way], self.high[way]) = (tag as u16, (tag >> 16) as u8);
