@@ -103,10 +103,12 @@ const WAITS: usize = 64;
 /// seen landed holds up nobody any more.
 #[derive(Debug)]
 pub struct Clock {
-    now_ps: u64,
-    /// Accesses so far that `now_ps` includes.
+    /// Accesses so far,
     number: u64,
+    /// each of which took this long,
     issue_ps: u64,
+    /// and what passed beside: before the first one, and waiting.
+    beside_ps: u64,
     window: u64,
     outstanding: usize,
     lanes: [Lane; LANES],
@@ -129,9 +131,9 @@ pub struct Clock {
 impl Clock {
     pub fn new(overlap: &Overlap, start_ps: u64) -> Self {
         Self {
-            now_ps: start_ps,
             number: 0,
             issue_ps: crate::time::Time::from_ns(overlap.issue_ns).0,
+            beside_ps: start_ps,
             window: u64::from(overlap.window.max(1)),
             outstanding: overlap.outstanding.clamp(1, OUTSTANDING_MAX) as usize,
             lanes: std::array::from_fn(|_| Lane::new()),
@@ -146,15 +148,15 @@ impl Clock {
     }
 
     /// Now, picoseconds.
+    #[inline]
     pub const fn now_ps(&self) -> u64 {
-        self.now_ps
+        self.beside_ps + self.number * self.issue_ps
     }
 
     /// `count` accesses that the first level had.
     #[inline]
     pub const fn issue(&mut self, count: u64) {
         self.number += count;
-        self.now_ps += count * self.issue_ps;
     }
 
     /// Waits until access `address` may begin; it is the one that [`issue`](Self::issue) counted last.
@@ -172,13 +174,13 @@ impl Clock {
     /// Waits for each load that holds up access `address`, in the order in which they land.
     #[inline(never)]
     fn begin_behind_loads(&mut self, address: u64) {
-        let is_late = self.number > self.free_until;
+        let (now_ps, is_late) = (self.now_ps(), self.number > self.free_until);
         // Nearly always there is one.
         let (mut count, mut last) = (0, (0, Whose::default()));
         for flight in self.lanes.iter().flat_map(Lane::flights) {
             if address.wrapping_sub(flight.value) < OS_PAGE || is_late {
                 let until = self.held_until(address, flight);
-                if until > self.now_ps {
+                if until > now_ps {
                     count += 1;
                     last = (until, flight.whose);
                 }
@@ -212,9 +214,10 @@ impl Clock {
 
     #[inline]
     fn wait_until(&mut self, until: u64, whose: Whose) {
-        if until > self.now_ps {
-            self.waits.push((whose, until - self.now_ps));
-            self.now_ps = until;
+        let ps = until.saturating_sub(self.now_ps());
+        if ps > 0 {
+            self.waits.push((whose, ps));
+            self.beside_ps += ps;
         }
     }
 
@@ -231,10 +234,11 @@ impl Clock {
 
     /// Takes out what has landed.
     fn land(&mut self) {
-        let Self { lanes, values, in_flight, now_ps, .. } = self;
+        let now_ps = self.now_ps();
+        let Self { lanes, values, in_flight, .. } = self;
         for lane in lanes {
             while let Some(flight) = lane.earliest()
-                && flight.done_ps <= *now_ps
+                && flight.done_ps <= now_ps
             {
                 values[slot(flight.value)] -= u8::from(flight.value != 0);
                 lane.land();
@@ -269,7 +273,7 @@ impl Clock {
     /// the first lane, any time.
     #[inline(always)]
     pub fn fly(&mut self, lane: usize, done_ps: u64, (load, value): (bool, u64), whose: Whose) {
-        if done_ps <= self.now_ps {
+        if done_ps <= self.now_ps() {
             return;
         }
         self.free_until = self.free_until.min(if load { self.number + self.window } else { u64::MAX });
@@ -317,6 +321,6 @@ impl Clock {
 
     /// Goes on at `ps` if that is later: another thread's end was waited for.
     pub fn no_earlier_than(&mut self, ps: u64) {
-        self.now_ps = self.now_ps.max(ps);
+        self.beside_ps += ps.saturating_sub(self.now_ps());
     }
 }
