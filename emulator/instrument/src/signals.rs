@@ -148,7 +148,7 @@ fn call(handler: usize, flags: c_int, (number, info, context): (c_int, *mut c_vo
     }
     let (end, passed) = (state::position(), state::state().passed());
     drop(handling);
-    if captive && thread.defer(buffer, end, passed) {
+    if captive && thread.deferred.add(buffer, end, passed) {
         return;
     }
     if captive {

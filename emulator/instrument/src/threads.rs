@@ -15,7 +15,7 @@ use tiermem_sys::thread::ExitHook;
 use crate::buffer::Thread;
 use crate::engine;
 use crate::real::Real;
-use crate::state::{Quiet, is_captive, is_quiet};
+use crate::state::{Quiet, is_captive, is_quiet, is_working};
 
 thread_local! {
     static PARENT: Cell<Option<ThreadIndex>> = const { Cell::new(None) };
@@ -90,6 +90,10 @@ unsafe extern "C" fn pthread_create(
     start: Start,
     argument: *mut c_void,
 ) -> c_int {
+    if is_working() {
+        // SAFETY: passed on to the caller.
+        return unsafe { CREATE.get()(name, attributes, start, argument) };
+    }
     let parent = engine::with(|_, index| index);
     let birth = {
         let _quiet = Quiet::new();

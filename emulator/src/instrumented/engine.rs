@@ -157,7 +157,12 @@ impl<S: Serve> Engine<S> {
     pub fn known(&self, index: ThreadIndex) -> Known<'_> {
         let thread = self.threads.get(index.0 as usize).and_then(Option::as_ref);
         let recent = thread.filter(|_| self.recent_is_exact).map(|thread| &thread.recent);
-        Known { recent, alone: self.running == 1 }
+        Known { recent, alone: self.is_alone() }
+    }
+
+    /// Whether one thread runs only, so that nobody takes lines from it.
+    pub const fn is_alone(&self) -> bool {
+        self.running == 1
     }
 
     /// A thread ends; its core is free for the next one.

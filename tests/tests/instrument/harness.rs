@@ -164,12 +164,12 @@ impl Program {
         self.report_of(tierctl().env("TIERMEM_INSTRUMENT_FILTER", "off"), &[], words)
     }
 
-    /// With all addresses the same in each run; only then are virtual times. `filter` is `off` to have every access become a
-    /// record; another value must be as long, as the environment lies on the stack.
-    pub fn report_in_place(&self, filter: &str, words: &[&str]) -> Value {
+    /// With all addresses the same in each run; only then are virtual times. The variable is `off` or something else that is as
+    /// long, as the environment lies on the stack.
+    pub fn report_in_place(&self, (variable, value): (&str, &str), words: &[&str]) -> Value {
         let tierctl = tierctl();
         let mut command = Command::new("setarch");
-        command.arg("--addr-no-randomize").arg(tierctl.get_program()).env("TIERMEM_INSTRUMENT_FILTER", filter);
+        command.arg("--addr-no-randomize").arg(tierctl.get_program()).env(variable, value);
         for (name, value) in tierctl.get_envs() {
             match value {
                 Some(value) => command.env(name, value),
@@ -188,6 +188,20 @@ impl Program {
         let report: Value = serde_json::from_slice(&text).unwrap();
         assert_eq!((&report["format"], &report["mode"]), (&"tiermem-instrument/1".into(), &"instrumented".into()));
         (report, said)
+    }
+
+    /// The exit code of a run, of whatever `before` runs, and what was said.
+    pub fn ended(&self, before: &[&str], (variable, value): (&str, &str), words: &[&str]) -> (i32, String) {
+        let tierctl = tierctl();
+        let mut command = Command::new("env");
+        command.args(before).arg(tierctl.get_program()).arg("instrument").arg("--").arg(&self.path).args(words);
+        for (name, value) in tierctl.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        run(command.env(variable, value))
     }
 
     /// What the loader says that it loads for it, where a copy of the run time in `folder` is asked for.
