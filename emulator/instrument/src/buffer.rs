@@ -14,20 +14,17 @@
 //! Writing a record and moving the position are two steps, which a signal can interrupt; [`signals`](crate::signals)
 //! has handlers start in a buffer of their own.
 
-use std::cell::Cell;
 use std::ptr::{NonNull, null_mut, with_exposed_provenance, with_exposed_provenance_mut};
 
-use tiermem_emulator::instrumented::filter::{self, Company, Passed, ThreadState};
+use tiermem_emulator::instrumented::filter::{self, Passed};
 use tiermem_emulator::instrumented::{Batch, Record, ThreadIndex, record};
 use tiermem_sys::map;
-use tiermem_sys::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use tiermem_sys::sync::spin_hint;
+use tiermem_sys::sync::atomic::{AtomicU64, Ordering};
 use tiermem_sys::thread::KeepErrno;
 
-use crate::deferred::Deferred;
-use crate::stack::SiteCache;
+use crate::engine;
 use crate::state::{Quiet, is_inside, is_quiet, position, set_position, state};
-use crate::{engine, stack};
+use crate::thread::Thread;
 
 /// Bytes of the records, of the values behind them, and of the counts behind these.
 pub const BYTES: usize = 4096;
@@ -65,26 +62,6 @@ pub fn stop() {
 /// Records that could not be taken, because a handler interrupted the library and filled its buffer.
 pub static LOST: AtomicU64 = AtomicU64::new(0);
 
-/// A thread of the program.
-pub struct Thread {
-    /// Its number in the engine, where there is one.
-    pub index: Option<ThreadIndex>,
-    /// The buffer that it fills, unless a handler has put one of its own in use.
-    buffer: Cell<Buffer>,
-    /// Odd while it goes from one buffer to the next.
-    moves: AtomicUsize,
-    /// [`Company`] as it was when its counts were begun last.
-    company: Cell<Company>,
-    /// What its handlers left behind.
-    pub deferred: Deferred,
-    /// Its state, for others.
-    state: *const ThreadState,
-    pub stack: stack::Bounds,
-    pub sites: SiteCache,
-    /// How often its end was announced.
-    pub ends: u32,
-}
-
 /// Header, records, values, counts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Buffer(NonNull<u8>);
@@ -110,11 +87,54 @@ impl Buffer {
     ///
     /// # Safety
     /// Nobody uses it.
-    unsafe fn give_to(self, thread: *const Thread, start: Passed) {
+    pub unsafe fn give_to(self, thread: *const Thread, start: Passed) {
         let thread = thread.cast_mut();
         let header = Header { thread, taken: self.first(), start, end: 0, passed: Passed::default(), next: null_mut() };
         // SAFETY: the buffer begins with room for its header.
         unsafe { self.0.cast::<Header>().write(header) };
+    }
+
+    /// The one that this position, not 0, leads into.
+    pub fn at(position: usize) -> Option<Self> {
+        NonNull::new(with_exposed_provenance_mut((position - 1) / BYTES * BYTES)).map(Self)
+    }
+
+    /// Whose it is.
+    ///
+    /// # Safety
+    /// It is some thread's, and the thread has not ended.
+    pub unsafe fn thread(self) -> Option<NonNull<Thread>> {
+        // SAFETY: it begins with a header.
+        NonNull::new(unsafe { self.0.cast::<Header>().as_ref() }.thread)
+    }
+
+    /// The engine has what stands before `taken`, and what was counted until then.
+    ///
+    /// # Safety
+    /// It is a thread's, which leaves its begin alone, and the engine is locked.
+    pub unsafe fn taken(self, taken: usize, start: Passed) {
+        // SAFETY: it begins with a header, which nobody else looks at meanwhile.
+        let header = unsafe { self.0.cast::<Header>().as_mut() };
+        (header.taken, header.start) = (taken, start);
+    }
+
+    /// What stands in it up to `end`, and was not taken yet.
+    ///
+    /// # Safety
+    /// `end` is or was a position of a thread that fills it, and it is not emptied meanwhile.
+    pub unsafe fn gathered<'a>(self, end: usize, passed: Passed) -> Batch<'a> {
+        // SAFETY: it begins with a header.
+        let header = unsafe { self.0.cast::<Header>().as_ref() };
+        let count = end.saturating_sub(header.taken) / size_of::<Record>();
+        // SAFETY: that many words of each part are filled, and the thread writes behind them only.
+        let part = |at: usize| unsafe { std::slice::from_raw_parts(with_exposed_provenance::<u64>(at), count) };
+        Batch {
+            records: part(header.taken),
+            values: part(header.taken + BYTES),
+            before: part(header.taken + 2 * BYTES),
+            start: header.start,
+            end: passed,
+        }
     }
 
     /// It is to wait, filled up to `end`.
@@ -138,7 +158,7 @@ impl Buffer {
             (header, &*header.thread)
         };
         // SAFETY: it was filled as far as that.
-        take(thread.index, &unsafe { gathered(header.end, header.passed) });
+        take(thread.index, &unsafe { self.gathered(header.end, header.passed) });
     }
 
     /// The buffer that waits beside it, which now is `other`.
@@ -179,146 +199,6 @@ impl Buffer {
         // SAFETY: mapped with this length by `of`; the rest is passed on to the caller.
         let released = unsafe { map::unmap(self.0, ALL_BYTES) };
         debug_assert!(released.is_ok());
-    }
-}
-
-/// Address of the buffer that this position, not 0, leads into.
-const fn buffer_of(position: usize) -> usize {
-    (position - 1) / BYTES * BYTES
-}
-
-/// What stands in the buffer that is filled up to `end`, and was not taken yet.
-///
-/// # Safety
-/// `end` is or was a position of a thread, and its buffer is there and not emptied meanwhile.
-unsafe fn gathered<'a>(end: usize, passed: Passed) -> Batch<'a> {
-    // SAFETY: each buffer begins with one.
-    let header = unsafe { &*with_exposed_provenance::<Header>(buffer_of(end)) };
-    let count = end.saturating_sub(header.taken) / size_of::<Record>();
-    // SAFETY: that many words of each part are filled, and the thread writes behind them only.
-    let part = |at: usize| unsafe { std::slice::from_raw_parts(with_exposed_provenance::<u64>(at), count) };
-    Batch {
-        records: part(header.taken),
-        values: part(header.taken + BYTES),
-        before: part(header.taken + 2 * BYTES),
-        start: header.start,
-        end: passed,
-    }
-}
-
-impl Thread {
-    /// One without a buffer in use.
-    pub fn new(index: Option<ThreadIndex>) -> Option<NonNull<Self>> {
-        let thread = NonNull::from(Box::leak(Box::new(Self {
-            index,
-            buffer: Cell::new(Buffer(NonNull::dangling())),
-            moves: AtomicUsize::new(0),
-            company: Cell::new(Company::default()),
-            deferred: Deferred::default(),
-            state: state(),
-            stack: stack::Bounds::of_this_thread(),
-            sites: SiteCache::default(),
-            ends: 0,
-        })));
-        let buffer = Buffer::of(thread.as_ptr())?;
-        // SAFETY: made above, and nobody else knows of it.
-        unsafe { thread.as_ref() }.buffer.set(buffer);
-        Some(thread)
-    }
-
-    /// The calling thread's, if it has begun.
-    pub fn current() -> Option<NonNull<Self>> {
-        let position = position();
-        if position == 0 {
-            return None;
-        }
-        // SAFETY: the position points behind the header of a buffer.
-        NonNull::new(unsafe { (*with_exposed_provenance::<Header>(buffer_of(position))).thread })
-    }
-
-    /// Begins to fill its buffer.
-    pub fn begin(&self) {
-        self.buffer.get().put_in_use();
-    }
-
-    /// Whether its buffer can be passed on: handlers have others, and what they left behind comes after it.
-    pub fn can_pass(&self) -> bool {
-        buffer_of(position()) + FIRST == self.buffer.get().first() && self.deferred.is_empty()
-    }
-
-    /// Fills `empty` from now on, and gives back the buffer that it filled until now. The thread is the calling one, and
-    /// [can](Self::can_pass).
-    pub fn go_on_in(&self, empty: Buffer, company: Company) -> Buffer {
-        let full = self.buffer.replace(empty);
-        let state = state();
-        // SAFETY: the thread's own, and not passed on yet.
-        unsafe { full.fill(position(), state.passed(), null_mut()) };
-        // Whoever takes what other threads have so far sees that it is not all there.
-        self.moves.fetch_add(1, Ordering::SeqCst);
-        state.go_on(company, self.company.replace(company));
-        // SAFETY: nobody's.
-        unsafe { empty.give_to(self, state.passed()) };
-        empty.put_in_use();
-        self.moves.fetch_add(1, Ordering::SeqCst);
-        full
-    }
-
-    /// How far its buffer is filled, and what was counted. The thread may be any that has not ended; the engine is locked.
-    fn so_far(&self) -> (usize, Passed) {
-        // SAFETY: the thread has not ended, so its state is there.
-        let state = unsafe { &*self.state };
-        loop {
-            let moves = self.moves.load(Ordering::SeqCst);
-            // SAFETY: as above. If the thread is not the calling one, it may go on meanwhile.
-            let end = unsafe { state.position.as_ptr().read_volatile() };
-            let passed = state.passed();
-            if moves.is_multiple_of(2) && self.moves.load(Ordering::SeqCst) == moves {
-                return (end, passed);
-            }
-            spin_hint();
-        }
-    }
-
-    /// Gives what it has gathered and was not taken yet to `take`. The engine is locked.
-    pub fn take(&self, take: impl FnOnce(&Batch<'_>)) {
-        let (end, passed) = self.so_far();
-        if end == 0 {
-            return;
-        }
-        // SAFETY: it is its position.
-        take(&unsafe { gathered(end, passed) });
-        let header = with_exposed_provenance_mut::<Header>(buffer_of(end));
-        // SAFETY: the thread's buffer, whose header nobody else looks at while the engine is locked.
-        let header = unsafe { &mut *header };
-        header.taken = end;
-        header.start = passed;
-    }
-
-    /// Begins its buffer anew when all was taken, and its counts by `restart`. The thread is the calling one.
-    pub fn restart(&self, company: Company, restart: impl FnOnce(&ThreadState)) {
-        self.company.set(company);
-        let position = position();
-        if position == 0 {
-            return;
-        }
-        let buffer = buffer_of(position);
-        let state = state();
-        restart(state);
-        let header = with_exposed_provenance_mut::<Header>(buffer);
-        // SAFETY: as in `take`.
-        let header = unsafe { &mut *header };
-        header.taken = buffer + FIRST;
-        header.start = state.passed();
-        set_position(buffer + FIRST);
-    }
-
-    /// Gives its buffer back.
-    ///
-    /// # Safety
-    /// The calling thread is this one, and its position is 0.
-    pub unsafe fn release(self) {
-        // SAFETY: passed on to the caller.
-        unsafe { self.buffer.get().release() };
     }
 }
 

@@ -4,16 +4,17 @@ use std::ptr::NonNull;
 
 use tiermem_emulator::instrumented::filter::Company;
 use tiermem_emulator::instrumented::report::{Process, Report};
-use tiermem_emulator::instrumented::{Batch, Config, Engine, Recorder, ThreadIndex};
+use tiermem_emulator::instrumented::{Batch, Config, Engine, Part, Recorder, ThreadIndex};
 use tiermem_emulator::model::System;
 use tiermem_sys::sync::atomic::{AtomicUsize, Ordering};
 use tiermem_sys::sync::{Guard, Lock};
 
-use crate::buffer::{self, LOST, Thread};
+use crate::buffer::{self, LOST};
+use crate::helper;
 use crate::names::Names;
-use crate::queue;
 use crate::stack::Frames;
 use crate::state::{self, Quiet};
+use crate::thread::{FOR_OTHERS, GIVEN_UP, Thread};
 use crate::threads;
 
 /// What the process is measured with.
@@ -21,7 +22,7 @@ pub struct Running {
     pub engine: Engine<System>,
     pub config: Config,
     tiers: Vec<String>,
-    threads: Vec<NonNull<Thread>>,
+    pub threads: Vec<NonNull<Thread>>,
     recorder: Option<Recorder>,
     /// Whether every access is to become a record.
     record_all: bool,
@@ -37,7 +38,21 @@ impl Running {
 
     /// What a thread did.
     fn batch(&mut self, index: ThreadIndex, batch: &Batch<'_>) {
-        self.engine.batch(index, batch);
+        self.part(index, batch, &mut Part::default(), u64::MAX);
+        self.note_skew();
+    }
+
+    /// A part of that, as [`Engine::part`].
+    pub fn part(&mut self, index: ThreadIndex, batch: &Batch<'_>, part: &mut Part, until_ps: u64) -> bool {
+        let is_begun = part.is_begun();
+        let is_rest = self.engine.part(index, batch, part, until_ps);
+        if !is_begun {
+            self.record_batch(index, batch);
+        }
+        is_rest
+    }
+
+    fn record_batch(&mut self, index: ThreadIndex, batch: &Batch<'_>) {
         if let Some(recorder) = &mut self.recorder {
             let engine = &self.engine;
             if let Err(error) = recorder.batch(index, batch.records, batch.values, |site| engine.frames(site).to_vec())
@@ -82,7 +97,7 @@ fn say(text: &str) {
 // SAFETY: the pointers lead to boxes that end under the lock only, with their threads.
 unsafe impl Send for Running {}
 
-/// `None` where nothing is to be counted. Nearly all lock it by [`lock`].
+/// `None` where nothing is to be counted. All but the engine's own thread lock it by [`lock`].
 pub static ENGINE: Lock<Option<Box<Running>>> = Lock::new(None);
 
 /// Whether there is an engine: what the C++ library does before this library begins must not decide it.
@@ -95,13 +110,13 @@ const IDLE: usize = 2;
 static SINK: AtomicUsize = AtomicUsize::new(0);
 
 /// Threads that want the engine: its own thread, which would have it all the time, stands back.
-static WANTED: AtomicUsize = AtomicUsize::new(0);
+pub static WANTED: AtomicUsize = AtomicUsize::new(0);
 
 /// Which threads the engine knows, for threads that go on without it.
 static COMPANY: AtomicUsize = AtomicUsize::new(0);
 
-/// Locks the engine as it is.
-fn lock_as_is() -> Guard<'static, Option<Box<Running>>> {
+/// Locks the engine.
+pub fn lock() -> Guard<'static, Option<Box<Running>>> {
     // Relaxed, both: the lock orders, and this is a hint.
     WANTED.fetch_add(1, Ordering::Relaxed);
     let running = ENGINE.lock();
@@ -109,40 +124,11 @@ fn lock_as_is() -> Guard<'static, Option<Box<Running>>> {
     running
 }
 
-/// Locks the engine when it has all that was passed to it before.
-pub fn lock() -> Guard<'static, Option<Box<Running>>> {
-    let mut running = lock_as_is();
-    take_passed(&mut running);
-    running
-}
-
-/// Takes what waits now.
-pub fn take_passed(running: &mut Option<Box<Running>>) {
-    // Other threads may pass more meanwhile.
-    for _ in 0..queue::len() {
-        take_one(running);
+/// Takes all that a thread has passed.
+fn take_passed(running: &mut Option<Box<Running>>, thread: &Thread) {
+    if let Some(running) = running.as_mut() {
+        while running.take_part(thread, u64::MAX) {}
     }
-}
-
-fn take_one(running: &mut Option<Box<Running>>) {
-    let Some(buffer) = queue::next() else { return };
-    // SAFETY: it was passed, and the engine is locked.
-    unsafe {
-        buffer.take(|index, batch| {
-            if let (Some(running), Some(index)) = (running.as_mut(), index) {
-                running.batch(index, batch);
-            }
-        });
-    }
-    queue::give_back(buffer);
-}
-
-/// What the engine's own thread does when something waits.
-pub fn take_next() {
-    while WANTED.load(Ordering::Relaxed) > 0 {
-        std::thread::yield_now();
-    }
-    take_one(&mut ENGINE.lock());
 }
 
 /// What threads go by that go on without the engine.
@@ -154,15 +140,17 @@ fn company() -> Company {
 /// A thread has begun or ended.
 fn threads_changed(running: &Running) {
     COMPANY.store(company().next(running.engine.is_alone()).bits(), Ordering::Release);
+    helper::news();
 }
 
 /// Passes what the calling thread has gathered to the engine's thread, if there is one, or takes it. The thread works in this library.
 pub fn pass(thread: &Thread) {
     if thread.index.is_some()
         && thread.can_pass()
-        && let Some(empty) = queue::prepare()
+        && let Some(empty) = thread.queue.prepare()
     {
-        queue::pass(thread.go_on_in(empty, company()));
+        thread.set_waits(GIVEN_UP, false);
+        thread.queue.pass(thread.go_on_in(empty, company()));
     } else {
         take(thread);
     }
@@ -250,6 +238,7 @@ pub fn take_so_far(thread: &Thread) {
 }
 
 fn take_locked(running: &mut Option<Box<Running>>, thread: &Thread) {
+    take_passed(running, thread);
     thread.take(|batch| {
         if let (Some(running), Some(index)) = (running.as_mut(), thread.index) {
             running.batch(index, batch);
@@ -288,7 +277,7 @@ pub fn with<R>(what: impl FnOnce(&mut Engine<System>, ThreadIndex) -> R) -> Opti
 /// The number of a site.
 pub fn site(frames: &Frames) -> u32 {
     let known = frames.iter().position(|frame| *frame == 0).unwrap_or(frames.len());
-    let mut running = lock_as_is();
+    let mut running = lock();
     let Some(Running { engine, names, .. }) = running.as_deref_mut() else { return 0 };
     let site = engine.site(&frames[..known]);
     if engine.wants_names(site) {
@@ -321,6 +310,7 @@ pub fn end_thread(thread: NonNull<Thread>) {
 /// What happened so far, of all threads.
 pub fn report(mut process: Process) -> Option<(Report, Config)> {
     let mut running = lock();
+    running.as_mut()?.take_all_passed();
     let all = running.as_ref()?.threads.clone();
     for thread in all {
         // SAFETY: in the list, so it has not ended. If it is not the calling thread, what it does from now on is after
@@ -337,6 +327,14 @@ pub fn report(mut process: Process) -> Option<(Report, Config)> {
     process.lost = LOST.load(Ordering::Relaxed);
     let report = running.engine.report(&running.config, &running.tiers, process);
     Some((report, running.config.clone()))
+}
+
+/// The calling thread waits from now on for others, or no more.
+pub fn set_waits(waits: bool) {
+    // SAFETY: the calling thread's own.
+    if let Some(thread) = Thread::current().map(|thread| unsafe { thread.as_ref() }) {
+        thread.set_waits(FOR_OTHERS, waits);
+    }
 }
 
 /// In a child of fork, whose only thread this is.

@@ -6,9 +6,10 @@ use std::ptr;
 
 use tiermem_emulator::instrumented::record;
 
-use crate::buffer::{Thread, push};
+use crate::buffer::push;
 use crate::real::{__libc_calloc, __libc_free, __libc_malloc, __libc_memalign, __libc_realloc, Real};
 use crate::state::{self, Quiet, is_quiet};
+use crate::thread::Thread;
 use crate::{engine, memory, strings};
 
 const EINVAL: c_int = 22;

@@ -10,7 +10,10 @@
 //! | [`state`] | what a thread has at hand, in its own storage |
 //! | [`buffer`] | where a thread gathers what it does, and what it does when that is full |
 //! | [`deferred`] | what handlers gathered that interrupted this library |
-//! | [`queue`] | full buffers on their way to the engine, and the engine's thread |
+//! | [`queue`] | full buffers on their way to the engine |
+//! | [`helper`] | the engine's thread |
+//! | [`thread`] | a thread of the program, as this library knows it |
+//! | [`taking`] | what threads have passed, and whose turn it is |
 //! | [`memory`] | `memcpy` and its kin |
 //! | [`strings`] | `strlen` and its kin |
 //! | [`fortified`] | both, as `_FORTIFY_SOURCE` has them |
@@ -41,6 +44,7 @@ mod engine;
 mod exec;
 mod fortified;
 mod heap;
+mod helper;
 mod memory;
 mod names;
 mod operators;
@@ -52,4 +56,6 @@ mod signals;
 mod stack;
 mod state;
 mod strings;
+mod taking;
+mod thread;
 mod threads;

@@ -13,7 +13,7 @@ use crate::engine::{self, ENGINE, Running};
 use crate::real::Real;
 use crate::signals;
 use crate::state::{self, Quiet};
-use crate::{own, queue};
+use crate::{helper, own, queue};
 
 /// Runs when the loader has loaded this library, before the program's own initialisers.
 #[used]
@@ -155,8 +155,6 @@ extern "C" fn before_fork() {
         engine::with(|_, _| ());
     }
     ENGINE.acquire();
-    // SAFETY: just locked, and nobody else uses it.
-    engine::take_passed(unsafe { &mut *ENGINE.as_ptr() });
     BEFORE.acquire();
     queue::before_fork();
     own::before_fork();
@@ -178,7 +176,8 @@ extern "C" fn in_child() {
     // SAFETY: taken in `before_fork`, by the thread that this one was copied from; all of them.
     unsafe { own::after_fork() };
     // SAFETY: as above.
-    unsafe { queue::forked() };
+    unsafe { queue::after_fork() };
+    helper::forked();
     signals::forked();
     {
         let mut running = ENGINE.lock();

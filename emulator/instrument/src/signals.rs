@@ -15,11 +15,12 @@ use tiermem_sys::sync::Lock;
 use tiermem_sys::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use tiermem_sys::{process, signal};
 
-use crate::buffer::{self, Buffer, Thread};
+use crate::buffer::{self, Buffer};
 use crate::engine;
 use crate::process::write_report;
 use crate::real::Real;
 use crate::state::{self, Handling, Quiet};
+use crate::thread::Thread;
 
 const SIGNALS: usize = 65;
 const DEFAULT: usize = 0;

@@ -3,7 +3,7 @@
 use super::filter::Company;
 use super::record::{access, range};
 use super::tests::{Fixed, OVERLAP};
-use super::{Batch, Engine, Passed, Rules, ThreadIndex, ThreadState};
+use super::{Batch, Engine, Part, Passed, Rules, ThreadIndex, ThreadState};
 use crate::cache::CacheConfig;
 use crate::model::TierIndex;
 
@@ -98,6 +98,39 @@ fn accesses_that_need_no_record_change_nothing_else() {
             assert_eq!(all, few, "{cache}");
         }
     }
+}
+
+/// A thread that is held back again and again, at whatever its clock says, does the same.
+#[test]
+fn a_batch_in_parts_is_the_same_batch() {
+    let cache = CacheConfig::parse("8K/2@1,16K/4@3,shared:64K/16@10").unwrap();
+    let mut seed = 13;
+    let program = random_program(&mut seed, 20_000);
+    let [whole, parts] = [u64::MAX, 300_000].map(|window| {
+        let mut engine = Engine::new(&cache, OVERLAP, Rules::All(TierIndex(0)), vec![1 << 30; 2], Fixed).unwrap();
+        let thread = engine.begin_thread(None);
+        let state = ThreadState::default();
+        let mut turns = 0;
+        for piece in program.chunks(1400) {
+            state.restart(&engine.known(thread));
+            let start = state.passed();
+            let mut gathered = Gathered::default();
+            piece.iter().for_each(|step| check(&state, &mut gathered, *step));
+            let Gathered { records, values, before } = &gathered;
+            let batch = Batch { records, values, before, start, end: state.passed() };
+            let mut part = Part::default();
+            while !engine.part(thread, &batch, &mut part, engine.now_ps(thread).saturating_add(window)) {
+                assert!(part.is_begun());
+                turns += 1;
+            }
+        }
+        engine.end_thread(thread);
+        let thread = engine.threads[0].as_ref().unwrap();
+        (turns, thread.clock.now_ps(), thread.counts)
+    });
+    assert_eq!(whole.0, 0);
+    assert!(parts.0 > 100, "{} turns", parts.0);
+    assert_eq!((whole.1, whole.2), (parts.1, parts.2));
 }
 
 /// A negative control: lines that are still believed after they were unmapped are noticed.

@@ -128,6 +128,16 @@ fn blocks(n: usize) -> u64 {
     all.len() as u64
 }
 
+/// Eight threads, each of which reads `n` lines of its own.
+fn streams(n: usize) -> u64 {
+    let stream = move || {
+        let words = black_box(vec![1_u64; n * 8]);
+        (0..n).map(|line| unsafe { words.as_ptr().add(line * 8).read_volatile() }).sum::<u64>()
+    };
+    let threads: Vec<_> = (0..8).map(|_| std::thread::spawn(stream)).collect();
+    threads.into_iter().map(|thread| thread.join().expect("a sum")).sum()
+}
+
 /// Threads of this process that are called so.
 fn threads_called(name: &str) -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").expect("a list of threads");
@@ -239,6 +249,7 @@ fn main() {
         "chase" => chase(n),
         "blocks" => blocks(n),
         "heap" => heap(n),
+        "streams" => streams(n),
         "fork" => {
             let child = unsafe { fork() };
             load8(at, n);

@@ -49,6 +49,34 @@ fn the_thread_changes_no_figure() {
     same_without(THREAD, &["chase", "blocks", "heap", "mixed", "copy", "crossing"]);
 }
 
+/// Clocks stay together while eight threads share a link, however the system runs them; so all of them are as fast.
+#[test]
+fn threads_go_through_the_engine_in_the_order_of_their_clocks() {
+    if is_alone() {
+        eprintln!("SKIP threads_go_through_the_engine_in_the_order_of_their_clocks: there is one processor");
+        return;
+    }
+    const APART_NS: f64 = 400_000.0;
+    let program = Program::rust();
+    let options = ["--tier", "cxl0", "--cache", "48K/12@1.7,shared:256K/16@15"];
+    let words = ["streams", "60000"];
+    let figures = |report: serde_json::Value| {
+        let process = &report["processes"][0];
+        let threads = process["threads"].as_array().unwrap().clone();
+        let ends = threads[1..].iter().map(|thread| thread["end_ps"].as_f64().unwrap());
+        let (first, last) =
+            ends.fold((f64::MAX, 0.0), |(first, last): (f64, f64), end| (first.min(end), last.max(end)));
+        (process["skew_ns"].as_f64().unwrap(), last / first)
+    };
+    // A thread that the system leaves alone for long is not waited for: another try, then.
+    let tries: Vec<_> = (0..5).map(|_| figures(program.report_with(&options, &words))).collect();
+    let good = |(apart, spread): &&(f64, f64)| *apart < APART_NS && *spread < 1.1;
+    assert!(tries.iter().any(|figures| good(&figures)), "{tries:?}");
+    // A negative control: where threads come as the system runs them, their clocks are far apart.
+    let alone = figures(program.report_on_one(&options, &words));
+    assert!(alone.0 > 2.0 * APART_NS, "{alone:?}");
+}
+
 #[test]
 fn parent_and_child_count_alike() {
     let program = Program::rust();

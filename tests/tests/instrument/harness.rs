@@ -60,6 +60,16 @@ fn tierctl() -> Command {
     command
 }
 
+/// Has a command that runs another one have its environment.
+fn pass_environment(from: &Command, to: &mut Command) {
+    for (name, value) in from.get_envs() {
+        match value {
+            Some(value) => to.env(name, value),
+            None => to.env_remove(name),
+        };
+    }
+}
+
 /// Where tools are kept: not in the user's folder.
 fn cache() -> &'static Path {
     static CACHE: OnceLock<PathBuf> = OnceLock::new();
@@ -170,12 +180,7 @@ impl Program {
         let tierctl = tierctl();
         let mut command = Command::new("setarch");
         command.arg("--addr-no-randomize").arg(tierctl.get_program()).env(variable, value);
-        for (name, value) in tierctl.get_envs() {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
+        pass_environment(&tierctl, &mut command);
         self.report_of(&mut command, &[], words).0
     }
 
@@ -190,17 +195,21 @@ impl Program {
         (report, said)
     }
 
+    /// On one processor.
+    pub fn report_on_one(&self, options: &[&str], words: &[&str]) -> Value {
+        let tierctl = tierctl();
+        let mut command = Command::new("taskset");
+        command.args(["--cpu-list", "0"]).arg(tierctl.get_program());
+        pass_environment(&tierctl, &mut command);
+        self.report_of(&mut command, options, words).0
+    }
+
     /// The exit code of a run, of whatever `before` runs, and what was said.
     pub fn ended(&self, before: &[&str], (variable, value): (&str, &str), words: &[&str]) -> (i32, String) {
         let tierctl = tierctl();
         let mut command = Command::new("env");
         command.args(before).arg(tierctl.get_program()).arg("instrument").arg("--").arg(&self.path).args(words);
-        for (name, value) in tierctl.get_envs() {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
+        pass_environment(&tierctl, &mut command);
         run(command.env(variable, value))
     }
 
