@@ -349,5 +349,7 @@ pub fn forked(running: &mut Option<Box<Running>>) {
         running.engine.forked(index);
     }
     threads_changed(running);
+    // Threads that wanted it are not here.
+    WANTED.store(0, Ordering::Relaxed);
     LOST.store(0, Ordering::Relaxed);
 }

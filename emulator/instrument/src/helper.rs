@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tiermem_emulator::instrumented::ThreadIndex;
+use tiermem_emulator::instrumented::turns::Credit;
 use tiermem_sys::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use tiermem_sys::{cpu, process, thread};
 
@@ -75,13 +76,18 @@ fn start() -> bool {
 extern "C" fn work() {
     // It is none of the program's threads.
     let _quiet = Quiet::new();
-    let mut patience = Patience::default();
+    let (mut patience, mut credit) = (Patience::default(), Credit::default());
     loop {
         wait_while(&ASLEEP, || WAITING.load(Ordering::SeqCst) == 0);
         // Relaxed: as in `news`.
         let news = NEWS.load(Ordering::Relaxed);
-        if let Next::WaitFor(index, task) = take_turn() {
-            patience.wait_for(index, task, news);
+        let begun = Instant::now();
+        match take_turn(credit.is_spent()) {
+            Next::GoOn => credit.earn(begun.elapsed()),
+            Next::WaitFor(index, task) => {
+                patience.wait_for(index, task, news);
+                credit.spend(begun.elapsed());
+            }
         }
     }
 }
@@ -98,7 +104,7 @@ const BELIEVED: Duration = Duration::from_micros(50);
 /// Once it may wait for a lock of this library's.
 const IDLE_MAX: u32 = 3;
 /// Who has not come after so long may be in an endless loop that loads and stores nothing.
-const LONGEST: Duration = Duration::from_millis(20);
+const LONGEST: Duration = Credit::MOST;
 
 impl Patience {
     /// Waits a little for a thread, unless there was other `news` since. If the system says again and again that it does not

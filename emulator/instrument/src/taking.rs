@@ -15,14 +15,15 @@ pub enum Next {
     WaitFor(ThreadIndex, u32),
 }
 
-/// What the engine's own thread does when something waits.
-pub fn take_turn() -> Next {
+/// What the engine's own thread does when something waits. In haste nobody is waited for.
+pub fn take_turn(in_haste: bool) -> Next {
     while WANTED.load(Ordering::Relaxed) > 0 {
         std::thread::yield_now();
     }
     let mut running = ENGINE.lock();
     let Some(running) = running.as_mut() else { return Next::GoOn };
-    match turns::turn(running.runners()) {
+    let runners = running.runners().map(|runner| Runner { waits: runner.waits || in_haste, ..runner });
+    match turns::turn(runners) {
         Turn::Take(index, until_ps) => {
             if let Some(thread) = running.thread(index) {
                 running.take_part(thread, until_ps);

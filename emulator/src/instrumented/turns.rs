@@ -6,6 +6,8 @@
 //! wait for it, unless it waits itself: in the manner of Graphite's LaxP2P (Miller et al., HPCA 2010) and of ZSim's bound phases
 //! (Sanchez and Kozyrakis, ISCA 2013), with one engine for all.
 
+use std::time::Duration;
+
 use super::ThreadIndex;
 
 /// How far a thread may run ahead, picoseconds: 2 µs, half of what a link remembers.
@@ -77,9 +79,59 @@ pub fn skew_ps(runners: impl IntoIterator<Item = Runner>) -> u64 {
     most.saturating_sub(least)
 }
 
+/// How long threads that are behind may be waited for: as long as others were worked for meanwhile, and a little more. A thread that
+/// computes much and loads and stores little is behind for ever, and must not stop the others.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Credit {
+    worked: Duration,
+    waited: Duration,
+}
+
+impl Credit {
+    /// The most there can be, and what there is at first.
+    pub const MOST: Duration = Duration::from_millis(20);
+
+    /// So long something was done.
+    pub fn earn(&mut self, worked: Duration) {
+        self.worked = (self.worked + worked).min(self.waited);
+    }
+
+    /// So long was waited.
+    pub fn spend(&mut self, waited: Duration) {
+        self.waited += waited;
+    }
+
+    /// Whether there is none left: whoever has work goes on now.
+    pub fn is_spent(&self) -> bool {
+        self.waited >= self.worked + Self::MOST
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_is_waited_for_longer_than_others_work() {
+        let mut credit = Credit::default();
+        let (mut waited, mut worked) = (Duration::ZERO, Duration::ZERO);
+        for _ in 0..10_000 {
+            if credit.is_spent() {
+                worked += Duration::from_micros(3);
+                credit.earn(Duration::from_micros(3));
+            } else {
+                waited += Duration::from_micros(50);
+                credit.spend(Duration::from_micros(50));
+            }
+        }
+        assert!(worked > Duration::from_millis(5), "it goes on");
+        let most = worked + Credit::MOST + Duration::from_micros(50);
+        assert!(waited <= most && waited > Credit::MOST, "{waited:?} waited, {worked:?} worked");
+        (0..100).for_each(|_| credit.earn(Duration::from_secs(1)));
+        assert!(!credit.is_spent());
+        credit.spend(Credit::MOST);
+        assert!(credit.is_spent(), "it does not pile up");
+    }
 
     fn runner(index: u32, now_us: u64, has_work: bool, waits: bool) -> Runner {
         Runner { index: ThreadIndex(index), now_ps: now_us * 1_000_000, has_work, waits }
