@@ -14,6 +14,8 @@
 //! | `placing` | which tier a block goes to |
 //! | `engine` | all of it together |
 //! | `batch` | its hot path |
+//! | `tally` | what of it needs no more than sums |
+//! | [`turns`] | whose batch comes next |
 //! | `recorder` | how it gets into a trace |
 //! | [`config`] | what the run time is told through the environment |
 //! | [`report`] | what it says at the end |
@@ -32,10 +34,12 @@ pub mod record;
 mod recorder;
 pub mod report;
 mod space;
+mod tally;
 #[cfg(test)]
 mod tests;
+pub mod turns;
 
-pub use batch::Batch;
+pub use batch::{Batch, Part};
 pub use clock::Overlap;
 pub use config::Config;
 pub use engine::{Engine, ThreadIndex};

@@ -2,10 +2,10 @@
 
 use super::ahead::Outlook;
 use super::config::LEVELS_MAX;
-use super::level::{Level, Place, Victim};
+use super::level::{Level, Levels, Place, Victim};
 use super::prefetch::Streams;
 use super::set::state;
-use super::{CacheConfig, CacheConfigError, CacheCounts, LINE, LevelConfig, Lookup, Memory, Traffic, near};
+use super::{CacheConfig, CacheConfigError, CacheCounts, LINE, Lookup, Memory, Traffic, near};
 
 /// Number of a core, from 0 in the order of [`Hierarchy::add_core`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -14,37 +14,6 @@ pub struct CoreIndex(pub u32);
 impl CoreIndex {
     pub(super) const fn index(self) -> usize {
         self.0 as usize
-    }
-}
-
-/// The levels of a core, the nearest first; at least one.
-#[derive(Debug)]
-pub(super) struct Levels {
-    /// Those behind the last one are without sets.
-    pub(super) all: [Level; LEVELS_MAX],
-    count: usize,
-}
-
-impl Levels {
-    pub(super) fn new(configs: &[LevelConfig]) -> Self {
-        let all = std::array::from_fn(|at| configs.get(at).map_or_else(Level::none, Level::new));
-        Self { all, count: configs.len().min(LEVELS_MAX) }
-    }
-}
-
-impl std::ops::Deref for Levels {
-    type Target = [Level];
-
-    #[inline]
-    fn deref(&self) -> &[Level] {
-        &self.all[..self.count]
-    }
-}
-
-impl std::ops::DerefMut for Levels {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut [Level] {
-        &mut self.all[..self.count]
     }
 }
 

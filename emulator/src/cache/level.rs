@@ -2,6 +2,7 @@
 
 use tiermem_sys::cpu::prefetch;
 
+use super::config::LEVELS_MAX;
 use super::set::{Held, NEAR_BITS, Set, WAYS, Ways, state};
 use super::{LINE, LevelConfig};
 
@@ -188,5 +189,36 @@ impl Level {
     /// Empties it.
     pub fn clear(&mut self) {
         self.sets.fill(Set::empty(self.ways));
+    }
+}
+
+/// The levels of a core, the nearest first; at least one.
+#[derive(Debug)]
+pub struct Levels {
+    /// Those behind the last one are without sets.
+    pub all: [Level; LEVELS_MAX],
+    count: usize,
+}
+
+impl Levels {
+    pub fn new(configs: &[LevelConfig]) -> Self {
+        let all = std::array::from_fn(|at| configs.get(at).map_or_else(Level::none, Level::new));
+        Self { all, count: configs.len().min(LEVELS_MAX) }
+    }
+}
+
+impl std::ops::Deref for Levels {
+    type Target = [Level];
+
+    #[inline]
+    fn deref(&self) -> &[Level] {
+        &self.all[..self.count]
+    }
+}
+
+impl std::ops::DerefMut for Levels {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [Level] {
+        &mut self.all[..self.count]
     }
 }

@@ -1,14 +1,16 @@
 //! A batch of accesses, through the caches into memory.
 //!
 //! Nearly all accesses go to the line that was used last in its set of the first level. Those change nothing but counts
-//! and the clock, and take a few instructions each: [`tally`] adds up a whole batch, and what does not go to such a line
-//! is found by one comparison with [`Recent`](super::recent::Recent).
+//! and the clock: [`tally`] adds up a whole batch. Where checks pass them over, nearly all records go to other lines; where
+//! they do not, one comparison with [`Recent`](super::recent::Recent) finds them. The rest go by chunks: places of the next
+//! one are looked up, and the host is told what it will need, before those of this one have their turn.
 
 use super::clock::{LANES, Whose};
 use super::engine::{Engine, Thread, ThreadIndex};
-use super::filter::{Kind, Passed, number};
+use super::filter::{Passed, number};
 use super::record::{self, EVENT, LOAD_OF_WORD, RANGE, Record, STORE};
 use super::space::OS_PAGE;
+use super::tally::{Tally, tally};
 use crate::cache::{CoreIndex, LINE, Lookup, Traffic};
 use crate::model::{Direction, Request, Serve, TierIndex};
 use crate::time::Time;
@@ -16,35 +18,13 @@ use crate::time::Time;
 /// Most records of a batch, so that sums of their upper halves cannot overflow.
 pub const BATCH_MAX: usize = 511;
 
+/// Records after which a thread's clock is looked at, where it must not run ahead of others'.
+const PART: usize = 32;
+
 /// So many records are looked at together, while those before them have their turn.
 const CHUNK: usize = 16;
 /// No place.
 const UNKNOWN: u64 = u64::MAX;
-
-/// Sums over the records of a batch, ranges and events included.
-#[derive(Clone, Copy, Default)]
-struct Tally {
-    /// Of the upper sixteen bits.
-    all: u64,
-    /// Of the upper sixteen bits of stores.
-    stores: u64,
-    /// Whether an access lies in two lines.
-    crossing: bool,
-}
-
-/// Written so that the compiler makes vector code of it.
-#[inline]
-fn tally(records: &[Record]) -> Tally {
-    let mut sums = [0_u64; 3];
-    for &packed in records {
-        let upper = packed >> record::ADDRESS_BITS;
-        sums[0] += upper;
-        sums[1] += upper & 0_u64.wrapping_sub(packed >> 63);
-        sums[2] |= (packed % LINE) + (upper & 0x1f) + (LINE - 1);
-    }
-    // Each sum is at most 63 + 16 + 63, and has bit 7 if first byte and size are over 64 together.
-    Tally { all: sums[0], stores: sums[1], crossing: sums[2] & 0x80 != 0 }
-}
 
 /// What a thread did since its last batch, in order.
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,22 +41,52 @@ pub struct Batch<'a> {
     pub end: Passed,
 }
 
+/// How much of a batch was taken.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Part {
+    /// Records.
+    taken: usize,
+    /// Accesses without a record that the clock has; `None` before the first record.
+    passed: Option<u64>,
+}
+
+impl Part {
+    /// Whether anything was taken.
+    pub const fn is_begun(&self) -> bool {
+        self.passed.is_some()
+    }
+}
+
 impl<S: Serve> Engine<S> {
     /// What a thread did, in order.
     ///
     /// # Panics
     /// If there are fewer values than records.
     pub fn batch(&mut self, index: ThreadIndex, batch: &Batch<'_>) {
+        self.part(index, batch, &mut Part::default(), u64::MAX);
+    }
+
+    /// A part of what a thread did: from where `part` stands until the thread's clock is beyond `until_ps`. Whether that was
+    /// the rest; if not, the next call goes on, and nothing else of that thread comes before.
+    ///
+    /// # Panics
+    /// If there are fewer values than records.
+    pub fn part(&mut self, index: ThreadIndex, batch: &Batch<'_>, part: &mut Part, until_ps: u64) -> bool {
         let Batch { records, values, .. } = *batch;
         let values = &values[..records.len()];
-        let Some(mut thread) = self.threads.get_mut(index.0 as usize).and_then(Option::take) else { return };
+        let Some(mut thread) = self.threads.get_mut(index.0 as usize).and_then(Option::take) else { return true };
         if self.last != Some(index) {
             // Others may have taken lines meanwhile.
             thread.recent.forget();
             self.last = Some(index);
         }
-        let mut issued = Issued { records: 0, passed: number(batch.start.counts), before: batch.before };
-        for (records, values) in records.chunks(BATCH_MAX).zip(values.chunks(BATCH_MAX)) {
+        let before = batch.before.get(part.taken..).unwrap_or_default();
+        let mut issued = Issued { records: 0, passed: part.passed.unwrap_or(number(batch.start.counts)), before };
+        let at_once = if until_ps == u64::MAX { BATCH_MAX } else { PART };
+        while part.taken < records.len() && thread.clock.now_ps() <= until_ps {
+            let these = part.taken..records.len().min(part.taken + at_once);
+            part.taken = these.end;
+            let (records, values) = (&records[these.clone()], &values[these]);
             let mut sums = tally(records);
             let walk = match (sums.crossing, batch.before.is_empty()) {
                 (false, false) => Self::walk::<false, true>,
@@ -87,12 +97,16 @@ impl<S: Serve> Engine<S> {
             walk(self, &mut thread, (records, values), &mut sums, &mut issued);
             thread.count(&sums, records.len());
         }
-        thread.clock.issue(number(batch.end.counts).saturating_sub(issued.passed));
-        thread.count_passed(batch.end.since(&batch.start));
-        // Before its next batch others may place blocks where its flights are.
+        let is_rest = part.taken == records.len();
+        if is_rest {
+            thread.clock.issue(number(batch.end.counts).saturating_sub(issued.passed));
+            thread.count_passed(batch.end.since(&batch.start));
+        }
+        part.passed = Some(issued.passed);
+        // Before it goes on others may place blocks where its flights are.
         self.settle(&mut thread);
         self.threads[index.0 as usize] = Some(thread);
-        self.note_skew();
+        is_rest
     }
 
     /// Takes what is no plain access out of `sums`. Of `CHECKED` records hardly any is one of a recent line, so that they are not
@@ -341,36 +355,5 @@ impl Issued<'_> {
         let Some(&counts) = self.before.get(at) else { return records as u64 };
         let before = std::mem::replace(&mut self.passed, number(counts));
         records as u64 + self.passed.saturating_sub(before)
-    }
-}
-
-impl Thread {
-    /// Counts what had no record. Each found its line most recent in the first level.
-    fn count_passed(&mut self, [loaded, stored]: [Kind; 2]) {
-        let counts = &mut self.counts;
-        // Wrapping: see `Passed::since`.
-        counts.loads = counts.loads.wrapping_add(loaded.accesses);
-        counts.stores = counts.stores.wrapping_add(stored.accesses);
-        counts.hits[0] += loaded.lines + stored.lines;
-        counts.bytes_loaded += loaded.bytes;
-        counts.bytes_stored += stored.bytes;
-        counts.ranges_loaded += loaded.ranges;
-        counts.ranges_stored += stored.ranges;
-        counts.range_bytes_loaded += loaded.range_bytes;
-        counts.range_bytes_stored += stored.range_bytes;
-    }
-
-    /// Counts the plain accesses of a batch of `len` records.
-    fn count(&mut self, sums: &Tally, len: usize) {
-        const ONE_STORE: u64 = STORE >> record::ADDRESS_BITS;
-        let accesses = len as u64 - std::mem::take(&mut self.others);
-        let stores = sums.all / ONE_STORE;
-        let bytes_stored = sums.stores % ONE_STORE;
-        self.counts.loads += accesses - stores;
-        self.counts.stores += stores;
-        self.counts.bytes_loaded += sums.all % ONE_STORE - bytes_stored;
-        self.counts.bytes_stored += bytes_stored;
-        let lines = accesses + std::mem::take(&mut self.more_lines);
-        self.counts.hits[0] += lines - std::mem::take(&mut self.beyond);
     }
 }
