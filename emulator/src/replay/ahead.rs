@@ -20,8 +20,8 @@ impl Ahead {
     }
 
     #[inline]
-    pub const fn has_room(&self) -> bool {
-        self.end < AHEAD
+    pub const fn room(&self) -> usize {
+        AHEAD - self.end
     }
 
     #[inline]

@@ -99,9 +99,7 @@ impl<'t, S: ReadAt> Lane<'t, S> {
             return Ok(());
         };
         if self.several {
-            let mut ahead = events.clone();
-            let barriers = std::iter::from_fn(|| ahead.advance()).filter(is_barrier).map(|event| event.at());
-            self.barriers = barriers.collect();
+            self.barriers = events.others().filter(is_barrier).map(|event| event.at()).collect();
         }
         self.block_end = end;
         self.events = Some(events);
@@ -194,11 +192,14 @@ impl<'t, S: ReadAt> Lane<'t, S> {
         self.look()?;
         let Some(access) = self.ahead.first() else { return Ok(()) };
         machine.expect(self.core, access.address);
-        while let Some(access) = self.ahead.has_room().then(|| self.events.as_mut()?.next_access()).flatten() {
-            if self.looked_at.is_new(access.address) {
-                machine.expect(self.core, access.address);
-            }
-            self.ahead.push(access);
+        let (ahead, looked_at) = (&mut self.ahead, &mut self.looked_at);
+        if let Some(events) = &mut self.events {
+            events.accesses(ahead.room(), |access| {
+                if looked_at.is_new(access.address) {
+                    machine.expect(self.core, access.address);
+                }
+                ahead.push(*access);
+            });
         }
         Ok(())
     }
