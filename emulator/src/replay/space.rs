@@ -1,8 +1,8 @@
 //! Whose memory an address is.
 //!
-//! A table by OS page, like the shadow memory of AddressSanitizer: a page whose bytes are all of one region is one entry,
-//! others have an entry for each 16 bytes, which is what allocators align blocks to. A lookup is exact for such blocks and
-//! takes a few nanoseconds.
+//! A table by OS page, like the shadow memory of AddressSanitizer: the entry of a page whose bytes are all of one region is that
+//! region, other pages have an entry for each 16 bytes, which is what allocators align blocks to. A lookup is exact for such
+//! blocks and takes a few nanoseconds.
 
 use std::collections::HashMap;
 
@@ -30,27 +30,68 @@ pub struct Region {
     pub tier: TierIndex,
 }
 
-#[derive(Debug)]
-enum Page {
-    Whole(RegionIndex),
-    Parts(Box<[RegionIndex; GRANULES]>),
+/// How memory of a region is told to the models.
+#[derive(Clone, Copy, Debug)]
+pub struct Home {
+    /// Where it is.
+    pub tier: TierIndex,
+    /// What of an address counts; 0 where the tier's capacity is no power of two.
+    mask: u64,
+    capacity: u64,
+}
+
+impl Home {
+    fn new(tier: TierIndex, capacities: &[u64]) -> Self {
+        let capacity = capacities.get(usize::from(tier.0)).copied().unwrap_or(0);
+        let mask = match capacity {
+            0 => u64::MAX,
+            1 => 0,
+            _ if capacity.is_power_of_two() => capacity - 1,
+            _ => 0,
+        };
+        Self { tier, mask, capacity }
+    }
+
+    /// The offset of an address in the tier.
+    #[inline]
+    pub const fn offset(self, address: u64) -> u64 {
+        // Dividing takes longer than all the rest of a request.
+        if self.mask != 0 { address & self.mask } else { address % self.capacity }
+    }
+}
+
+/// What a page is: a region, or with this bit the number of its [parts](Space::parts_of).
+type Page = u32;
+const IN_PARTS: Page = 1 << 31;
+
+/// Which part of its page an address is in.
+#[inline]
+const fn granule(address: u64) -> usize {
+    (address >> GRANULE_SHIFT) as usize % GRANULES
 }
 
 /// All memory of a program.
 #[derive(Debug)]
 pub struct Space {
     placement: Placement,
+    /// The first one is that of all pages that are not known.
     regions: Vec<Region>,
+    /// By region.
+    homes: Vec<Home>,
     by_region: HashMap<Region, RegionIndex>,
-    /// The first one stands for all pages that are not known.
-    pages: Vec<Page>,
-    /// The index of each page, by leaf. The first one stands for all leaves without a page that is known.
-    leaves: Vec<Box<[u32; LEAF]>>,
+    /// The pages that are known. The first leaf stands for all of those without such a page.
+    leaves: Vec<Box<[Page; LEAF]>>,
+    /// The regions in pages that have several.
+    parts_of: Vec<[RegionIndex; GRANULES]>,
+    /// Those of the parts that belong to no page.
+    parts_free: Vec<Page>,
     by_leaf: HashMap<u64, u32>,
     /// Leaf number and index, by the lower bits of the number.
     memo: [(u64, u32); MEMO],
     /// Blocks by address: size and region.
     blocks: HashMap<u64, (u64, RegionIndex)>,
+    /// How often it changed.
+    version: u64,
 }
 
 impl Space {
@@ -59,16 +100,18 @@ impl Space {
         let mut space = Self {
             placement,
             regions: Vec::new(),
+            homes: Vec::new(),
             by_region: HashMap::new(),
-            pages: Vec::new(),
+            parts_of: Vec::new(),
+            parts_free: Vec::new(),
             leaves: vec![Box::new([0; LEAF])],
             by_leaf: HashMap::new(),
             memo: [(u64::MAX, 0); MEMO],
             blocks: HashMap::new(),
+            version: 0,
         };
         let default = space.placement.default_tier();
-        let elsewhere = space.region(Region { site: None, tier: default });
-        space.pages.push(Page::Whole(elsewhere));
+        space.region(Region { site: None, tier: default });
         let extents: Vec<_> = space.placement.extents().rev().collect();
         for (range, tier) in extents {
             let region = space.region(Region { site: None, tier });
@@ -82,6 +125,7 @@ impl Space {
         let index = *self.by_region.entry(region).or_insert(next);
         if index == next {
             self.regions.push(region);
+            self.homes.push(Home::new(region.tier, self.placement.capacities()));
         }
         index
     }
@@ -91,22 +135,28 @@ impl Space {
         self.regions[region as usize]
     }
 
+    /// How memory of a region is told to the models.
+    #[inline]
+    pub fn home(&self, region: RegionIndex) -> Home {
+        self.homes[region as usize]
+    }
+
+    /// As long as it stays the same, so does what [`lookup`](Self::lookup) gives.
+    pub const fn version(&self) -> u64 {
+        self.version
+    }
+
     /// The region of an address.
     #[inline(always)]
     pub fn lookup(&mut self, address: u64) -> RegionIndex {
-        let page = self.page(address >> PAGE_SHIFT) as usize;
-        match &self.pages[page] {
-            Page::Whole(region) => *region,
-            Page::Parts(parts) => parts[(address >> GRANULE_SHIFT) as usize % GRANULES],
-        }
+        let page = self.page(address >> PAGE_SHIFT);
+        if page & IN_PARTS == 0 { page } else { self.parts_of[(page - IN_PARTS) as usize][granule(address)] }
     }
 
     #[inline]
-    fn page(&mut self, number: u64) -> u32 {
-        match self.leaf(number >> LEAF_SHIFT) {
-            0 => 0,
-            leaf => self.leaves[leaf as usize][number as usize % LEAF],
-        }
+    fn page(&mut self, number: u64) -> Page {
+        let leaf = self.leaf(number >> LEAF_SHIFT);
+        self.leaves[leaf as usize][number as usize % LEAF]
     }
 
     #[inline]
@@ -122,19 +172,7 @@ impl Space {
         index
     }
 
-    fn page_mut(&mut self, number: u64) -> &mut Page {
-        let mut index = self.page(number);
-        if index == 0 {
-            index = self.pages.len() as u32;
-            let Page::Whole(elsewhere) = self.pages[0] else { unreachable!("the first page is whole") };
-            self.pages.push(Page::Whole(elsewhere));
-            let leaf = self.leaf_mut(number >> LEAF_SHIFT);
-            leaf[number as usize % LEAF] = index;
-        }
-        &mut self.pages[index as usize]
-    }
-
-    fn leaf_mut(&mut self, number: u64) -> &mut [u32; LEAF] {
+    fn leaf_mut(&mut self, number: u64) -> &mut [Page; LEAF] {
         let mut index = self.leaf(number);
         if index == 0 {
             index = self.leaves.len() as u32;
@@ -152,24 +190,38 @@ impl Space {
         while at < end {
             let number = at >> PAGE_SHIFT;
             let next = (number << PAGE_SHIFT).saturating_add(PAGE).min(end);
+            let before = self.page(number);
             if next - at == PAGE {
-                *self.page_mut(number) = Page::Whole(region);
-            } else {
-                let page = self.page_mut(number);
-                if let Page::Whole(before) = *page {
-                    *page = Page::Parts(Box::new([before; GRANULES]));
+                self.set_page(number, region);
+                if before & IN_PARTS != 0 {
+                    self.parts_free.push(before);
                 }
-                let Page::Parts(parts) = page else { continue };
-                let first = (at % PAGE) as usize >> GRANULE_SHIFT;
-                let last = ((next - 1) % PAGE) as usize >> GRANULE_SHIFT;
-                parts[first..=last].fill(region);
+            } else {
+                let page = if before & IN_PARTS == 0 { self.split(number, before) } else { before };
+                self.parts_of[(page - IN_PARTS) as usize][granule(at)..=granule(next - 1)].fill(region);
             }
             at = next;
         }
     }
 
+    fn set_page(&mut self, number: u64, page: Page) {
+        self.leaf_mut(number >> LEAF_SHIFT)[number as usize % LEAF] = page;
+    }
+
+    /// Gives a page, which is of one region, parts of its own.
+    fn split(&mut self, number: u64, region: RegionIndex) -> Page {
+        let page = self.parts_free.pop().unwrap_or(IN_PARTS + self.parts_of.len() as Page);
+        match self.parts_of.get_mut((page - IN_PARTS) as usize) {
+            Some(parts) => *parts = [region; GRANULES],
+            None => self.parts_of.push([region; GRANULES]),
+        }
+        self.set_page(number, page);
+        page
+    }
+
     /// An event that changes where memory is.
     pub fn happen(&mut self, event: &Event) {
+        self.version += 1;
         match *event {
             Event::Allocate(e) => self.allocate(e.address, e.size, e.site, e.tier),
             Event::Free(e) => self.free(e.address),
@@ -211,15 +263,14 @@ impl Space {
         while at < end {
             let page = self.page(at >> PAGE_SHIFT);
             let is_unknown = self.leaf(at >> (PAGE_SHIFT + LEAF_SHIFT)) == 0;
-            let (region, next) = match &self.pages[page as usize] {
+            let (region, next) = if page & IN_PARTS != 0 {
+                let parts = &self.parts_of[(page - IN_PARTS) as usize];
+                (parts[granule(at)], ((at >> GRANULE_SHIFT) + 1) << GRANULE_SHIFT)
+            } else if is_unknown {
                 // Where nothing is known, a leaf at a time: ranges may be as large as the address space.
-                Page::Whole(region) if is_unknown => {
-                    (*region, ((at >> (PAGE_SHIFT + LEAF_SHIFT)) + 1) << (PAGE_SHIFT + LEAF_SHIFT))
-                }
-                Page::Whole(region) => (*region, ((at >> PAGE_SHIFT) + 1) << PAGE_SHIFT),
-                Page::Parts(parts) => {
-                    (parts[(at >> GRANULE_SHIFT) as usize % GRANULES], ((at >> GRANULE_SHIFT) + 1) << GRANULE_SHIFT)
-                }
+                (page, ((at >> (PAGE_SHIFT + LEAF_SHIFT)) + 1) << (PAGE_SHIFT + LEAF_SHIFT))
+            } else {
+                (page, ((at >> PAGE_SHIFT) + 1) << PAGE_SHIFT)
             };
             let next = if next <= at { end } else { next.min(end) };
             match parts.last_mut() {
