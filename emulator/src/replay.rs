@@ -45,9 +45,10 @@ use std::fmt;
 use crate::cache::{CacheConfig, CacheConfigError, CoreIndex, Hierarchy};
 use crate::model::{HostIndex, Serve};
 use crate::time::Time;
-use crate::trace::{Clock, Completeness, Error, Event, Provenance, ReadAt, StreamId, Trace};
+use crate::trace::{Clock, Completeness, Error, Provenance, ReadAt, StreamId, Trace};
 
 use access::Accesses;
+use clock::ThreadClock;
 use compact::Compact;
 use lane::Lane;
 use space::Space;
@@ -219,7 +220,6 @@ struct Machine<M> {
     host: HostIndex,
     /// Picoseconds of a hit, by level, from 1.
     hit_ps: [u64; LEVELS_MAX + 1],
-    window: u64,
     dependence: Dependence,
 }
 
@@ -247,7 +247,6 @@ impl<'t, S: ReadAt, M: Serve> Replay<'t, S, M> {
             space: Space::new(placement),
             host: config.host,
             hit_ps,
-            window: config.window.into(),
             dependence: config.dependence,
         };
         let start = if from.common_clock { trace.readable().times.map_or(0, |(first, _)| first) } else { 0 };
@@ -255,7 +254,8 @@ impl<'t, S: ReadAt, M: Serve> Replay<'t, S, M> {
         let mut lanes = Vec::new();
         for (index, stream) in streams.into_iter().enumerate() {
             let core = CoreIndex(index as u32 % cores);
-            let accesses = Accesses::new(core, config.outstanding as usize);
+            let clock = ThreadClock::new(config.outstanding as usize, config.window.into());
+            let accesses = Accesses::new(core, clock);
             let work = Work::new(start, config.tick_ps(from.clock));
             lanes.push(Lane::new(stream, trace.cursor(stream), accesses, work, several)?);
         }

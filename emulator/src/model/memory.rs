@@ -83,8 +83,31 @@ impl Memory {
         self.recompute(self.seen);
     }
 
-    /// When what arrives at `at` is answered; picoseconds.
+    /// As [`serve`](Self::serve) of a line for which every lane has room at once, which is nearly always so; `None` if not.
     #[inline]
+    pub(super) fn serve_at_once(&mut self, at: u64, direction: Direction) -> Option<u64> {
+        let side = match direction {
+            Direction::Read => &mut self.read,
+            Direction::Write => &mut self.write,
+        };
+        let slot = side.lane.slot(at);
+        let after = side.lane.with_line(slot);
+        // All lanes have reached the slot that was seen, and are as wide as each other.
+        if slot != self.seen || after > side.lane.width() {
+            return None;
+        }
+        if let Some(total) = &mut self.total {
+            let after = total.with_line(slot);
+            if after > side.lane.width() {
+                return None;
+            }
+            total.admit_line(slot, after);
+        }
+        side.lane.admit_line(slot, after);
+        Some(at + side.idle + side.extra)
+    }
+
+    /// When what arrives at `at` is answered; picoseconds.
     pub(super) fn serve(&mut self, at: u64, direction: Direction, len: u32) -> u64 {
         let side = match direction {
             Direction::Read => &mut self.read,

@@ -23,8 +23,8 @@ pub struct Accesses {
 
 impl Accesses {
     /// None so far.
-    pub fn new(core: CoreIndex, outstanding: usize) -> Self {
-        let (clock, table) = (ThreadClock::new(outstanding), Table::default());
+    pub fn new(core: CoreIndex, clock: ThreadClock) -> Self {
+        let table = Table::default();
         Self { core, clock, table, traffic: Vec::new(), prefetches: Vec::new() }
     }
 
@@ -36,7 +36,7 @@ impl Accesses {
             let (ready, from) = (self.clock.ready, self.clock.ready_from);
             self.clock.wait(ready, from, &mut self.table);
         }
-        self.clock.begin(machine.window, &mut self.table);
+        self.clock.begin(&mut self.table);
         self.table.of(next.region).accesses += 1;
         self.line(machine, next.address & !(LINE - 1), next.short, next.region, next.write);
         if next.address % LINE + u64::from(next.len) > LINE {

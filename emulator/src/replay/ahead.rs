@@ -79,6 +79,13 @@ impl Ahead {
 }
 
 impl<M> Machine<M> {
+    /// As [`prepare`](Self::prepare), of an access that came alone.
+    #[cold]
+    #[inline(never)]
+    pub fn prepare_alone(&mut self, access: &Access, core: CoreIndex, work: &mut Work, looked_at: &mut LookedAt) -> Next {
+        self.prepare(access, core, work, looked_at)
+    }
+
     /// Finds out what the turn of an access will need to know. Its place in the host's memory is asked for in time: the caches'
     /// tags and states take more room than the host's own caches have.
     #[inline(always)]

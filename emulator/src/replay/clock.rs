@@ -48,10 +48,12 @@ pub struct ThreadClock {
     end: usize,
     /// How many there may be.
     outstanding: usize,
+    /// How many accesses may run ahead of one that is not done.
+    window: u64,
     /// How many lines on their way have each slot, so that most lines are known to be none of them.
     by_slot: [u16; SLOTS],
-    /// None of them belongs to an access before this one; `u64::MAX` if there is none.
-    oldest: u64,
+    /// Up to this access none of them can be too old; `u64::MAX` if there is none.
+    due: u64,
     /// When the last of them comes.
     all_done: u64,
     /// Accesses so far.
@@ -65,8 +67,8 @@ pub struct ThreadClock {
 }
 
 impl ThreadClock {
-    /// A clock at zero, for at most so many lines on their way at once.
-    pub fn new(outstanding: usize) -> Self {
+    /// A clock at zero, for at most so many lines on their way at once, and accesses ahead of one that is not done.
+    pub fn new(outstanding: usize, window: u64) -> Self {
         Self {
             now: 0,
             ready: 0,
@@ -75,8 +77,9 @@ impl ThreadClock {
             first: 0,
             end: 0,
             outstanding,
+            window,
             by_slot: [0; SLOTS],
-            oldest: u64::MAX,
+            due: u64::MAX,
             all_done: 0,
             accesses: 0,
             asked: 0,
@@ -102,23 +105,23 @@ impl ThreadClock {
 
     /// Counts an access, and waits where it would run too far ahead of one that is not done.
     #[inline]
-    pub fn begin(&mut self, window: u64, table: &mut Table) {
+    pub fn begin(&mut self, table: &mut Table) {
         self.accesses += 1;
-        if self.accesses.saturating_sub(self.oldest) > window {
-            self.wait_for_window(window, table);
+        if self.accesses > self.due {
+            self.wait_for_window(table);
         }
     }
 
     #[cold]
-    fn wait_for_window(&mut self, window: u64, table: &mut Table) {
+    fn wait_for_window(&mut self, table: &mut Table) {
         while let Some(at) = self.first_asked() {
-            self.oldest = self.pending(at).access;
-            if self.accesses - self.oldest <= window {
+            self.due = self.pending(at).access + self.window;
+            if self.accesses <= self.due {
                 return;
             }
             self.wait_for(at, table);
         }
-        self.oldest = u64::MAX;
+        self.due = u64::MAX;
     }
 
     #[inline]
@@ -177,7 +180,7 @@ impl ThreadClock {
         self.end += 1;
         self.by_slot[slot(line)] += 1;
         self.all_done = self.all_done.max(done);
-        self.oldest = self.oldest.min(self.accesses);
+        self.due = self.due.min(self.accesses + self.window);
     }
 
     /// When a line that the caches have taken in comes, if it is still on its way, and from where.
@@ -202,7 +205,7 @@ impl ThreadClock {
         while let Some(at) = self.first_asked() {
             self.wait_for(at, table);
         }
-        self.oldest = u64::MAX;
+        self.due = u64::MAX;
         let (ready, from) = (self.ready, self.ready_from);
         self.wait(ready, from, table);
     }

@@ -153,7 +153,7 @@ impl<'t, S: ReadAt> Lane<'t, S> {
                 return Ok(());
             }
             match events.advance() {
-                Some(Event::Access(access)) => ahead.push(machine.prepare(&access, core, work, looked_at)),
+                Some(Event::Access(access)) => ahead.push(machine.prepare_alone(&access, core, work, looked_at)),
                 Some(event) if is_barrier(&event) => {
                     self.barrier = Some(event);
                     return Ok(());

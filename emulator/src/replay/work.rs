@@ -37,7 +37,7 @@ impl Work {
 #[inline]
 fn split(ticks: u64, ps_per_tick: f64, fraction: f64) -> (u64, f64) {
     // The same twice, but for the range of the conversions: narrow ones take an instruction each.
-    if let Ok(ticks) = u32::try_from(ticks) {
+    if let Ok(ticks) = i32::try_from(ticks) {
         let exact = f64::from(ticks) * ps_per_tick + fraction;
         if exact < f64::from(i32::MAX) {
             #[expect(clippy::cast_possible_truncation, reason = "just compared")]

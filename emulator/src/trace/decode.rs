@@ -44,7 +44,7 @@ impl<B: AsRef<[u8]>> Events<B> {
     }
 
     /// The next event, if it is a plain access. `None` says nothing about whether another event follows.
-    #[inline]
+    #[inline(never)]
     fn next_access(&mut self) -> Option<Access> {
         if self.at >= self.end {
             return None;

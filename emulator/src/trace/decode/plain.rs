@@ -124,21 +124,22 @@ impl<B: AsRef<[u8]>> Events<B> {
     pub fn accesses(&mut self, most: usize, mut each: impl FnMut(&Access)) {
         let most = most.min(self.left as usize);
         let mut memory = self.memory;
-        let (mut at, mut done) = (self.at, 0);
-        while done < most {
+        let mut at = self.at;
+        for _ in 0..most {
             let record = Self::sight(self.bytes.as_ref(), at);
-            let Some((record, head)) = record.and_then(|record| Some((record, Head::read(record)?))) else { break };
-            each(&head.access(record, &mut memory));
-            at += head.len();
-            done += 1;
+            let access = if let Some((record, head)) = record.and_then(|record| Some((record, Head::read(record)?))) {
+                at += head.len();
+                self.left -= 1;
+                head.access(record, &mut memory)
+            } else {
+                (self.memory, self.at) = (memory, at);
+                let Some(access) = self.next_access() else { return };
+                (memory, at) = (self.memory, self.at);
+                access
+            };
+            each(&access);
         }
         (self.memory, self.at) = (memory, at);
-        self.left -= done as u32;
-        while done < most {
-            let Some(access) = self.next_access() else { return };
-            each(&access);
-            done += 1;
-        }
     }
 
     /// The events of the rest of the block that are no plain accesses. Leaves all of them to come.
