@@ -21,6 +21,7 @@ pub struct Next {
     /// Its address as the caches see it.
     pub short: u64,
     pub len: u32,
+    /// Until [`finish`](Ahead::finish), the page.
     pub region: RegionIndex,
     pub write: bool,
     /// Whether it waits for the last load.
@@ -57,6 +58,14 @@ impl Ahead {
     pub fn push(&mut self, access: Next) {
         self.accesses[self.end] = access;
         self.end += 1;
+    }
+
+    /// Those that were pushed are all for now.
+    #[inline]
+    pub fn finish(&mut self, space: &Space) {
+        for access in &mut self.accesses[..self.end] {
+            access.region = space.lookup_in(access.region, access.address);
+        }
     }
 
     /// The first `count` are done.
@@ -106,6 +115,6 @@ impl<M> Machine<M> {
             Dependence::All => true,
             Dependence::Never => false,
         };
-        Next { at, work: work.until(at), address, short, len, region: self.space.lookup(address), write, dependent }
+        Next { at, work: work.until(at), address, short, len, region: self.space.expect(address), write, dependent }
     }
 }

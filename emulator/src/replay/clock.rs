@@ -186,17 +186,24 @@ impl ThreadClock {
     /// When a line that the caches have taken in comes, if it is still on its way, and from where.
     #[inline]
     pub fn on_its_way(&self, line: u64) -> Option<(u64, Cause)> {
-        if self.all_done <= self.now || self.by_slot[slot(line)] == 0 {
+        let candidates = self.by_slot[slot(line)];
+        if self.all_done <= self.now || candidates == 0 {
             return None;
         }
-        self.find(line)
+        self.find(line, candidates)
     }
 
+    /// As [`on_its_way`](Self::on_its_way); so many lines that were asked for have its slot.
     #[inline(never)]
-    fn find(&self, line: u64) -> Option<(u64, Cause)> {
-        let same = self.all_pending().filter(|(_, pending)| pending.line == line && pending.done > self.now);
-        // Where the caches lost it meanwhile it was asked for again.
-        let (_, found) = same.min_by_key(|(_, pending)| pending.number)?;
+    fn find(&self, line: u64, candidates: u16) -> Option<(u64, Cause)> {
+        let mut same = self.all_pending().map(|(_, pending)| pending).filter(|pending| slot(pending.line) == slot(line));
+        let is_there = |pending: &&Pending| pending.line == line && pending.done > self.now;
+        let found = if candidates == 1 {
+            same.next().filter(is_there)
+        } else {
+            // Where the caches lost it meanwhile it was asked for again.
+            same.filter(is_there).min_by_key(|pending| pending.number)
+        }?;
         Some((found.done, Cause::Region(found.region)))
     }
 

@@ -150,6 +150,7 @@ impl<'t, S: ReadAt> Lane<'t, S> {
             };
             events.accesses(ahead.room(), |access| ahead.push(machine.prepare(access, core, work, looked_at)));
             if !ahead.rest().is_empty() {
+                ahead.finish(&machine.space);
                 return Ok(());
             }
             match events.advance() {

@@ -6,6 +6,8 @@
 
 use std::collections::HashMap;
 
+use tiermem_sys::cpu::prefetch;
+
 use super::placing::Placement;
 use super::table::RegionIndex;
 use crate::model::TierIndex;
@@ -61,7 +63,7 @@ impl Home {
 }
 
 /// What a page is: a region, or with this bit the number of its [parts](Space::parts_of).
-type Page = u32;
+pub type Page = u32;
 const IN_PARTS: Page = 1 << 31;
 
 /// Which part of its page an address is in.
@@ -147,9 +149,26 @@ impl Space {
     }
 
     /// The region of an address.
-    #[inline(always)]
+    #[inline]
     pub fn lookup(&mut self, address: u64) -> RegionIndex {
         let page = self.page(address >> PAGE_SHIFT);
+        self.lookup_in(page, address)
+    }
+
+    /// The page of an address, for [`lookup_in`](Self::lookup_in), and has the host bring near what that will look at: the parts
+    /// of many pages take more room than the host's caches have.
+    #[inline(always)]
+    pub fn expect(&mut self, address: u64) -> Page {
+        let page = self.page(address >> PAGE_SHIFT);
+        if page & IN_PARTS != 0 {
+            prefetch(&self.parts_of[(page - IN_PARTS) as usize][granule(address)]);
+        }
+        page
+    }
+
+    /// The region of an address in a page.
+    #[inline]
+    pub fn lookup_in(&self, page: Page, address: u64) -> RegionIndex {
         if page & IN_PARTS == 0 { page } else { self.parts_of[(page - IN_PARTS) as usize][granule(address)] }
     }
 

@@ -122,10 +122,9 @@ impl<B: AsRef<[u8]>> Events<B> {
     /// follows: ask [`advance`](Self::advance).
     #[inline(always)]
     pub fn accesses(&mut self, most: usize, mut each: impl FnMut(&Access)) {
-        let most = most.min(self.left as usize);
         let mut memory = self.memory;
         let mut at = self.at;
-        for _ in 0..most {
+        for _ in 0..most.min(self.left as usize) {
             let record = Self::sight(self.bytes.as_ref(), at);
             let access = if let Some((record, head)) = record.and_then(|record| Some((record, Head::read(record)?))) {
                 at += head.len();
