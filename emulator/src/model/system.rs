@@ -177,6 +177,30 @@ impl System {
         usize::from(host.0) * self.tiers.len() + usize::from(tier.0)
     }
 
+    /// Any request, over however many legs it takes.
+    #[inline(never)]
+    fn serve_any(&mut self, at: Time, request: Request) -> Time {
+        let index = self.route_index(request.host, request.tier);
+        let Some(Some(route)) = self.routes.get(index) else {
+            panic!("host {} has no way to tier {}", request.host.0, request.tier.0);
+        };
+        let Request { direction, offset, len, .. } = request;
+        let (edges, devices) = (&mut self.edges[..], &mut self.devices[..]);
+        if let [leg] = route.legs.as_slice() {
+            return Time(Self::send(edges, devices, leg, at.0, direction, len));
+        }
+        let mut send = |leg: &Leg, len: u32| Self::send(edges, devices, leg, at.0, direction, len);
+        let (first, _) = route.interleave.place(offset);
+        if len <= 1 || route.interleave.share(offset, u64::from(len), first) == u64::from(len) {
+            return Time(send(&route.legs[first], len));
+        }
+        let shares = route.legs.iter().enumerate().map(|(way, leg)| {
+            // No more than `len`, which is 32 bits.
+            (leg, u32::try_from(route.interleave.share(offset, u64::from(len), way)).unwrap_or(u32::MAX))
+        });
+        Time(shares.filter(|&(_, share)| share > 0).map(|(leg, share)| send(leg, share)).max().unwrap_or(at.0))
+    }
+
     /// Sends `len` bytes over one leg; picoseconds.
     fn send(edges: &mut [Edge], devices: &mut [Model], leg: &Leg, at: u64, direction: Direction, len: u32) -> u64 {
         let mut arrives = at;
@@ -210,7 +234,7 @@ impl Route {
 impl Serve for System {
     /// # Panics
     /// If the request's host has no way to its tier; [`System::reaches`] tells.
-    #[inline]
+    #[inline(always)]
     fn serve(&mut self, at: Time, request: Request) -> Time {
         // Nearly all requests, in as few steps as possible.
         if u64::from(request.len) == LINE
@@ -221,31 +245,6 @@ impl Serve for System {
             return Time(answered);
         }
         self.serve_any(at, request)
-    }
-}
-
-impl System {
-    #[inline(never)]
-    fn serve_any(&mut self, at: Time, request: Request) -> Time {
-        let index = self.route_index(request.host, request.tier);
-        let Some(Some(route)) = self.routes.get(index) else {
-            panic!("host {} has no way to tier {}", request.host.0, request.tier.0);
-        };
-        let Request { direction, offset, len, .. } = request;
-        let (edges, devices) = (&mut self.edges[..], &mut self.devices[..]);
-        if let [leg] = route.legs.as_slice() {
-            return Time(Self::send(edges, devices, leg, at.0, direction, len));
-        }
-        let mut send = |leg: &Leg, len: u32| Self::send(edges, devices, leg, at.0, direction, len);
-        let (first, _) = route.interleave.place(offset);
-        if len <= 1 || route.interleave.share(offset, u64::from(len), first) == u64::from(len) {
-            return Time(send(&route.legs[first], len));
-        }
-        let shares = route.legs.iter().enumerate().map(|(way, leg)| {
-            // No more than `len`, which is 32 bits.
-            (leg, u32::try_from(route.interleave.share(offset, u64::from(len), way)).unwrap_or(u32::MAX))
-        });
-        Time(shares.filter(|&(_, share)| share > 0).map(|(leg, share)| send(leg, share)).max().unwrap_or(at.0))
     }
 }
 

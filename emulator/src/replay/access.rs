@@ -1,9 +1,9 @@
 //! A thread's accesses, one after the other.
 
+use super::Machine;
 use super::ahead::Next;
 use super::clock::{Cause, ThreadClock};
 use super::table::{RegionIndex, Table};
-use super::Machine;
 use crate::cache::{CoreIndex, LINE, Lookup, Traffic};
 use crate::model::{Direction, Request, Serve};
 use crate::time::Time;
@@ -59,14 +59,7 @@ impl Accesses {
     }
 
     #[inline(always)]
-    fn line<M: Serve>(
-        &mut self,
-        machine: &mut Machine<M>,
-        line: u64,
-        short: u64,
-        region: RegionIndex,
-        write: bool,
-    ) {
+    fn line<M: Serve>(&mut self, machine: &mut Machine<M>, line: u64, short: u64, region: RegionIndex, write: bool) {
         let traffic = &mut self.traffic;
         let found = machine.caches.access(self.core, short, write, &mut |one| traffic.push(one));
         let (ready, from) = match found {
@@ -128,7 +121,7 @@ impl Accesses {
 
 impl<M: Serve> Machine<M> {
     /// Sends a line to or from memory; when that is done.
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, at: u64, line: u64, region: RegionIndex, direction: Direction) -> u64 {
         let home = self.space.home(region);
         let request =

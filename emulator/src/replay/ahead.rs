@@ -1,6 +1,6 @@
 //! Accesses that were decoded before their turn.
 
-use super::space::Space;
+use super::space::{Page, Space, is_whole};
 use super::table::RegionIndex;
 use super::work::Work;
 use super::{Dependence, Machine};
@@ -36,6 +36,8 @@ pub struct Ahead {
     end: usize,
     /// The version of the memory in which their regions are right.
     version: u64,
+    /// All their pages, one or another bit.
+    pages: Page,
 }
 
 impl Ahead {
@@ -51,11 +53,12 @@ impl Ahead {
 
     /// Begins anew, with accesses whose regions are looked up now.
     pub const fn restart(&mut self, space: &Space) {
-        (self.at, self.end, self.version) = (0, 0, space.version());
+        (self.at, self.end, self.version, self.pages) = (0, 0, space.version(), 0);
     }
 
     #[inline]
     pub fn push(&mut self, access: Next) {
+        self.pages |= access.region;
         self.accesses[self.end] = access;
         self.end += 1;
     }
@@ -63,6 +66,9 @@ impl Ahead {
     /// Those that were pushed are all for now.
     #[inline]
     pub fn finish(&mut self, space: &Space) {
+        if is_whole(self.pages) {
+            return;
+        }
         for access in &mut self.accesses[..self.end] {
             access.region = space.lookup_in(access.region, access.address);
         }
@@ -91,20 +97,20 @@ impl<M> Machine<M> {
     /// As [`prepare`](Self::prepare), of an access that came alone.
     #[cold]
     #[inline(never)]
-    pub fn prepare_alone(&mut self, access: &Access, core: CoreIndex, work: &mut Work, looked_at: &mut LookedAt) -> Next {
-        self.prepare(access, core, work, looked_at)
-    }
-
-    /// Finds out what the turn of an access will need to know. Its place in the host's memory is asked for in time: the caches'
-    /// tags and states take more room than the host's own caches have.
-    #[inline(always)]
-    pub fn prepare(
+    pub fn prepare_alone(
         &mut self,
         access: &Access,
         core: CoreIndex,
         work: &mut Work,
         looked_at: &mut LookedAt,
     ) -> Next {
+        self.prepare(access, core, work, looked_at)
+    }
+
+    /// Finds out what the turn of an access will need to know. Its place in the host's memory is asked for in time: the caches'
+    /// tags and states take more room than the host's own caches have.
+    #[inline(always)]
+    pub fn prepare(&mut self, access: &Access, core: CoreIndex, work: &mut Work, looked_at: &mut LookedAt) -> Next {
         let &Access { at, address, len, write, dependent } = access;
         let short = self.compact.shorten(address);
         if looked_at.is_new(address) {

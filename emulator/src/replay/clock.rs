@@ -130,7 +130,7 @@ impl ThreadClock {
         &mut self.ring[at & mask]
     }
 
-    fn all_pending(&self) -> impl Iterator<Item = (usize, &Pending)> {
+    fn all_pending(&self) -> impl DoubleEndedIterator<Item = (usize, &Pending)> {
         (self.first..self.end).map(|at| (at, &self.ring[at & (self.ring.len() - 1)]))
     }
 
@@ -196,13 +196,13 @@ impl ThreadClock {
     /// As [`on_its_way`](Self::on_its_way); so many lines that were asked for have its slot.
     #[inline(never)]
     fn find(&self, line: u64, candidates: u16) -> Option<(u64, Cause)> {
-        let mut same = self.all_pending().map(|(_, pending)| pending).filter(|pending| slot(pending.line) == slot(line));
-        let is_there = |pending: &&Pending| pending.line == line && pending.done > self.now;
+        let mut same = self.all_pending().map(|(_, pending)| pending).filter(|pending| pending.line == line);
         let found = if candidates == 1 {
-            same.next().filter(is_there)
+            // Most likely it is one of the last.
+            same.next_back().filter(|pending| pending.done > self.now)
         } else {
             // Where the caches lost it meanwhile it was asked for again.
-            same.filter(is_there).min_by_key(|pending| pending.number)
+            same.filter(|pending| pending.done > self.now).min_by_key(|pending| pending.number)
         }?;
         Some((found.done, Cause::Region(found.region)))
     }

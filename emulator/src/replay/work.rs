@@ -1,11 +1,16 @@
 //! What a thread does between its accesses.
 
+/// So many ticks are multiplied beforehand.
+const FEW: usize = 64;
+
 /// Recorded times as picoseconds of work.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Work {
     /// Recorded time of the last event.
     tick: u64,
     ps_per_tick: f64,
+    /// What a few ticks are, by their number.
+    few: [f64; FEW],
     /// Work of less than a picosecond.
     fraction: f64,
     /// All of it so far, picoseconds.
@@ -14,8 +19,12 @@ pub struct Work {
 
 impl Work {
     /// None so far; it begins at `tick`.
-    pub const fn new(tick: u64, ps_per_tick: f64) -> Self {
-        Self { tick, ps_per_tick, fraction: 0.0, total: 0 }
+    pub fn new(tick: u64, ps_per_tick: f64) -> Self {
+        let mut few = [0.0; FEW];
+        for (ticks, ps) in (0_u32..).zip(&mut few) {
+            *ps = f64::from(ticks) * ps_per_tick;
+        }
+        Self { tick, ps_per_tick, few, fraction: 0.0, total: 0 }
     }
 
     /// Works until the recorded time `tick`; for how many picoseconds.
@@ -26,30 +35,35 @@ impl Work {
             return 0;
         }
         self.tick = tick;
-        let (whole, rest) = split(ticks, self.ps_per_tick, self.fraction);
+        let exact = match usize::try_from(ticks).ok().and_then(|ticks| self.few.get(ticks)) {
+            Some(ps) => ps + self.fraction,
+            None => self.many(ticks) + self.fraction,
+        };
+        let (whole, rest) = split(exact);
         self.fraction = rest;
         self.total += whole;
         whole
     }
+
+    #[inline(never)]
+    #[expect(clippy::cast_precision_loss, reason = "a gap of 2^53 ticks is none")]
+    fn many(&self, ticks: u64) -> f64 {
+        ticks as f64 * self.ps_per_tick
+    }
 }
 
-/// `ticks * ps_per_tick + fraction` as whole picoseconds, and the rest.
+/// Whole picoseconds, and the rest.
 #[inline]
-fn split(ticks: u64, ps_per_tick: f64, fraction: f64) -> (u64, f64) {
+fn split(exact: f64) -> (u64, f64) {
     // The same twice, but for the range of the conversions: narrow ones take an instruction each.
-    if let Ok(ticks) = i32::try_from(ticks) {
-        let exact = f64::from(ticks) * ps_per_tick + fraction;
-        if exact < f64::from(i32::MAX) {
-            #[expect(clippy::cast_possible_truncation, reason = "just compared")]
-            let whole = exact as i32;
-            return (u64::from(whole.cast_unsigned()), exact - f64::from(whole));
-        }
+    if exact < f64::from(i32::MAX) {
+        #[expect(clippy::cast_possible_truncation, reason = "just compared")]
+        let whole = exact as i32;
+        return (u64::from(whole.cast_unsigned()), exact - f64::from(whole));
     }
-    #[expect(clippy::cast_precision_loss, reason = "a gap of 2^53 ticks is none")]
-    let exact = ticks as f64 * ps_per_tick + fraction;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, which is meant")]
     let whole = exact as u64;
-    #[expect(clippy::cast_precision_loss, reason = "as above")]
+    #[expect(clippy::cast_precision_loss, reason = "a gap of 2^53 picoseconds is none")]
     let rest = exact - whole as f64;
     (whole, rest)
 }
