@@ -2,8 +2,8 @@
 //!
 //! Nearly all accesses go to the line that was used last in its set of the first level. Those change nothing but counts
 //! and the clock: [`tally`] adds up a whole batch. Where checks pass them over, nearly all records go to other lines; where
-//! they do not, one comparison with [`Recent`](super::recent::Recent) finds them. The rest go by chunks: places of the next
-//! one are looked up, and the host is told what it will need, before those of this one have their turn.
+//! they do not, one comparison with [`Recent`](super::recent::Recent) finds them. The rest go some at a time: places of the next
+//! ones are looked up, and the host is told what they will need, before these have their turn.
 
 use super::clock::{LANES, Whose};
 use super::engine::{Engine, Thread, ThreadIndex};
@@ -22,7 +22,7 @@ pub const BATCH_MAX: usize = 511;
 const PART: usize = 32;
 
 /// So many records are looked at together, while those before them have their turn.
-const CHUNK: usize = 16;
+const TOGETHER: usize = 16;
 /// No place.
 const UNKNOWN: u64 = u64::MAX;
 
@@ -118,11 +118,11 @@ impl<S: Serve> Engine<S> {
         sums: &mut Tally,
         issued: &mut Issued<'_>,
     ) {
-        let mut places = [[UNKNOWN; CHUNK]; 2];
+        let mut places = [[UNKNOWN; TOGETHER]; 2];
         self.look_ahead(thread.core, records, &mut places[0]);
-        for first in (0..records.len()).step_by(CHUNK) {
+        for first in (0..records.len()).step_by(TOGETHER) {
             let [now, next] = &mut places;
-            if let Some(records) = records.get(first + CHUNK..) {
+            if let Some(records) = records.get(first + TOGETHER..) {
                 self.look_ahead(thread.core, records, next);
             }
             for ((&packed, &known), at) in records[first..].iter().zip(&*now).zip(first..) {
@@ -164,7 +164,7 @@ impl<S: Serve> Engine<S> {
     /// Where the next records will go among the frames, as far as that is known, before their turn: has the host's caches bring what
     /// they will need of the model, which is larger than they are.
     #[inline(always)]
-    fn look_ahead(&mut self, core: CoreIndex, records: &[Record], places: &mut [u64; CHUNK]) {
+    fn look_ahead(&mut self, core: CoreIndex, records: &[Record], places: &mut [u64; TOGETHER]) {
         let Self { caches, space, .. } = self;
         let outlook = caches.outlook(core);
         for (&packed, place) in records.iter().zip(places) {
