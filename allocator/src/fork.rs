@@ -54,7 +54,7 @@ pub fn is_under_way() -> bool {
 
 extern "C" fn prepare() {
     // The order in which the allocator takes locks: segment's place, purger, registry, statistics, pools by number,
-    // address space, records, trace.
+    // address space, records, trace, providers' own.
     startup::lock_for_fork();
     purge::lock_for_fork();
     heap::lock_for_fork();
@@ -65,6 +65,7 @@ extern "C" fn prepare() {
     arena::SPACE.acquire();
     meta::lock_for_fork();
     recorder::lock_for_fork();
+    providers().for_each(|provider| provider.prepare_fork());
     let mut converted = 0;
     let mut left = false;
     for_each_extent(|provider, extent, copied_in_child| {
@@ -144,10 +145,12 @@ fn release_all() {
     unsafe { startup::unlock_after_fork() };
 }
 
+fn providers() -> impl Iterator<Item = &'static dyn Addressable> {
+    tiers::all().iter().filter_map(|slot| slot.pool.backing().provider())
+}
+
 fn tell_providers(child: bool) {
-    for provider in tiers::all().iter().filter_map(|slot| slot.pool.backing().provider()) {
-        provider.after_fork(child);
-    }
+    providers().for_each(|provider| provider.after_fork(child));
 }
 
 /// What `prepare` left.
@@ -187,6 +190,7 @@ extern "C" fn child() {
     heap::restart_in_child();
     purge::restart_in_child();
     startup::expect_child();
+    startup::restart_faults_in_child();
 }
 
 #[cfg(test)]
