@@ -26,7 +26,7 @@ impl Stage {
         let folder = tempfile::tempdir_in("/dev/shm").expect("/dev/shm can be written");
         let topology = Topology::shipped("one-expander").expect("it is shipped");
         let scale = Scale::parse("1/8").expect("a scale");
-        let options = Options { name: None, host: None, dir: None, scale };
+        let options = Options { name: None, host: None, dir: Some(folder.path()), scale };
         let machine = registry(&folder).create(&topology, &options).expect("a machine");
         let tier = machine.tiers[0].file().expect("a file").display().to_string();
         let policy = format!(
