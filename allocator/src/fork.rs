@@ -53,8 +53,9 @@ pub fn is_under_way() -> bool {
 }
 
 extern "C" fn prepare() {
-    // The order in which the allocator takes locks: segment's place, purger, registry, statistics, pools by number,
+    // The order in which the allocator takes locks: the recorder's thread, segment's place, purger, registry, statistics, pools by number,
     // address space, records, trace, providers' own.
+    recorder::hold_thread_for_fork();
     startup::lock_for_fork();
     purge::lock_for_fork();
     heap::lock_for_fork();
@@ -143,6 +144,8 @@ fn release_all() {
     unsafe { purge::unlock_after_fork() };
     // SAFETY: `prepare` took it.
     unsafe { startup::unlock_after_fork() };
+    // SAFETY: `prepare` took it.
+    unsafe { recorder::let_thread_go_on() };
 }
 
 fn providers() -> impl Iterator<Item = &'static dyn Addressable> {
