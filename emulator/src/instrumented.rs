@@ -14,6 +14,7 @@
 //! | `placing` | which tier a block goes to |
 //! | `engine` | all of it together |
 //! | `batch` | its hot path |
+//! | [`turns`] | whose batch comes next |
 //! | `recorder` | how it gets into a trace |
 //! | [`config`] | what the run time is told through the environment |
 //! | [`report`] | what it says at the end |
@@ -34,8 +35,9 @@ pub mod report;
 mod space;
 #[cfg(test)]
 mod tests;
+pub mod turns;
 
-pub use batch::Batch;
+pub use batch::{Batch, Part};
 pub use clock::Overlap;
 pub use config::Config;
 pub use engine::{Engine, ThreadIndex};

@@ -118,6 +118,14 @@ pub fn id() -> u32 {
     unsafe { libc::gettid() }.unsigned_abs()
 }
 
+/// Whether a thread of this process runs or is ready to, by its [`id`]; what the system does not tell counts as no.
+pub fn is_running(id: u32) -> bool {
+    // proc_pid_stat(5): the number, the name in parentheses, which may have any in it, the state.
+    let Ok(stat) = std::fs::read(format!("/proc/self/task/{id}/stat")) else { return false };
+    let name_end = stat.iter().rposition(|byte| *byte == b')');
+    name_end.is_some_and(|end| stat[end..].starts_with(b") R"))
+}
+
 /// Where the calling thread's stack lies (pthread_getattr_np(3)), first to behind the last address; `None` if the C library
 /// cannot tell. That of the first thread can grow to its limit, which is where it begins here. Allocates meanwhile.
 pub fn stack() -> Option<std::ops::Range<usize>> {
@@ -206,5 +214,39 @@ impl Default for KeepErrno {
 impl Drop for KeepErrno {
     fn drop(&mut self) {
         Errno::set_raw(self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_thread_runs_or_waits() {
+        let (task, stop) = (AtomicU32::new(0), AtomicBool::new(false));
+        let begun = Instant::now();
+        let mut seen = [false; 2];
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                task.store(super::id(), Ordering::SeqCst);
+                // Works for a while, and sleeps for a while.
+                while !stop.load(Ordering::SeqCst) {
+                    let work = Instant::now();
+                    while work.elapsed() < Duration::from_millis(20) {}
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+            });
+            while seen != [true; 2] && begun.elapsed() < Duration::from_secs(20) {
+                match task.load(Ordering::SeqCst) {
+                    0 => {}
+                    id => seen[usize::from(super::is_running(id))] = true,
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            stop.store(true, Ordering::SeqCst);
+        });
+        assert_eq!(seen, [true; 2]);
+        assert!(!super::is_running(u32::MAX), "there is no such thread");
     }
 }

@@ -1,12 +1,16 @@
 //! Names for code addresses, from the symbol tables of the files that were mapped there.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use object::read::ReadCache;
-use object::{Object, ObjectSegment, ObjectSymbol, SymbolKind};
+use object::elf::{SHN_XINDEX, STT_FUNC};
+use object::read::elf::ElfFile64;
+use object::read::{ReadCache, ReadRef};
+use object::{Endianness, Object, ObjectSegment};
 use tiermem::control::Module;
 
 /// Where Debian and others keep the symbols of stripped files, by build id.
@@ -44,8 +48,20 @@ pub struct Symboliser {
 struct Table {
     /// File offset, size and address of each loaded segment.
     segments: Vec<(u64, u64, u64)>,
-    /// Address, size (0 if unknown) and mangled name, by address.
-    functions: Vec<(u64, u64, String)>,
+    /// By address; of several at one address the largest first.
+    functions: Vec<Function>,
+    /// Where the names are: the file itself, or that of its symbols.
+    names: Option<File>,
+}
+
+/// A function of thousands, most of which nobody asks for.
+#[derive(Clone, Copy, Debug)]
+struct Function {
+    address: u64,
+    /// 0 if it is not known.
+    size: u64,
+    /// Where the mangled name begins in the file.
+    name_at: u64,
 }
 
 impl Symboliser {
@@ -67,7 +83,7 @@ impl Symboliser {
         let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         let table = self.tables.entry(path.to_path_buf()).or_insert_with(|| read_table(path));
         match table.function_at(offset) {
-            Some((name, within)) => Frame { symbol: Some(demangle(name)), offset: within + 1, module: file },
+            Some((name, within)) => Frame { symbol: Some(demangle(&name)), offset: within + 1, module: file },
             None => Frame { symbol: None, offset: offset + 1, module: file },
         }
     }
@@ -75,58 +91,97 @@ impl Symboliser {
 
 impl Table {
     /// The function that holds the byte at this offset of the file, and how far into it that is.
-    fn function_at(&self, offset: u64) -> Option<(&str, u64)> {
+    fn function_at(&self, offset: u64) -> Option<(String, u64)> {
         let inside = |&&(start, size, _): &&(u64, u64, u64)| offset >= start && offset - start < size;
         let &(start, _, address) = self.segments.iter().find(inside)?;
         let address = offset - start + address;
-        let after = self.functions.partition_point(|&(at, ..)| at <= address);
-        let (at, size, name) = self.functions.get(after.checked_sub(1)?)?;
-        (*size == 0 || address - at < *size).then_some((name, address - at))
+        let after = self.functions.partition_point(|function| function.address <= address);
+        let start = self.functions.get(after.checked_sub(1)?)?.address;
+        let first = self.functions.partition_point(|function| function.address < start);
+        let Function { size, .. } = self.functions[first];
+        if size != 0 && address - start >= size {
+            return None;
+        }
+        // Of several names for one place, one with a size, and always the same one.
+        let same = self.functions[first..after].iter().take_while(|function| function.size == size);
+        let name = same.filter_map(|function| name(self.names.as_ref()?, function.name_at)).min()?;
+        Some((name, address - start))
     }
 }
 
+/// The text in a file from here to its end, a zero.
+fn name(file: &File, mut at: u64) -> Option<String> {
+    let mut text = Vec::new();
+    let mut piece = [0; 256];
+    loop {
+        let read = file.read_at(&mut piece, at).ok()?;
+        let piece = &piece[..read];
+        if let Some(end) = piece.iter().position(|byte| *byte == 0) {
+            text.extend_from_slice(&piece[..end]);
+            return (!text.is_empty()).then(|| String::from_utf8_lossy(&text).into_owned());
+        }
+        // A file that ends in the middle of a name, or is none.
+        if read == 0 || text.len() > NAME_MAX {
+            return None;
+        }
+        text.extend_from_slice(piece);
+        at += read as u64;
+    }
+}
+
+/// Bytes of the longest name that is believed.
+const NAME_MAX: usize = 1 << 20;
+
 /// Reads a file's functions; what cannot be read has none.
 fn read_table(path: &Path) -> Table {
-    let Ok(file) = File::open(path) else { return Table::default() };
-    let cache = ReadCache::new(file);
-    let Ok(object) = object::File::parse(&cache) else { return Table::default() };
     let mut table = Table::default();
+    let Ok(file) = File::open(path) else { return table };
+    let cache = ReadCache::new(&file);
+    let Ok(object) = ElfFile64::<Endianness, _>::parse(&cache) else { return table };
     for segment in object.segments() {
         let (start, size) = segment.file_range();
         table.segments.push((start, size, segment.address()));
     }
-    table.add_functions(&object);
-    if object.symbol_table().is_none() {
-        table.add_debug_file(&object);
+    if object.elf_symbol_table().is_empty() && table.add_debug_file(&object) {
+        return table;
     }
-    // Of several names for one place, the one with a size is first, and the others go.
-    table.functions.sort_by(|a, b| (a.0, b.1, &a.2).cmp(&(b.0, a.1, &b.2)));
-    table.functions.dedup_by_key(|f| f.0);
+    table.add_functions(&object);
+    drop(cache);
+    table.names = Some(file);
     table
 }
 
 impl Table {
-    fn add_functions<'data>(&mut self, object: &impl Object<'data>) {
-        for symbol in object.symbols().chain(object.dynamic_symbols()) {
-            // Assembly often leaves its functions without a type.
-            let is_code = symbol.kind() == SymbolKind::Text && symbol.is_definition();
-            if let Ok(name) = symbol.name()
-                && is_code
-                && !name.is_empty()
-            {
-                self.functions.push((symbol.address(), symbol.size(), name.to_owned()));
+    fn add_functions<'data, R: ReadRef<'data>>(&mut self, object: &ElfFile64<'data, Endianness, R>) {
+        let endian = object.endian();
+        for symbols in [object.elf_symbol_table(), object.elf_dynamic_symbol_table()] {
+            let Ok(names) = object.elf_section_table().section(symbols.string_section()) else { continue };
+            let names = names.sh_offset.get(endian);
+            for symbol in symbols.iter() {
+                let (section, name) = (symbol.st_shndx.get(endian), symbol.st_name.get(endian));
+                // Special numbers, but for the one that stands for larger ones, say that it is in no section.
+                let is_here = !section.is_special() || section == SHN_XINDEX;
+                if symbol.st_type() == STT_FUNC && is_here && name != 0 {
+                    let (address, size) = (symbol.st_value.get(endian), symbol.st_size.get(endian));
+                    self.functions.push(Function { address, size, name_at: names + u64::from(name) });
+                }
             }
         }
+        self.functions.sort_unstable_by_key(|function| (function.address, Reverse(function.size), function.name_at));
     }
 
-    fn add_debug_file<'data>(&mut self, object: &impl Object<'data>) {
-        let Ok(Some(id)) = object.build_id() else { return };
+    /// Takes the functions of a stripped file from where its symbols are kept, if they are.
+    fn add_debug_file<'data, R: ReadRef<'data>>(&mut self, object: &ElfFile64<'data, Endianness, R>) -> bool {
+        let Ok(Some(id)) = object.build_id() else { return false };
         let hex: String = id.iter().map(|b| format!("{b:02x}")).collect();
-        let Some((folder, rest)) = hex.split_at_checked(2) else { return };
-        let Ok(file) = File::open(format!("{DEBUG_FILES}/{folder}/{rest}.debug")) else { return };
-        if let Ok(debug) = object::File::parse(&ReadCache::new(file)) {
-            self.add_functions(&debug);
-        }
+        let Some((folder, rest)) = hex.split_at_checked(2) else { return false };
+        let Ok(file) = File::open(format!("{DEBUG_FILES}/{folder}/{rest}.debug")) else { return false };
+        let cache = ReadCache::new(&file);
+        let Ok(debug) = ElfFile64::<Endianness, _>::parse(&cache) else { return false };
+        self.add_functions(&debug);
+        drop(cache);
+        self.names = Some(file);
+        true
     }
 }
 
@@ -143,7 +198,7 @@ fn demangle(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Frame, Symboliser, demangle};
+    use super::{Frame, Function, Symboliser, Table, demangle};
     use std::fs;
     use tiermem::control::Module;
 
@@ -182,6 +237,32 @@ mod tests {
         let address = function as usize as u64 + 2;
         let module = modules.iter().find(|module| (module.start..module.end).contains(&address)).unwrap();
         assert_eq!(symbols.in_file(&module.path, address - module.start + module.file_offset), frame);
+    }
+
+    /// Of several names for one place that with a size is told, of those with the same size the first in the alphabet; what lies
+    /// behind a function's end is nobody's; a name that goes on for ever is none.
+    #[test]
+    fn names_are_read_where_they_are_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("names");
+        let long = "x".repeat(700);
+        let parts: [&[u8]; 6] = [b"\0zeta\0", b"alpha\0", b"small\0", long.as_bytes(), b"\0", b"endless"];
+        let place = |part: usize| parts[..part].iter().map(|part| part.len() as u64).sum::<u64>();
+        fs::write(&path, parts.concat()).unwrap();
+        let function = |address, size, name_at| Function { address, size, name_at };
+        let functions = vec![
+            function(0x10, 8, 1),
+            function(0x10, 8, place(1)),
+            function(0x10, 0, place(2)),
+            function(0x20, 4, place(3)),
+            function(0x30, 4, place(5)),
+        ];
+        let table = Table { segments: vec![(0, 0x100, 0)], functions, names: Some(fs::File::open(&path).unwrap()) };
+        assert_eq!(table.function_at(0x12), Some(("alpha".to_owned(), 2)));
+        assert_eq!(table.function_at(0x18), None);
+        assert_eq!(table.function_at(0x21), Some((long, 1)));
+        assert_eq!(table.function_at(0x31), None);
+        assert_eq!(table.function_at(0x0f), None);
     }
 
     #[test]

@@ -16,15 +16,15 @@
 
 use std::ptr::{NonNull, null_mut, with_exposed_provenance, with_exposed_provenance_mut};
 
-use tiermem_emulator::instrumented::filter::{self, Passed, ThreadState};
+use tiermem_emulator::instrumented::filter::{self, Passed};
 use tiermem_emulator::instrumented::{Batch, Record, ThreadIndex, record};
 use tiermem_sys::map;
-use tiermem_sys::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use tiermem_sys::sync::atomic::{AtomicU64, Ordering};
 use tiermem_sys::thread::KeepErrno;
 
-use crate::stack::SiteCache;
+use crate::engine;
 use crate::state::{Quiet, is_inside, is_quiet, position, set_position, state};
-use crate::{engine, stack};
+use crate::thread::Thread;
 
 /// Bytes of the records, of the values behind them, and of the counts behind these.
 pub const BYTES: usize = 4096;
@@ -38,10 +38,10 @@ struct Header {
     taken: usize,
     /// and what was counted until then.
     start: Passed,
-    /// Where it waits to be taken: the buffer that waits longer, how far this one is filled, and what was counted.
-    next: *mut Header,
+    /// Where it waits to be taken: how far it is filled, what was counted, and another buffer that waits.
     end: usize,
     passed: Passed,
+    next: *mut u8,
 }
 
 /// Bytes before the first record.
@@ -62,45 +62,125 @@ pub fn stop() {
 /// Records that could not be taken, because a handler interrupted the library and filled its buffer.
 pub static LOST: AtomicU64 = AtomicU64::new(0);
 
-/// A thread of the program.
-pub struct Thread {
-    /// Its number in the engine, where there is one.
-    pub index: Option<ThreadIndex>,
-    /// The buffer that it began with. Others, of handlers, come and go.
-    buffer: Buffer,
-    deferred: Deferred,
-    /// Its state, for others.
-    state: *const ThreadState,
-    pub stack: stack::Bounds,
-    pub sites: SiteCache,
-    /// How often its end was announced.
-    pub ends: u32,
-}
-
-/// Buffers of handlers that interrupted this library, not taken yet. Handlers add to the list, between any two instructions of
-/// the thread, which takes it whole.
-#[derive(Default)]
-struct Deferred {
-    last: AtomicPtr<Header>,
-    waiting: AtomicUsize,
-}
-
-/// Handlers' buffers that wait at once.
-const DEFERRED_MAX: usize = 256;
-
 /// Header, records, values, counts.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Buffer(NonNull<u8>);
 
+// SAFETY: an address; who may use what is there is said with each use.
+unsafe impl Send for Buffer {}
+
 impl Buffer {
+    /// One that is nobody's yet. Safe in a signal handler.
+    pub fn new() -> Option<Self> {
+        Some(Self(map::anonymous(ALL_BYTES).ok()?))
+    }
+
     /// One for this thread. Safe in a signal handler.
-    pub fn of(thread: *mut Thread) -> Option<Self> {
-        let buffer = Self(map::anonymous(ALL_BYTES).ok()?);
-        let (taken, passed) = (buffer.first(), Passed::default());
-        let header = Header { thread, taken, start: passed, next: null_mut(), end: 0, passed };
-        // SAFETY: the buffer begins with room for its header.
-        unsafe { buffer.0.cast::<Header>().write(header) };
+    pub fn of(thread: *const Thread) -> Option<Self> {
+        let buffer = Self::new()?;
+        // SAFETY: new.
+        unsafe { buffer.give_to(thread, Passed::default()) };
         Some(buffer)
+    }
+
+    /// The thread is to fill it from its begin, with what was counted until now.
+    ///
+    /// # Safety
+    /// Nobody uses it.
+    pub unsafe fn give_to(self, thread: *const Thread, start: Passed) {
+        let thread = thread.cast_mut();
+        let header = Header { thread, taken: self.first(), start, end: 0, passed: Passed::default(), next: null_mut() };
+        // SAFETY: the buffer begins with room for its header.
+        unsafe { self.0.cast::<Header>().write(header) };
+    }
+
+    /// The one that this position, not 0, leads into.
+    pub fn at(position: usize) -> Option<Self> {
+        NonNull::new(with_exposed_provenance_mut((position - 1) / BYTES * BYTES)).map(Self)
+    }
+
+    /// Whose it is.
+    ///
+    /// # Safety
+    /// It is some thread's, and the thread has not ended.
+    pub unsafe fn thread(self) -> Option<NonNull<Thread>> {
+        // SAFETY: it begins with a header.
+        NonNull::new(unsafe { self.0.cast::<Header>().as_ref() }.thread)
+    }
+
+    /// The engine has what stands before `taken`, and what was counted until then.
+    ///
+    /// # Safety
+    /// It is a thread's, which leaves its begin alone, and the engine is locked.
+    pub unsafe fn taken(self, taken: usize, start: Passed) {
+        // SAFETY: it begins with a header, which nobody else looks at meanwhile.
+        let header = unsafe { self.0.cast::<Header>().as_mut() };
+        (header.taken, header.start) = (taken, start);
+    }
+
+    /// What stands in it up to `end`, and was not taken yet.
+    ///
+    /// # Safety
+    /// `end` is or was a position of a thread that fills it, and it is not emptied meanwhile.
+    pub unsafe fn gathered<'a>(self, end: usize, passed: Passed) -> Batch<'a> {
+        // SAFETY: it begins with a header.
+        let header = unsafe { self.0.cast::<Header>().as_ref() };
+        let count = end.saturating_sub(header.taken) / size_of::<Record>();
+        // SAFETY: that many words of each part are filled, and the thread writes behind them only.
+        let part = |at: usize| unsafe { std::slice::from_raw_parts(with_exposed_provenance::<u64>(at), count) };
+        Batch {
+            records: part(header.taken),
+            values: part(header.taken + BYTES),
+            before: part(header.taken + 2 * BYTES),
+            start: header.start,
+            end: passed,
+        }
+    }
+
+    /// It is to wait, filled up to `end`.
+    ///
+    /// # Safety
+    /// It is the calling thread's, which fills it no more.
+    pub unsafe fn fill(self, end: usize, passed: Passed, next: *mut u8) {
+        // SAFETY: it begins with a header; nobody else uses it.
+        let header = unsafe { self.0.cast::<Header>().as_mut() };
+        (header.end, header.passed, header.next) = (end, passed, next);
+    }
+
+    /// Gives what waits in it to `take`, and whose it is.
+    ///
+    /// # Safety
+    /// It [waits](Self::fill), and nobody else takes it.
+    pub unsafe fn take(self, take: impl FnOnce(Option<ThreadIndex>, &Batch<'_>)) {
+        // SAFETY: it begins with a header, and its thread takes all that is its own before it ends.
+        let (header, thread) = unsafe {
+            let header = self.0.cast::<Header>().as_ref();
+            (header, &*header.thread)
+        };
+        // SAFETY: it was filled as far as that.
+        take(thread.index, &unsafe { self.gathered(header.end, header.passed) });
+    }
+
+    /// The buffer that waits beside it, which now is `other`.
+    ///
+    /// # Safety
+    /// It waits, and nobody else uses it.
+    pub unsafe fn replace_next(self, other: *mut u8) -> *mut u8 {
+        // SAFETY: it begins with a header.
+        std::mem::replace(unsafe { &mut self.0.cast::<Header>().as_mut().next }, other)
+    }
+
+    /// As a pointer, and back.
+    pub const fn as_ptr(self) -> *mut u8 {
+        self.0.as_ptr()
+    }
+
+    /// See [`as_ptr`](Self::as_ptr).
+    pub const fn from_ptr(at: *mut u8) -> Option<Self> {
+        match NonNull::new(at) {
+            Some(at) => Some(Self(at)),
+            None => None,
+        }
     }
 
     /// Address of its first record.
@@ -119,153 +199,6 @@ impl Buffer {
         // SAFETY: mapped with this length by `of`; the rest is passed on to the caller.
         let released = unsafe { map::unmap(self.0, ALL_BYTES) };
         debug_assert!(released.is_ok());
-    }
-}
-
-/// Address of the buffer that this position, not 0, leads into.
-const fn buffer_of(position: usize) -> usize {
-    (position - 1) / BYTES * BYTES
-}
-
-/// What stands in the buffer that is filled up to `end`, and was not taken yet.
-///
-/// # Safety
-/// `end` is or was a position of a thread, and its buffer is there and not emptied meanwhile.
-unsafe fn gathered<'a>(end: usize, passed: Passed) -> Batch<'a> {
-    // SAFETY: each buffer begins with one.
-    let header = unsafe { &*with_exposed_provenance::<Header>(buffer_of(end)) };
-    let count = end.saturating_sub(header.taken) / size_of::<Record>();
-    // SAFETY: that many words of each part are filled, and the thread writes behind them only.
-    let part = |at: usize| unsafe { std::slice::from_raw_parts(with_exposed_provenance::<u64>(at), count) };
-    Batch {
-        records: part(header.taken),
-        values: part(header.taken + BYTES),
-        before: part(header.taken + 2 * BYTES),
-        start: header.start,
-        end: passed,
-    }
-}
-
-impl Thread {
-    /// One without a buffer in use.
-    pub fn new(index: Option<ThreadIndex>) -> Option<NonNull<Self>> {
-        let thread = NonNull::from(Box::leak(Box::new(Self {
-            index,
-            buffer: Buffer(NonNull::dangling()),
-            deferred: Deferred::default(),
-            state: state(),
-            stack: stack::Bounds::of_this_thread(),
-            sites: SiteCache::default(),
-            ends: 0,
-        })));
-        let buffer = Buffer::of(thread.as_ptr())?;
-        // SAFETY: made above, and nobody else knows of it.
-        unsafe { (*thread.as_ptr()).buffer = buffer };
-        Some(thread)
-    }
-
-    /// The calling thread's, if it has begun.
-    pub fn current() -> Option<NonNull<Self>> {
-        let position = position();
-        if position == 0 {
-            return None;
-        }
-        // SAFETY: the position points behind the header of a buffer.
-        NonNull::new(unsafe { (*with_exposed_provenance::<Header>(buffer_of(position))).thread })
-    }
-
-    /// Fills the buffer that it began with.
-    pub fn begin(&self) {
-        self.buffer.put_in_use();
-    }
-
-    /// Gives what it has gathered and was not taken yet to `take`.
-    pub fn take(&self, take: impl FnOnce(&Batch<'_>)) {
-        // SAFETY: the thread has not ended, so its state is there,
-        let state = unsafe { &*self.state };
-        // SAFETY: and its position. If the thread is not the calling one, it may write behind that meanwhile.
-        let end = unsafe { state.position.as_ptr().read_volatile() };
-        if end == 0 {
-            return;
-        }
-        let passed = state.passed();
-        // SAFETY: it is its position.
-        take(&unsafe { gathered(end, passed) });
-        let header = with_exposed_provenance_mut::<Header>(buffer_of(end));
-        // SAFETY: the thread's buffer, whose header nobody else looks at while the engine is locked.
-        let header = unsafe { &mut *header };
-        header.taken = end;
-        header.start = passed;
-    }
-
-    /// Has a buffer wait that a handler filled up to `end`, whose position leads elsewhere now. Whether there is room.
-    pub fn defer(&self, buffer: Buffer, end: usize, passed: Passed) -> bool {
-        // Relaxed, all here: only this thread uses the list, and its handlers.
-        if self.deferred.waiting.load(Ordering::Relaxed) >= DEFERRED_MAX {
-            return false;
-        }
-        let header = buffer.0.cast::<Header>().as_ptr();
-        // SAFETY: the handler's own buffer.
-        let waits = unsafe { &mut *header };
-        waits.end = end;
-        waits.passed = passed;
-        // Another handler may interrupt this one, too, and find the list begin with this buffer.
-        waits.next = self.deferred.last.swap(header, Ordering::Relaxed);
-        self.deferred.waiting.fetch_add(1, Ordering::Relaxed);
-        true
-    }
-
-    /// Gives what waits to `take`, the longest first.
-    pub fn take_deferred(&self, mut take: impl FnMut(&Batch<'_>)) {
-        loop {
-            // Relaxed, all: see `defer`. A handler comes before the exchange or after it.
-            let mut from = self.deferred.last.swap(null_mut(), Ordering::Relaxed);
-            if from.is_null() {
-                return;
-            }
-            let mut first = null_mut();
-            // SAFETY: buffers that wait, in no list but this one.
-            while let Some(waits) = unsafe { from.as_mut() } {
-                let next = std::mem::replace(&mut waits.next, first);
-                first = std::mem::replace(&mut from, next);
-            }
-            // SAFETY: as above.
-            while let Some(waits) = unsafe { first.as_mut() } {
-                // SAFETY: the handler that filled it has ended.
-                take(&unsafe { gathered(waits.end, waits.passed) });
-                let buffer = Buffer(NonNull::from(&mut *waits).cast());
-                first = waits.next;
-                self.deferred.waiting.fetch_sub(1, Ordering::Relaxed);
-                // SAFETY: nobody's position leads into it, and it waits no more.
-                unsafe { buffer.release() };
-            }
-        }
-    }
-
-    /// Begins its buffer anew when all was taken, and its counts by `restart`. The thread is the calling one.
-    pub fn restart(&self, restart: impl FnOnce(&ThreadState)) {
-        let position = position();
-        if position == 0 {
-            return;
-        }
-        let buffer = buffer_of(position);
-        let state = state();
-        restart(state);
-        let header = with_exposed_provenance_mut::<Header>(buffer);
-        // SAFETY: as in `take`.
-        let header = unsafe { &mut *header };
-        header.taken = buffer + FIRST;
-        header.start = state.passed();
-        set_position(buffer + FIRST);
-    }
-
-    /// Gives its buffer back.
-    ///
-    /// # Safety
-    /// The calling thread is this one, and its position is 0.
-    pub unsafe fn release(self) {
-        // SAFETY: passed on to the caller.
-        unsafe { self.buffer.release() };
     }
 }
 
@@ -320,7 +253,7 @@ pub extern "C" fn drain() {
     let _quiet = Quiet::new();
     match Thread::current() {
         // SAFETY: the calling thread's own.
-        Some(thread) => engine::take(unsafe { thread.as_ref() }),
+        Some(thread) => engine::pass(unsafe { thread.as_ref() }),
         None => engine::begin_thread(),
     }
 }

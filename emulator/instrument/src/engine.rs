@@ -2,16 +2,19 @@
 
 use std::ptr::NonNull;
 
+use tiermem_emulator::instrumented::filter::Company;
 use tiermem_emulator::instrumented::report::{Process, Report};
-use tiermem_emulator::instrumented::{Batch, Config, Engine, Recorder, ThreadIndex};
+use tiermem_emulator::instrumented::{Batch, Config, Engine, Part, Recorder, ThreadIndex};
 use tiermem_emulator::model::System;
-use tiermem_sys::sync::Lock;
 use tiermem_sys::sync::atomic::{AtomicUsize, Ordering};
+use tiermem_sys::sync::{Guard, Lock};
 
-use crate::buffer::{self, LOST, Thread};
+use crate::buffer::{self, LOST};
+use crate::helper;
 use crate::names::Names;
 use crate::stack::Frames;
 use crate::state::{self, Quiet};
+use crate::thread::{FOR_OTHERS, GIVEN_UP, Thread};
 use crate::threads;
 
 /// What the process is measured with.
@@ -19,7 +22,7 @@ pub struct Running {
     pub engine: Engine<System>,
     pub config: Config,
     tiers: Vec<String>,
-    threads: Vec<NonNull<Thread>>,
+    pub threads: Vec<NonNull<Thread>>,
     recorder: Option<Recorder>,
     /// Whether every access is to become a record.
     record_all: bool,
@@ -35,7 +38,21 @@ impl Running {
 
     /// What a thread did.
     fn batch(&mut self, index: ThreadIndex, batch: &Batch<'_>) {
-        self.engine.batch(index, batch);
+        self.part(index, batch, &mut Part::default(), u64::MAX);
+        self.note_skew();
+    }
+
+    /// A part of that, as [`Engine::part`].
+    pub fn part(&mut self, index: ThreadIndex, batch: &Batch<'_>, part: &mut Part, until_ps: u64) -> bool {
+        let is_begun = part.is_begun();
+        let is_rest = self.engine.part(index, batch, part, until_ps);
+        if !is_begun {
+            self.record_batch(index, batch);
+        }
+        is_rest
+    }
+
+    fn record_batch(&mut self, index: ThreadIndex, batch: &Batch<'_>) {
         if let Some(recorder) = &mut self.recorder {
             let engine = &self.engine;
             if let Err(error) = recorder.batch(index, batch.records, batch.values, |site| engine.frames(site).to_vec())
@@ -80,7 +97,7 @@ fn say(text: &str) {
 // SAFETY: the pointers lead to boxes that end under the lock only, with their threads.
 unsafe impl Send for Running {}
 
-/// `None` where nothing is to be counted.
+/// `None` where nothing is to be counted. All but the engine's own thread lock it by [`lock`].
 pub static ENGINE: Lock<Option<Box<Running>>> = Lock::new(None);
 
 /// Whether there is an engine: what the C++ library does before this library begins must not decide it.
@@ -91,6 +108,53 @@ const IDLE: usize = 2;
 
 /// A buffer that nobody reads; 0 before there is one.
 static SINK: AtomicUsize = AtomicUsize::new(0);
+
+/// Threads that want the engine: its own thread, which would have it all the time, stands back.
+pub static WANTED: AtomicUsize = AtomicUsize::new(0);
+
+/// Which threads the engine knows, for threads that go on without it.
+static COMPANY: AtomicUsize = AtomicUsize::new(0);
+
+/// Locks the engine.
+pub fn lock() -> Guard<'static, Option<Box<Running>>> {
+    // Relaxed, both: the lock orders, and this is a hint.
+    WANTED.fetch_add(1, Ordering::Relaxed);
+    let running = ENGINE.lock();
+    WANTED.fetch_sub(1, Ordering::Relaxed);
+    running
+}
+
+/// Takes all that a thread has passed.
+fn take_passed(running: &mut Option<Box<Running>>, thread: &Thread) {
+    if let Some(running) = running.as_mut() {
+        while running.take_part(thread, u64::MAX) {}
+    }
+}
+
+/// What threads go by that go on without the engine.
+fn company() -> Company {
+    // Acquire pairs with the Release in `threads_changed`; a thread that begins or ends just now is seen by the next batch.
+    Company::from_bits(COMPANY.load(Ordering::Acquire))
+}
+
+/// A thread has begun or ended.
+fn threads_changed(running: &Running) {
+    COMPANY.store(company().next(running.engine.is_alone()).bits(), Ordering::Release);
+    helper::news();
+}
+
+/// Passes what the calling thread has gathered to the engine's thread, if there is one, or takes it. The thread works in this library.
+pub fn pass(thread: &Thread) {
+    if thread.index.is_some()
+        && thread.can_pass()
+        && let Some(empty) = thread.queue.prepare()
+    {
+        thread.set_waits(GIVEN_UP, false);
+        thread.queue.pass(thread.go_on_in(empty, company()));
+    } else {
+        take(thread);
+    }
+}
 
 /// Begins to measure.
 pub fn start(mut running: Running, command: &[String]) -> std::io::Result<()> {
@@ -130,7 +194,7 @@ pub fn begin_thread() {
     if ON.load(Ordering::Relaxed) == IDLE {
         state::go_idle();
     }
-    let mut running = ENGINE.lock();
+    let mut running = lock();
     let index = running.as_mut().map(|running| {
         let parent = running.threads.first().map(|first| {
             // SAFETY: the thread has not ended, or it would not be in the list.
@@ -147,6 +211,7 @@ pub fn begin_thread() {
     unsafe { thread.as_ref() }.begin();
     if let Some(running) = running.as_mut() {
         running.threads.push(thread);
+        threads_changed(running);
     }
     // SAFETY: as above.
     restart(running.as_deref(), unsafe { thread.as_ref() });
@@ -156,9 +221,9 @@ pub fn begin_thread() {
 
 /// Takes what the calling thread has gathered. It works in this library.
 pub fn take(thread: &Thread) {
-    let mut running = ENGINE.lock();
+    let mut running = lock();
     take_locked(&mut running, thread);
-    thread.take_deferred(|batch| {
+    thread.deferred.take(|batch| {
         if let (Some(running), Some(index)) = (running.as_mut(), thread.index) {
             running.batch(index, batch);
         }
@@ -169,10 +234,11 @@ pub fn take(thread: &Thread) {
 /// Takes what the calling thread has gathered so far, and leaves its buffer as it is: a signal came between any two
 /// instructions of it.
 pub fn take_so_far(thread: &Thread) {
-    take_locked(&mut ENGINE.lock(), thread);
+    take_locked(&mut lock(), thread);
 }
 
 fn take_locked(running: &mut Option<Box<Running>>, thread: &Thread) {
+    take_passed(running, thread);
     thread.take(|batch| {
         if let (Some(running), Some(index)) = (running.as_mut(), thread.index) {
             running.batch(index, batch);
@@ -182,7 +248,7 @@ fn take_locked(running: &mut Option<Box<Running>>, thread: &Thread) {
 
 /// Begins a batch of the calling thread, after [`take_locked`].
 fn restart(running: Option<&Running>, thread: &Thread) {
-    thread.restart(|state| match (running, thread.index) {
+    thread.restart(company(), |state| match (running, thread.index) {
         (None, _) => state.restart_idle(),
         // A trace holds every access.
         (Some(running), Some(index)) if !running.record_all && running.recorder.is_none() => {
@@ -199,7 +265,7 @@ pub fn with<R>(what: impl FnOnce(&mut Engine<System>, ThreadIndex) -> R) -> Opti
         begin_thread();
     }
     let thread = Thread::current()?;
-    let mut running = ENGINE.lock();
+    let mut running = lock();
     // SAFETY: the calling thread's own.
     let thread = unsafe { thread.as_ref() };
     take_locked(&mut running, thread);
@@ -211,7 +277,7 @@ pub fn with<R>(what: impl FnOnce(&mut Engine<System>, ThreadIndex) -> R) -> Opti
 /// The number of a site.
 pub fn site(frames: &Frames) -> u32 {
     let known = frames.iter().position(|frame| *frame == 0).unwrap_or(frames.len());
-    let mut running = ENGINE.lock();
+    let mut running = lock();
     let Some(Running { engine, names, .. }) = running.as_deref_mut() else { return 0 };
     let site = engine.site(&frames[..known]);
     if engine.wants_names(site) {
@@ -222,7 +288,7 @@ pub fn site(frames: &Frames) -> u32 {
 
 /// The calling thread ends: its buffer goes, its core is free.
 pub fn end_thread(thread: NonNull<Thread>) {
-    let mut running = ENGINE.lock();
+    let mut running = lock();
     // SAFETY: the calling thread's own.
     take_locked(&mut running, unsafe { thread.as_ref() });
     buffer::stop();
@@ -232,6 +298,7 @@ pub fn end_thread(thread: NonNull<Thread>) {
         if let Some(index) = unsafe { thread.as_ref() }.index {
             running.engine.end_thread(index);
         }
+        threads_changed(running);
     }
     drop(running);
     // SAFETY: made by `Box::leak`, in no list any more, and its buffer is not in use.
@@ -242,7 +309,8 @@ pub fn end_thread(thread: NonNull<Thread>) {
 
 /// What happened so far, of all threads.
 pub fn report(mut process: Process) -> Option<(Report, Config)> {
-    let mut running = ENGINE.lock();
+    let mut running = lock();
+    running.as_mut()?.take_all_passed();
     let all = running.as_ref()?.threads.clone();
     for thread in all {
         // SAFETY: in the list, so it has not ended. If it is not the calling thread, what it does from now on is after
@@ -261,6 +329,14 @@ pub fn report(mut process: Process) -> Option<(Report, Config)> {
     Some((report, running.config.clone()))
 }
 
+/// The calling thread waits from now on for others, or no more.
+pub fn set_waits(waits: bool) {
+    // SAFETY: the calling thread's own.
+    if let Some(thread) = Thread::current().map(|thread| unsafe { thread.as_ref() }) {
+        thread.set_waits(FOR_OTHERS, waits);
+    }
+}
+
 /// In a child of fork, whose only thread this is.
 pub fn forked(running: &mut Option<Box<Running>>) {
     let Some(running) = running.as_mut() else { return };
@@ -272,5 +348,8 @@ pub fn forked(running: &mut Option<Box<Running>>) {
     if let Some(index) = own.and_then(|thread| unsafe { thread.as_ref() }.index) {
         running.engine.forked(index);
     }
+    threads_changed(running);
+    // Threads that wanted it are not here.
+    WANTED.store(0, Ordering::Relaxed);
     LOST.store(0, Ordering::Relaxed);
 }

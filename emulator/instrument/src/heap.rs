@@ -1,38 +1,19 @@
 //! The malloc family, `mmap` and `munmap`: what blocks there are, and who asked for them.
 
-use std::alloc::{GlobalAlloc, Layout};
 use std::arch::naked_asm;
 use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
 
 use tiermem_emulator::instrumented::record;
 
-use crate::buffer::{Thread, push};
+use crate::buffer::push;
 use crate::real::{__libc_calloc, __libc_free, __libc_malloc, __libc_memalign, __libc_realloc, Real};
 use crate::state::{self, Quiet, is_quiet};
+use crate::thread::Thread;
 use crate::{engine, memory, strings};
 
 const EINVAL: c_int = 22;
 const ENOMEM: c_int = 12;
-
-/// This library's own memory, straight from the C library.
-struct Own;
-
-#[global_allocator]
-static OWN: Own = Own;
-
-// SAFETY: the C library's allocator, under names that nobody replaces.
-unsafe impl GlobalAlloc for Own {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: any size and any power of two may be asked for.
-        unsafe { __libc_memalign(layout.align().max(16), layout.size()) }.cast()
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, _layout: Layout) {
-        // SAFETY: passed on to the caller.
-        unsafe { __libc_free(at.cast()) };
-    }
-}
 
 /// The program has a new block, which `caller` asked for under this frame pointer.
 pub fn begins(at: *mut c_void, size: usize, caller: usize, frame: usize) -> *mut c_void {
@@ -100,7 +81,12 @@ unsafe extern "C" fn malloc_by(size: usize, caller: usize, frame: usize) -> *mut
     begins(unsafe { __libc_malloc(size) }, size, caller, frame)
 }
 
+/// What the C library asks for when it makes a thread that is not the program's: more than it ever takes from a heap (its
+/// `M_MMAP_THRESHOLD` ends at 32 MiB), so that the program's blocks lie where they would without that thread.
+const NOT_FROM_THE_HEAP: usize = 33 << 20;
+
 unsafe extern "C" fn calloc_by(count: usize, size: usize, caller: usize, frame: usize) -> *mut c_void {
+    let count = if is_quiet() && state::is_starting() { count.max(NOT_FROM_THE_HEAP) } else { count };
     // SAFETY: any size may be asked for.
     begins(unsafe { __libc_calloc(count, size) }, count.saturating_mul(size), caller, frame)
 }

@@ -13,6 +13,7 @@ use crate::engine::{self, ENGINE, Running};
 use crate::real::Real;
 use crate::signals;
 use crate::state::{self, Quiet};
+use crate::{helper, own, queue};
 
 /// Runs when the loader has loaded this library, before the program's own initialisers.
 #[used]
@@ -155,10 +156,16 @@ extern "C" fn before_fork() {
     }
     ENGINE.acquire();
     BEFORE.acquire();
+    queue::before_fork();
+    own::before_fork();
 }
 
 extern "C" fn after_fork() {
-    // SAFETY: taken in `before_fork`.
+    // SAFETY: taken in `before_fork`, all of them.
+    unsafe { own::after_fork() };
+    // SAFETY: as above.
+    unsafe { queue::after_fork() };
+    // SAFETY: as above.
     unsafe { BEFORE.release() };
     // SAFETY: as above.
     unsafe { ENGINE.release() };
@@ -166,6 +173,11 @@ extern "C" fn after_fork() {
 
 extern "C" fn in_child() {
     let _quiet = Quiet::new();
+    // SAFETY: taken in `before_fork`, by the thread that this one was copied from; all of them.
+    unsafe { own::after_fork() };
+    // SAFETY: as above.
+    unsafe { queue::after_fork() };
+    helper::forked();
     signals::forked();
     {
         let mut running = ENGINE.lock();
@@ -176,7 +188,7 @@ extern "C" fn in_child() {
             refuse(&error.to_string());
         }
     }
-    // SAFETY: taken in `before_fork`, by the thread that this one was copied from.
+    // SAFETY: as above.
     unsafe { BEFORE.release() };
     // SAFETY: as above.
     unsafe { ENGINE.release() };

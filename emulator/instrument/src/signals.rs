@@ -15,11 +15,12 @@ use tiermem_sys::sync::Lock;
 use tiermem_sys::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use tiermem_sys::{process, signal};
 
-use crate::buffer::{self, Buffer, Thread};
+use crate::buffer::{self, Buffer};
 use crate::engine;
 use crate::process::write_report;
 use crate::real::Real;
 use crate::state::{self, Handling, Quiet};
+use crate::thread::Thread;
 
 const SIGNALS: usize = 65;
 const DEFAULT: usize = 0;
@@ -148,7 +149,7 @@ fn call(handler: usize, flags: c_int, (number, info, context): (c_int, *mut c_vo
     }
     let (end, passed) = (state::position(), state::state().passed());
     drop(handling);
-    if captive && thread.defer(buffer, end, passed) {
+    if captive && thread.deferred.add(buffer, end, passed) {
         return;
     }
     if captive {

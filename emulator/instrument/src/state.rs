@@ -113,6 +113,9 @@ const CAPTIVE: usize = 1 << 32;
 /// Set in the quiet word of all threads of a program that is not measured.
 const IDLE: usize = 1 << 33;
 
+/// Set in the quiet word while the calling thread starts the engine's.
+const STARTING: usize = 1 << 34;
+
 #[inline]
 fn quiet() -> usize {
     // SAFETY: as above.
@@ -128,6 +131,24 @@ fn set_quiet(to: usize) {
 #[inline]
 pub fn is_quiet() -> bool {
     quiet() & !CAPTIVE != 0
+}
+
+/// Whether the calling thread works in this library, so that a thread that it makes is not the program's.
+pub fn is_working() -> bool {
+    quiet() & !(CAPTIVE | IDLE) != 0
+}
+
+/// Runs `start`, which makes a thread that is none of the program's.
+pub fn starting<R>(start: impl FnOnce() -> R) -> R {
+    set_quiet(quiet() | STARTING);
+    let answer = start();
+    set_quiet(quiet() & !STARTING);
+    answer
+}
+
+/// Whether the calling thread is in [`starting`].
+pub fn is_starting() -> bool {
+    quiet() & STARTING != 0
 }
 
 /// Nothing is measured that the calling thread does.

@@ -12,10 +12,10 @@ use tiermem_sys::sync::Lock;
 use tiermem_sys::sync::atomic::{AtomicU32, Ordering};
 use tiermem_sys::thread::ExitHook;
 
-use crate::buffer::Thread;
 use crate::engine;
 use crate::real::Real;
-use crate::state::{Quiet, is_captive, is_quiet};
+use crate::state::{Quiet, is_captive, is_quiet, is_working};
+use crate::thread::Thread;
 
 thread_local! {
     static PARENT: Cell<Option<ThreadIndex>> = const { Cell::new(None) };
@@ -90,6 +90,10 @@ unsafe extern "C" fn pthread_create(
     start: Start,
     argument: *mut c_void,
 ) -> c_int {
+    if is_working() {
+        // SAFETY: passed on to the caller.
+        return unsafe { CREATE.get()(name, attributes, start, argument) };
+    }
     let parent = engine::with(|_, index| index);
     let birth = {
         let _quiet = Quiet::new();
@@ -112,18 +116,24 @@ static JOIN: Real<unsafe extern "C" fn(Pthread, *mut *mut c_void) -> c_int> = Re
 #[unsafe(no_mangle)]
 unsafe extern "C" fn pthread_join(name: Pthread, result: *mut *mut c_void) -> c_int {
     // SAFETY: passed on to the caller.
-    let joined = unsafe { JOIN.get()(name, result) };
-    if joined == 0 && !is_quiet() {
-        let ended = {
-            let _quiet = Quiet::new();
-            let mut known = KNOWN.lock();
-            known.iter().position(|(other, _)| *other == name).map(|at| known.swap_remove(at).1)
-        };
-        if let Some(ended) = ended {
-            engine::with(|engine, waiter| engine.join(waiter, ended));
-        }
+    let join = || unsafe { JOIN.get()(name, result) };
+    if is_quiet() || is_captive() {
+        return join();
     }
-    joined
+    waiting_for_others(|| {
+        let joined = join();
+        if joined == 0 {
+            let ended = {
+                let _quiet = Quiet::new();
+                let mut known = KNOWN.lock();
+                known.iter().position(|(other, _)| *other == name).map(|at| known.swap_remove(at).1)
+            };
+            if let Some(ended) = ended {
+                engine::with(|engine, waiter| engine.join(waiter, ended));
+            }
+        }
+        joined
+    })
 }
 
 /// How many threads wait for something, by a hash of its address: whoever lets go looks here first.
@@ -133,6 +143,14 @@ fn waiting(key: usize) -> &'static AtomicU32 {
     &WAITING[(key >> 3) % WAITING.len()]
 }
 
+/// Does what the calling thread waits in; meanwhile the engine goes on without what it might do.
+fn waiting_for_others<R>(wait: impl FnOnce() -> R) -> R {
+    engine::set_waits(true);
+    let answer = wait();
+    engine::set_waits(false);
+    answer
+}
+
 /// Waits by `wait` for somebody who tells of `key`; the clock shows that time then.
 fn wait_for<R>(key: usize, wait: impl FnOnce() -> R) -> R {
     if is_quiet() || is_captive() {
@@ -140,10 +158,12 @@ fn wait_for<R>(key: usize, wait: impl FnOnce() -> R) -> R {
     }
     // SeqCst: whoever lets go after this sees it, because the wait itself goes through the kernel.
     waiting(key).fetch_add(1, Ordering::SeqCst);
-    let answer = wait();
-    waiting(key).fetch_sub(1, Ordering::SeqCst);
-    engine::with(|engine, index| engine.catch_up(index, key as u64));
-    answer
+    waiting_for_others(|| {
+        let answer = wait();
+        waiting(key).fetch_sub(1, Ordering::SeqCst);
+        engine::with(|engine, index| engine.catch_up(index, key as u64));
+        answer
+    })
 }
 
 /// Before something is let go: who waits for it goes on no earlier than now.

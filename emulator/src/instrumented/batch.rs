@@ -17,6 +17,9 @@ use crate::time::Time;
 /// Most records of a batch, so that sums of their upper halves cannot overflow.
 pub const BATCH_MAX: usize = 511;
 
+/// Records after which a thread's clock is looked at, where it must not run ahead of others'.
+const PART: usize = 32;
+
 /// So many records are looked at before their turn.
 const LOOK_AHEAD: usize = 12;
 /// Records whose places are remembered meanwhile.
@@ -64,6 +67,22 @@ pub struct Batch<'a> {
     pub end: Passed,
 }
 
+/// How much of a batch was taken.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Part {
+    /// Records.
+    taken: usize,
+    /// Accesses without a record that the clock has; `None` before the first record.
+    passed: Option<u64>,
+}
+
+impl Part {
+    /// Whether anything was taken.
+    pub const fn is_begun(&self) -> bool {
+        self.passed.is_some()
+    }
+}
+
 /// Counts waiting where it belongs.
 pub struct Waiting<'a> {
     pub blocks: &'a mut [Blocks],
@@ -83,16 +102,30 @@ impl<S: Serve> Engine<S> {
     /// # Panics
     /// If there are fewer values than records.
     pub fn batch(&mut self, index: ThreadIndex, batch: &Batch<'_>) {
+        self.part(index, batch, &mut Part::default(), u64::MAX);
+    }
+
+    /// A part of what a thread did: from where `part` stands until the thread's clock is beyond `until_ps`. Whether that was
+    /// the rest; if not, the next call goes on, and nothing else of that thread comes before.
+    ///
+    /// # Panics
+    /// If there are fewer values than records.
+    pub fn part(&mut self, index: ThreadIndex, batch: &Batch<'_>, part: &mut Part, until_ps: u64) -> bool {
         let Batch { records, values, .. } = *batch;
         let values = &values[..records.len()];
-        let Some(mut thread) = self.threads.get_mut(index.0 as usize).and_then(Option::take) else { return };
+        let Some(mut thread) = self.threads.get_mut(index.0 as usize).and_then(Option::take) else { return true };
         if self.last != Some(index) {
             // Others may have taken lines meanwhile.
             thread.recent.forget();
             self.last = Some(index);
         }
-        let mut issued = Issued { passed: number(batch.start.counts), before: batch.before };
-        for (records, values) in records.chunks(BATCH_MAX).zip(values.chunks(BATCH_MAX)) {
+        let before = batch.before.get(part.taken..).unwrap_or_default();
+        let mut issued = Issued { passed: part.passed.unwrap_or(number(batch.start.counts)), before };
+        let at_once = if until_ps == u64::MAX { BATCH_MAX } else { PART };
+        while part.taken < records.len() && thread.clock.now_ps() <= until_ps {
+            let these = part.taken..records.len().min(part.taken + at_once);
+            part.taken = these.end;
+            let (records, values) = (&records[these.clone()], &values[these]);
             let mut sums = tally(records);
             if sums.crossing {
                 self.walk::<true>(&mut thread, (records, values), &mut sums, &mut issued);
@@ -101,10 +134,14 @@ impl<S: Serve> Engine<S> {
             }
             thread.count(&sums, records.len());
         }
-        thread.clock.issue(number(batch.end.counts).saturating_sub(issued.passed));
-        thread.count_passed(batch.end.since(&batch.start));
+        let is_rest = part.taken == records.len();
+        if is_rest {
+            thread.clock.issue(number(batch.end.counts).saturating_sub(issued.passed));
+            thread.count_passed(batch.end.since(&batch.start));
+        }
+        part.passed = Some(issued.passed);
         self.threads[index.0 as usize] = Some(thread);
-        self.note_skew();
+        is_rest
     }
 
     /// Takes what is no plain access out of `sums`.

@@ -157,7 +157,12 @@ impl<S: Serve> Engine<S> {
     pub fn known(&self, index: ThreadIndex) -> Known<'_> {
         let thread = self.threads.get(index.0 as usize).and_then(Option::as_ref);
         let recent = thread.filter(|_| self.recent_is_exact).map(|thread| &thread.recent);
-        Known { recent, alone: self.running == 1 }
+        Known { recent, alone: self.is_alone() }
+    }
+
+    /// Whether one thread runs only, so that nobody takes lines from it.
+    pub const fn is_alone(&self) -> bool {
+        self.running == 1
     }
 
     /// A thread ends; its core is free for the next one.
@@ -202,7 +207,8 @@ impl<S: Serve> Engine<S> {
         clock.drain(&mut Waiting { blocks: &mut self.placing.blocks, total_ps: &mut counts.waited_ps });
     }
 
-    fn now_ps(&self, thread: ThreadIndex) -> u64 {
+    /// A thread's clock, picoseconds; 0 if there is no such thread.
+    pub fn now_ps(&self, thread: ThreadIndex) -> u64 {
         self.threads.get(thread.0 as usize).and_then(Option::as_ref).map_or(0, |t| t.clock.now_ps())
     }
 
@@ -253,11 +259,8 @@ impl<S: Serve> Engine<S> {
         }
     }
 
-    pub(super) fn note_skew(&mut self) {
-        if self.threads.len() > 1 {
-            let running = self.threads.iter().flatten().filter(|t| !t.ended).map(|t| t.clock.now_ps());
-            let (least, most) = running.fold((u64::MAX, 0), |(least, most), ps| (least.min(ps), most.max(ps)));
-            self.skew_ps = self.skew_ps.max(most.saturating_sub(least));
-        }
+    /// The clocks of running threads were so far apart.
+    pub fn note_skew(&mut self, ps: u64) {
+        self.skew_ps = self.skew_ps.max(ps);
     }
 }

@@ -138,6 +138,32 @@ pub struct Known<'a> {
     pub(super) alone: bool,
 }
 
+/// Which threads run, as far as a thread has to know that goes on before the engine has seen its last batch: whether it is alone,
+/// and how often that may have changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Company(usize);
+
+impl Company {
+    /// As one word: alone in bit 0, changes above.
+    pub const fn bits(self) -> usize {
+        self.0
+    }
+
+    /// From such a word.
+    pub const fn from_bits(bits: usize) -> Self {
+        Self(bits)
+    }
+
+    /// A thread has begun or ended, and now one is alone or not.
+    pub const fn next(self, alone: bool) -> Self {
+        Self(((self.0 | 1) + 1) | alone as usize)
+    }
+
+    const fn is_alone(self) -> bool {
+        self.0 & 1 != 0
+    }
+}
+
 impl ThreadState {
     /// What was counted so far.
     pub fn passed(&self) -> Passed {
@@ -200,10 +226,7 @@ impl ThreadState {
     pub fn restart(&self, known: &Known<'_>) {
         let Some(recent) = known.recent else { return self.record_all() };
         if !known.alone {
-            self.restart_empty();
-            // The sooner a batch ends, the sooner threads see one another.
-            self.counts.set((MOST - SHORT) << NUMBER | (MOST - SHORT) << (32 + NUMBER));
-            return;
+            return self.restart_among_others();
         }
         self.restart_idle();
         for (at, entry) in recent.entries().enumerate() {
@@ -211,6 +234,27 @@ impl ThreadState {
             self.lines[0][at].set(line);
             self.lines[1][at].set(if writable { line } else { 0 });
         }
+    }
+
+    fn restart_among_others(&self) {
+        self.restart_empty();
+        // The sooner a batch ends, the sooner threads see one another.
+        self.counts.set((MOST - SHORT) << NUMBER | (MOST - SHORT) << (32 + NUMBER));
+    }
+
+    /// Begins a batch before the engine has seen the last one, whose company was `before`. What a thread knows it knows from
+    /// its own records, so it is as true for the engine then, if nobody else took lines meanwhile.
+    pub fn go_on(&self, now: Company, before: Company) {
+        if self.noted.get() == 0 {
+            return self.set_passed(&Passed::default());
+        }
+        if !now.is_alone() {
+            return self.restart_among_others();
+        }
+        if now != before {
+            self.forget();
+        }
+        self.set_passed(&Passed::default());
     }
 
     #[inline]

@@ -128,6 +128,49 @@ fn blocks(n: usize) -> u64 {
     all.len() as u64
 }
 
+/// Eight threads, each of which reads `n` lines of its own.
+fn streams(n: usize) -> u64 {
+    let stream = move || {
+        let words = black_box(vec![1_u64; n * 8]);
+        (0..n).map(|line| unsafe { words.as_ptr().add(line * 8).read_volatile() }).sum::<u64>()
+    };
+    let threads: Vec<_> = (0..8).map(|_| std::thread::spawn(stream)).collect();
+    threads.into_iter().map(|thread| thread.join().expect("a sum")).sum()
+}
+
+/// Threads of this process that are called so.
+fn threads_called(name: &str) -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("a list of threads");
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.filter(|comm| comm.trim_end() == name).count()
+}
+
+/// How many threads the engine has before and after much was done, as the digits of a number.
+fn engine_threads(n: usize) -> i32 {
+    let before = threads_called("tiermem-engine");
+    black_box(chase(n));
+    (10 * before + threads_called("tiermem-engine")) as i32
+}
+
+/// From now on the process can map so many bytes more.
+fn leave_room(bytes: u64) {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("how large this process is");
+    let pages: u64 = statm.split(' ').next().and_then(|word| word.parse().ok()).expect("a number");
+    let limit = pages * 4096 + bytes;
+    const ADDRESS_SPACE: i32 = 9;
+    assert_eq!(unsafe { setrlimit(ADDRESS_SPACE, &[limit, limit]) }, 0);
+}
+
+/// Blocks of many sizes, read out of order: how many lines they share depends on where each of them lies.
+fn heap(n: usize) -> u64 {
+    let blocks: Vec<Vec<u8>> = (0..n).map(|i| vec![i as u8; 24 + i * 37 % 300]).collect();
+    let read = |i: usize| {
+        let block = &blocks[i * 7919 % n];
+        u64::from(black_box(block[0])) + u64::from(black_box(block[block.len() - 1]))
+    };
+    (0..n).map(read).sum()
+}
+
 static BLOCK: AtomicU64 = AtomicU64::new(0);
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
@@ -156,6 +199,7 @@ fn storm(at: *const u8, n: usize) -> u64 {
 }
 
 unsafe extern "C" {
+    fn setrlimit(which: i32, limits: &[u64; 2]) -> i32;
     fn setitimer(which: i32, new: &[usize; 4], old: *mut [usize; 4]) -> i32;
     fn fork() -> i32;
     fn _exit(code: i32) -> !;
@@ -204,9 +248,36 @@ fn main() {
         }
         "chase" => chase(n),
         "blocks" => blocks(n),
+        "heap" => heap(n),
+        "streams" => streams(n),
         "fork" => {
             let child = unsafe { fork() };
             load8(at, n);
+            if child == 0 {
+                unsafe { _exit(0) };
+            }
+            let mut status = 0;
+            unsafe { waitpid(child, &mut status, 0) };
+            0
+        }
+        "engine-threads" => std::process::exit(engine_threads(n)),
+        "engine-threads-without-room" => {
+            leave_room(16 << 20);
+            std::process::exit(engine_threads(n))
+        }
+        "engine-threads-of-child" => {
+            black_box(chase(n));
+            let child = unsafe { fork() };
+            if child == 0 {
+                std::process::exit(engine_threads(n));
+            }
+            let mut status = 0;
+            unsafe { waitpid(child, &mut status, 0) };
+            std::process::exit(status >> 8);
+        }
+        "chase-in-child" => {
+            let child = unsafe { fork() };
+            black_box(chase(n));
             if child == 0 {
                 unsafe { _exit(0) };
             }

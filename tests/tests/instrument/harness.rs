@@ -60,6 +60,16 @@ fn tierctl() -> Command {
     command
 }
 
+/// Has a command that runs another one have its environment.
+fn pass_environment(from: &Command, to: &mut Command) {
+    for (name, value) in from.get_envs() {
+        match value {
+            Some(value) => to.env(name, value),
+            None => to.env_remove(name),
+        };
+    }
+}
+
 /// Where tools are kept: not in the user's folder.
 fn cache() -> &'static Path {
     static CACHE: OnceLock<PathBuf> = OnceLock::new();
@@ -164,18 +174,13 @@ impl Program {
         self.report_of(tierctl().env("TIERMEM_INSTRUMENT_FILTER", "off"), &[], words)
     }
 
-    /// With all addresses the same in each run; only then are virtual times. `filter` is `off` to have every access become a
-    /// record; another value must be as long, as the environment lies on the stack.
-    pub fn report_in_place(&self, filter: &str, words: &[&str]) -> Value {
+    /// With all addresses the same in each run; only then are virtual times. The variable is `off` or something else that is as
+    /// long, as the environment lies on the stack.
+    pub fn report_in_place(&self, (variable, value): (&str, &str), words: &[&str]) -> Value {
         let tierctl = tierctl();
         let mut command = Command::new("setarch");
-        command.arg("--addr-no-randomize").arg(tierctl.get_program()).env("TIERMEM_INSTRUMENT_FILTER", filter);
-        for (name, value) in tierctl.get_envs() {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
+        command.arg("--addr-no-randomize").arg(tierctl.get_program()).env(variable, value);
+        pass_environment(&tierctl, &mut command);
         self.report_of(&mut command, &[], words).0
     }
 
@@ -188,6 +193,24 @@ impl Program {
         let report: Value = serde_json::from_slice(&text).unwrap();
         assert_eq!((&report["format"], &report["mode"]), (&"tiermem-instrument/1".into(), &"instrumented".into()));
         (report, said)
+    }
+
+    /// On one processor.
+    pub fn report_on_one(&self, options: &[&str], words: &[&str]) -> Value {
+        let tierctl = tierctl();
+        let mut command = Command::new("taskset");
+        command.args(["--cpu-list", "0"]).arg(tierctl.get_program());
+        pass_environment(&tierctl, &mut command);
+        self.report_of(&mut command, options, words).0
+    }
+
+    /// The exit code of a run, of whatever `before` runs, and what was said.
+    pub fn ended(&self, before: &[&str], (variable, value): (&str, &str), words: &[&str]) -> (i32, String) {
+        let tierctl = tierctl();
+        let mut command = Command::new("env");
+        command.args(before).arg(tierctl.get_program()).arg("instrument").arg("--").arg(&self.path).args(words);
+        pass_environment(&tierctl, &mut command);
+        run(command.env(variable, value))
     }
 
     /// What the loader says that it loads for it, where a copy of the run time in `folder` is asked for.

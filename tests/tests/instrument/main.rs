@@ -5,6 +5,7 @@
 
 mod compilers;
 mod counts;
+mod engine_thread;
 mod harness;
 mod placed;
 mod processes;
@@ -108,17 +109,22 @@ fn a_check_that_does_nothing_is_noticed() {
 /// What passes a check without a record is counted as if it had one: figures of all kinds are the same.
 #[test]
 fn what_needs_no_record_changes_no_figure() {
+    let modes = ["load1", "store8", "load16", "crossing", "mixed", "stack", "copy", "move", "fill", "compare", "chase"];
+    same_without("TIERMEM_INSTRUMENT_FILTER", &modes);
+}
+
+/// Figures of all kinds are the same where a variable is `off`.
+fn same_without(variable: &str, modes: &[&str]) {
     // Containers may forbid it.
     let in_place = Command::new("setarch").args(["--addr-no-randomize", "true"]).status();
     if !in_place.is_ok_and(|status| status.success()) {
-        eprintln!("SKIP what_needs_no_record_changes_no_figure: `setarch --addr-no-randomize` does not work here");
+        eprintln!("SKIP with and without {variable}: `setarch --addr-no-randomize` does not work here");
         return;
     }
     let program = Program::rust();
-    for mode in ["load1", "store8", "load16", "crossing", "mixed", "stack", "copy", "move", "fill", "compare", "chase"]
-    {
-        let figures = |filter: &str| {
-            let report = program.report_in_place(filter, &[mode, "20000"]);
+    for mode in modes {
+        let figures = |value: &str| {
+            let report = program.report_in_place((variable, value), &[mode, "20000"]);
             let process = &report["processes"][0];
             ["threads", "tiers", "sites", "virtual_ns"].map(|name| process[name].to_string())
         };
