@@ -268,18 +268,19 @@ fn a_plan_reaches_a_tier_that_is_open_and_idle() {
 
 /// Whether the kernel lets this process read there (`/proc/self/maps`); no operation on the tier.
 fn memory_is_mapped_readable(extent: &Extent) -> bool {
-    let at = extent.address().unwrap().addr().get();
-    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let at = extent.address().expect("it is addressable").addr().get();
+    let maps = fs::read_to_string("/proc/self/maps").expect("/proc is there");
     let covers = |line: &&str| {
-        let (start, end) = line.split_once(' ').unwrap().0.split_once('-').unwrap();
-        let [start, end] = [start, end].map(|number| usize::from_str_radix(number, 16).unwrap());
+        let range = line.split_once(' ').and_then(|(range, _)| range.split_once('-'));
+        let (start, end) = range.expect("a line begins with a range");
+        let [start, end] = [start, end].map(|number| usize::from_str_radix(number, 16).expect("hexadecimal"));
         (start..end).contains(&at)
     };
     maps.lines().find(covers).is_some_and(|line| line.contains(" r"))
 }
 
 fn has_thread(name: &str) -> bool {
-    let tasks = fs::read_dir("/proc/self/task").unwrap().flatten();
+    let tasks = fs::read_dir("/proc/self/task").expect("/proc is there").flatten();
     tasks.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok()).any(|found| found.trim() == name)
 }
 

@@ -46,7 +46,7 @@ pub struct Tried([Option<(SourceKind, Obstacle)>; SourceKind::ALL.len()]);
 
 impl Tried {
     /// Source and reason, in the order in which they were tried.
-    pub fn iter(&self) -> impl Iterator<Item = &(SourceKind, Obstacle)> {
+    pub fn iter(&self) -> impl Iterator<Item = &(SourceKind, Obstacle)> + Clone {
         self.0.iter().flatten()
     }
 }

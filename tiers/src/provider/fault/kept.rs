@@ -100,7 +100,7 @@ pub fn keep(path: &Path, script: &Script) -> io::Result<()> {
     file::lock_description(fd.as_fd(), 0).map_err(from_errno)?;
     let mut bytes = [0; Header::LEN];
     file::read_at(fd.as_fd(), &mut bytes, 0).map_err(from_errno)?;
-    let odd = Header::parse(&bytes).map_or(0, |before| before.generation) + 1 | 1;
+    let odd = (Header::parse(&bytes).map_or(0, |before| before.generation) + 1) | 1;
     write(fd.as_fd(), odd, text.as_bytes()).map_err(from_errno)
 }
 
