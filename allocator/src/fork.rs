@@ -53,8 +53,9 @@ pub fn is_under_way() -> bool {
 }
 
 extern "C" fn prepare() {
-    // The order in which the allocator takes locks: segment's place, purger, registry, statistics, pools by number,
-    // address space, records, trace.
+    // The order in which the allocator takes locks: the recorder's thread, segment's place, purger, registry, statistics, pools by number,
+    // address space, records, trace, providers' own.
+    recorder::hold_thread_for_fork();
     startup::lock_for_fork();
     purge::lock_for_fork();
     heap::lock_for_fork();
@@ -65,6 +66,7 @@ extern "C" fn prepare() {
     arena::SPACE.acquire();
     meta::lock_for_fork();
     recorder::lock_for_fork();
+    providers().for_each(|provider| provider.prepare_fork());
     let mut converted = 0;
     let mut left = false;
     for_each_extent(|provider, extent, copied_in_child| {
@@ -142,12 +144,16 @@ fn release_all() {
     unsafe { purge::unlock_after_fork() };
     // SAFETY: `prepare` took it.
     unsafe { startup::unlock_after_fork() };
+    // SAFETY: `prepare` took it.
+    unsafe { recorder::let_thread_go_on() };
+}
+
+fn providers() -> impl Iterator<Item = &'static dyn Addressable> {
+    tiers::all().iter().filter_map(|slot| slot.pool.backing().provider())
 }
 
 fn tell_providers(child: bool) {
-    for provider in tiers::all().iter().filter_map(|slot| slot.pool.backing().provider()) {
-        provider.after_fork(child);
-    }
+    providers().for_each(|provider| provider.after_fork(child));
 }
 
 /// What `prepare` left.
@@ -187,6 +193,7 @@ extern "C" fn child() {
     heap::restart_in_child();
     purge::restart_in_child();
     startup::expect_child();
+    startup::restart_faults_in_child();
 }
 
 #[cfg(test)]

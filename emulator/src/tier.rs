@@ -11,6 +11,7 @@ mod provider;
 pub mod registry;
 mod scale;
 mod users;
+mod watcher;
 
 pub use machine::{CreateError, FORMAT, Machine, Options, State, TierRecord};
 pub use provider::EmulatedTier;

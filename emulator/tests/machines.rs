@@ -4,11 +4,12 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use tiermem_emulator::tier::registry::Registry;
 use tiermem_emulator::tier::{CreateError, EmulatedTier, Options, Scale, State};
 use tiermem_tiers::provider::fault::Clock;
-use tiermem_tiers::{Bytes, ErrorKind, GRANULE, Health, Provenance, Provider, Source, TierId};
+use tiermem_tiers::{Bytes, ErrorKind, Extent, GRANULE, Health, Provenance, Provider, Source, TierId};
 use tiermem_topology::{SHIPPED, Topology};
 
 const PLAIN: Options<'static> = Options { name: None, host: None, dir: None, scale: Scale::WHOLE };
@@ -225,6 +226,101 @@ fn a_machine_with_a_plan_is_broken_until_it_is_healed() {
     drop((tier, plain));
     registry.destroy("one-expander", false).unwrap();
     assert_eq!((left_in(&top), left_in(&top.join("emulated"))), (1, 0));
+}
+
+/// Waits until `what` is so; gives up after a minute, which is no measure of how long it may take.
+#[track_caller]
+fn becomes(what: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !what() {
+        assert!(start.elapsed() < Duration::from_secs(60), "it never became so");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Nobody asks anything of the tier meanwhile: it breaks and is healed all the same.
+#[test]
+fn a_plan_reaches_a_tier_that_is_open_and_idle() {
+    let home = tempfile::tempdir().unwrap();
+    let registry = Registry::at(home.path().join("user"));
+    let machine = registry.create(&Topology::shipped("one-expander").unwrap(), &PLAIN).unwrap();
+    let tier = machine.open(&machine.tiers[0], TierId(0), Clock::Wall).unwrap();
+    let extent = tier.reserve(GRANULE, Provenance::Tool).unwrap();
+    tier.write(&extent, 0, b"kept").unwrap();
+    let can_be_loaded = || memory_is_mapped_readable(&extent);
+    assert!(can_be_loaded());
+    for _ in 0..2 {
+        let plan = "version = 1\n[[fault]]\nkind = \"link-down\"\ntier = \"cxl0\"\nat_time = \"5 ms\"\n";
+        machine.attach_faults(plan, "plan.toml").unwrap();
+        becomes(|| !can_be_loaded());
+        machine.heal().unwrap();
+        becomes(can_be_loaded);
+    }
+    let mut back = [0; 4];
+    tier.read(&extent, 0, &mut back).unwrap();
+    assert_eq!(&back, b"kept");
+    tier.release(extent).unwrap();
+    // The thread that looked ends with the tier, at once: nobody is left who uses the machine.
+    drop(tier);
+    assert!(!has_thread("tiermem-faults"));
+    registry.destroy("one-expander", false).unwrap();
+}
+
+/// Whether the kernel lets this process read there (`/proc/self/maps`); no operation on the tier.
+fn memory_is_mapped_readable(extent: &Extent) -> bool {
+    let at = extent.address().expect("it is addressable").addr().get();
+    let maps = fs::read_to_string("/proc/self/maps").expect("/proc is there");
+    let covers = |line: &&str| {
+        let range = line.split_once(' ').and_then(|(range, _)| range.split_once('-'));
+        let (start, end) = range.expect("a line begins with a range");
+        let [start, end] = [start, end].map(|number| usize::from_str_radix(number, 16).expect("hexadecimal"));
+        (start..end).contains(&at)
+    };
+    maps.lines().find(covers).is_some_and(|line| line.contains(" r"))
+}
+
+fn has_thread(name: &str) -> bool {
+    let tasks = fs::read_dir("/proc/self/task").expect("/proc is there").flatten();
+    tasks.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok()).any(|found| found.trim() == name)
+}
+
+/// With a virtual clock there is no thread: the plan comes with the next operation, and time is the model's.
+#[test]
+fn a_plan_reaches_a_busy_tier_with_its_next_operation() {
+    let home = tempfile::tempdir().unwrap();
+    let registry = Registry::at(home.path().join("user"));
+    let machine = registry.create(&Topology::shipped("one-expander").unwrap(), &PLAIN).unwrap();
+    let tier = machine.open(&machine.tiers[0], TierId(0), Clock::Virtual).unwrap();
+    let extent = tier.reserve(GRANULE, Provenance::Tool).unwrap();
+    (0..20).for_each(|_| tier.write(&extent, 0, b"kept").unwrap());
+    let plan = "version = 1\n[[fault]]\nkind = \"io-error\"\nat_operation = 2\nfor_operations = 1\n\
+                [[fault]]\nkind = \"slow\"\nfactor = 3\nat_time = \"10 ns\"\n";
+    assert_eq!(tier.slowdown_at(1000), 1.0);
+    machine.attach_faults(plan, "plan.toml").unwrap();
+    let writes: Vec<bool> = (0..3).map(|_| tier.write(&extent, 0, b"kept").is_ok()).collect();
+    assert_eq!(writes, [true, false, true]);
+    assert_eq!((tier.slowdown_at(1009), tier.slowdown_at(1010)), (1.0, 3.0));
+    machine.heal().unwrap();
+    assert_eq!(tier.slowdown_at(1011), 1.0);
+    tier.release(extent).unwrap();
+}
+
+#[test]
+fn what_is_kept_and_damaged_is_said_with_the_way_out() {
+    let home = tempfile::tempdir().unwrap();
+    let registry = Registry::at(home.path().join("user"));
+    let machine = registry.create(&Topology::shipped("one-expander").unwrap(), &PLAIN).unwrap();
+    fs::write(machine.folder.join("cxl0.faults"), "TMFAULTS, but not one").unwrap();
+    assert!(machine.has_faults());
+    let error = machine.open(&machine.tiers[0], TierId(0), Clock::Wall).err().unwrap().to_string();
+    assert!(error.contains("damaged") && error.contains("tierctl emulate heal one-expander"), "{error}");
+    machine.heal().unwrap();
+    assert!(!machine.has_faults());
+    drop(machine.open(&machine.tiers[0], TierId(0), Clock::Virtual).unwrap());
+    let many = format!("version = 1\n{}", "[[fault]]\nkind = \"full\"\nat_operation = 9\n".repeat(65));
+    let error = machine.attach_faults(&many, "plan.toml").unwrap_err().to_string();
+    assert!(error.contains("65 faults") && error.contains("64 at a time"), "{error}");
+    assert!(!machine.has_faults());
 }
 
 #[test]

@@ -2,12 +2,14 @@
  *
  * threads N: four threads allocate, resize and free N times each, most of it blocks of each other's; some stay.
  * WAY N: N blocks, every third of them freed, and an end by WAY: return, _exit, quick_exit (whose handler
- * allocates, too), kill, exec, failed-exec, fork. */
+ * allocates, too), kill, exec, failed-exec, fork, abort, assert; idle-SIGNAL: by the signal of that number, some time after. */
 #include "check.h"
+#include <assert.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 enum { SLOTS = 512, THREADS = 4 };
@@ -92,6 +94,8 @@ static void last_words(void) {
 int main(int argc, char **argv) {
     CHECK(argc == 3, "usage: recorded WAY N");
     const char *way = argv[1];
+    struct rlimit none = {0, 0};
+    setrlimit(RLIMIT_CORE, &none);
     rounds = strtoul(argv[2], NULL, 0);
     if (!strcmp(way, "threads")) {
         pthread_t threads[THREADS];
@@ -136,6 +140,12 @@ int main(int argc, char **argv) {
     tell("recorded");
     if (!strcmp(way, "_exit")) _exit(0);
     if (!strcmp(way, "kill")) raise(SIGKILL);
+    if (!strcmp(way, "abort")) abort();
+    if (!strcmp(way, "assert")) assert(!"so");
+    if (!strncmp(way, "idle-", 5)) {
+        sleep(2);
+        raise(atoi(way + 5));
+    }
     if (!strcmp(way, "exec")) execlp("true", "true", (char *)NULL);
     return 0;
 }

@@ -180,6 +180,23 @@ impl Running {
         }
     }
 
+    /// What the program has printed so far.
+    pub fn heard(&self) -> String {
+        contents(&self.out)
+    }
+
+    /// What it has complained about so far.
+    pub fn complaints(&self) -> String {
+        contents(&self.err)
+    }
+
+    /// Waits a moment for what the program has not done yet. Panics if it has ended, or once its time is over.
+    pub fn wait_a_little(&mut self, what: &str) {
+        self.check_time(&format!("it never printed {what}"));
+        assert!(self.is_running(), "{} ended before it printed {what}\n{}", self.title, contents(&self.err));
+        std::thread::sleep(Duration::from_millis(2));
+    }
+
     /// Whether the program still runs.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))

@@ -146,6 +146,36 @@ fn each_way_to_end() {
     }
 }
 
+/// They end by a signal, which the program brings about by a function of the C library: nothing is missing either.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn each_way_to_abort() {
+    let Some(program) = c_program("recorded") else { return };
+    for way in ["abort", "assert"] {
+        let folder = scratch();
+        let file = folder.path().join("trace.tmt");
+        let finished = record(program.bare().preloading(preload()).args([way, "30000"]), &file).finish();
+        assert_eq!(finished.killed_by(), Some(6), "{way}: {}", finished.describe());
+        assert_eq!(tally_of(&open(&file), program.path()), told(&finished.text(), "recorded"), "{way}");
+    }
+}
+
+/// Whatever signal ends the program: what it entered more than a moment before is written, although it entered nothing since.
+#[test]
+fn a_process_that_is_killed_while_it_is_idle() {
+    let Some(program) = c_program("recorded") else { return };
+    for signal in [9, 11] {
+        let folder = scratch();
+        let file = folder.path().join("trace.tmt");
+        let way = format!("idle-{signal}");
+        let finished = record(program.bare().preloading(preload()).args([&way, "3000"]), &file).finish();
+        assert_eq!(finished.killed_by(), Some(signal), "{}", finished.describe());
+        let trace = Trace::open(&file, Strictness::Strict).unwrap();
+        assert!(!trace.is_complete());
+        assert_eq!(tally_of(&trace, program.path()), told(&finished.text(), "recorded"), "{signal}");
+    }
+}
+
 /// What was written before a kill can be read: all but what the last block would have held.
 #[test]
 fn a_killed_process() {

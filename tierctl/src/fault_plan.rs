@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use tiermem_emulator::fault::{FaultKind, Plan, Script};
+use tiermem_emulator::fault::{Fault, FaultKind, Plan, Script};
 use tiermem_emulator::tier::State;
 use tiermem_emulator::tier::registry::Registry;
 use tiermem_placement::Policy;
@@ -32,24 +32,22 @@ pub fn text(path: &Path) -> Result<String, Failure> {
     })
 }
 
-/// What goes wrong in a program that runs under this policy with these tiers: the plan in `path`, and those of the emulated
-/// machines whose tiers it uses. `None` if nothing does.
+/// What goes wrong in a program that runs under this policy with these tiers, besides what does with the emulated machines whose
+/// tiers it uses: those faults it finds by itself. `None` if nothing does.
 ///
 /// # Errors
-/// As [`read`]; also [`Exit::BadInput`] if the plan wants what cannot happen in such a program.
+/// As [`read`]; also [`Exit::BadInput`] if the plan wants what cannot happen in such a program, or that of a machine is damaged.
 pub fn for_program(path: Option<&Path>, policy: &Policy, specs: &[TierSpec]) -> Result<Option<String>, Failure> {
-    let mut script = path.map_or_else(|| Ok(Script::default()), |path| own(path, policy))?;
-    for spec in specs {
-        let attached = of_machine(spec)?;
-        if path.is_none() && script.faults.is_empty() {
-            script.seed = attached.seed;
-        }
-        script.faults.extend(attached.faults);
-    }
-    if script.faults.iter().any(|fault| matches!(fault.kind, FaultKind::Slow { .. })) {
+    let own = path.map(|path| own(path, policy)).transpose()?;
+    let of_machines = specs.iter().map(of_machine).collect::<Result<Vec<Script>, _>>()?;
+    if of_machines.iter().chain(&own).flat_map(|script| &script.faults).any(is_slow) {
         eprintln!("tierctl: the plan's `slow` faults are for models in virtual time; this program does not feel them");
     }
-    Ok((path.is_some() || !script.faults.is_empty()).then(|| script.to_string()))
+    Ok(own.map(|script| script.to_string()))
+}
+
+const fn is_slow(fault: &Fault) -> bool {
+    matches!(fault.kind, FaultKind::Slow { .. })
 }
 
 /// The faults of the emulated machine that the tier is a part of, if it is of one.
@@ -59,7 +57,7 @@ fn of_machine(spec: &TierSpec) -> Result<Script, Failure> {
         let Some(tier) = machine.tiers.iter().find(|tier| tier.file() == Some(Path::new(&spec.location))) else {
             continue;
         };
-        return machine.faults(tier, spec.name).map_err(|error| Failure::new(Exit::BadInput, error.to_string()));
+        return machine.faults(tier).map_err(|error| Failure::new(Exit::BadInput, error.to_string()));
     }
     Ok(Script::default())
 }

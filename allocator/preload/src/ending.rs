@@ -110,5 +110,8 @@ pub(crate) mod exec {
         execle, b"execle\0";
         fexecve, b"fexecve\0";
         execveat, b"execveat\0";
+        // And these end the process. Where the C library calls its own `abort` it does not come by here, but for assertions.
+        abort, b"abort\0";
+        __assert_fail, b"__assert_fail\0";
     }
 }

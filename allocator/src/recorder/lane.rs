@@ -13,7 +13,8 @@ use super::output::{self, Stream};
 /// Bytes of a buffer.
 const BUFFER: usize = HEADER_LEN + PAYLOAD_TARGET + RECORD_MAX;
 
-/// Events do not wait longer than this for being written, as long as others come: what a crash can take away.
+/// Events do not wait longer than this for being written, as long as others come, where the recorder's thread does not write
+/// them before (`watch`): in a child of fork that has none yet, and where threads are limited.
 const AGE_MAX_NS: u64 = 1_000_000_000;
 
 /// The lane of threads that have no heap.
@@ -25,7 +26,8 @@ static NEXT_STREAM: AtomicU32 = AtomicU32::new(1);
 /// the entering of another one.
 static LOST: AtomicU64 = AtomicU64::new(0);
 
-/// See the module. Only its thread enters events; others write them, at the end of the process.
+/// See the module. Only its thread enters events; others write them, too: the recorder's thread once they are old, and who
+/// ends the process.
 pub struct Lane {
     waiting: Lock<Waiting>,
     /// The thread that is entering an event.
@@ -75,6 +77,15 @@ impl Lane {
     /// Writes what was entered, unless that is going on.
     pub fn try_flush(&self) {
         if let Some(mut waiting) = self.waiting.try_lock() {
+            waiting.flush();
+        }
+    }
+
+    /// Writes what was entered, if the first of it was so before `ns`, unless somebody is at it.
+    pub(super) fn flush_older(&self, ns: u64) {
+        if let Some(mut waiting) = self.waiting.try_lock()
+            && waiting.since < ns
+        {
             waiting.flush();
         }
     }

@@ -4,14 +4,15 @@
 //! process has its fast paths closed, and the slow paths come here.
 //!
 //! - Each thread writes events into a buffer of its own (`lane`), which goes to the file as one checksummed block when it is full
-//!   or a second old (`output`).
+//!   or a tenth of a second old (`output`).
 //! - Times are those of one clock and all different (`now`): a block is entered after it was got and before it is given up, so
 //!   that in the order of times no address is in use twice, whichever threads used it.
-//! - A thread looks now and then how much of each extent was accessed, if asked to (`accesses`), and after a fork what has moved
-//!   (`moves`).
+//! - A thread of the recorder's own (`watch`) writes what has become old, and looks now and then how much of each extent was
+//!   accessed, if asked to (`accesses`), and after a fork what has moved (`moves`).
 //! - A child of fork records into a file of its own, and so does every program that the first one starts.
 //!
-//! What was not written yet is written at exit, at `_exit` and before an exec. What a signal kills keeps what was written.
+//! What was not written yet is written at exit, at `_exit`, at `abort` and a failed assertion, and before an exec. What a signal kills
+//! keeps what was written.
 
 pub mod accesses;
 mod lane;
@@ -138,14 +139,9 @@ pub fn begin() {
         unsafe { std::env::set_var(TAKEN_VARIABLE, "1") };
     }
     if is_open {
-        begin_looking();
-    }
-}
-
-/// Looks at memory from now on, if accesses are asked for.
-fn begin_looking() {
-    if accesses::source().is_some() {
-        accesses::look();
+        if accesses::source().is_some() {
+            accesses::look();
+        }
         watch::want();
         watch::start_if_wanted();
     }
@@ -172,6 +168,20 @@ pub fn conclude() {
     heap::for_each(|heap| heap.lane.try_flush());
     SPARE.try_flush();
     output::conclude();
+}
+
+/// Keeps the recorder's own thread still across a fork. Before all other locks.
+pub fn hold_thread_for_fork() {
+    watch::lock_for_fork();
+}
+
+/// Lets it go on, in the parent; in a child there is none.
+///
+/// # Safety
+/// [`hold_thread_for_fork`] came before, in this thread or in the one it was copied from.
+pub unsafe fn let_thread_go_on() {
+    // SAFETY: passed on to the caller.
+    unsafe { watch::unlock_after_fork() };
 }
 
 /// Takes the file's lock, to hold it across a fork.

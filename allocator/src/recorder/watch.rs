@@ -1,17 +1,29 @@
-//! The thread that looks at memory while a recorded process runs: for accesses, and for moves.
+//! The thread of a recorded process: it writes what the others have entered and do not write by themselves, because they
+//! enter nothing more, and it looks at memory, for accesses and for moves.
+//!
+//! So a process that is killed, by whatever signal, loses what was entered in its last moments, and no more ([`AGE_MAX_NS`]).
 //!
 //! What a look costs, this thread and the program, grows with the memory. So that it does not grow with it for ever, the two pay
 //! at most a twentieth of a CPU, and there are fewer looks instead.
 
+use tiermem_sys::sync::Lock;
 use tiermem_sys::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use tiermem_sys::{clock, thread};
 
-use super::{Lane, accesses, moves};
+use super::{Lane, SPARE, accesses, moves};
+use crate::heap;
 
 /// The thread sleeps this many times as long as the CPU time that its last look costs.
 const REST: u64 = 19;
-/// It looks whether it is to end this often, milliseconds.
+/// It looks whether it is to end, and writes what has become old, this often, milliseconds.
 const NAP_MS: u64 = 50;
+/// What was entered so long ago is written.
+const AGE_MAX_NS: u64 = 100_000_000;
+/// Once the end of the file is written, the thread writes nothing for so long: the process is ending, and the end would be
+/// overwritten. One whose exec fails goes on.
+const QUIET_NS: u64 = 1_000_000_000;
+/// How long the end of a process waits for the thread, milliseconds.
+const PATIENCE_MS: u32 = 100;
 /// A child of fork is looked at when it has lived this long, so that short ones cost nothing.
 const CHILD_AGE_NS: u64 = 100_000_000;
 
@@ -27,6 +39,9 @@ const RUNNING: u32 = 2;
 const ENDING: u32 = 3;
 static STATE: AtomicU32 = AtomicU32::new(OFF);
 static NOT_BEFORE_NS: AtomicU64 = AtomicU64::new(0);
+
+/// Held by the thread while it writes. What it guards is until when it writes nothing.
+static WRITING: Lock<u64> = Lock::new(0);
 
 /// Has the thread started at the next occasion, unless there is one.
 pub fn want() {
@@ -63,6 +78,7 @@ extern "C" fn run() {
             let nap = rest_ms.min(NAP_MS);
             thread::sleep_ms(nap as u32);
             rest_ms -= nap;
+            write_old();
             // Who comes back to allocating has another one started.
             if STATE.compare_exchange(ENDING, WANTED, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 return;
@@ -75,14 +91,33 @@ extern "C" fn run() {
     }
 }
 
+/// Writes what has waited long enough.
+fn write_old() {
+    let quiet_until = WRITING.lock();
+    let now = clock::monotonic_ns();
+    if now >= *quiet_until {
+        let before = now.saturating_sub(AGE_MAX_NS);
+        heap::for_each(|heap| heap.lane.flush_older(before));
+        [&SPARE, &LANE].into_iter().for_each(|lane| lane.flush_older(before));
+    }
+}
+
 /// Called when the last thread with a heap has given it back: this one ends, too, else it would keep the process alive.
 pub fn end() {
     // AcqRel: as for every change of the state.
     let _ = STATE.compare_exchange(RUNNING, ENDING, Ordering::AcqRel, Ordering::Relaxed);
 }
 
-/// Looks a last time, at the end of a process that was being looked at, and writes what was entered.
+/// Keeps the thread from writing behind the end of the file, looks a last time if the process was being looked at, and writes
+/// what was seen.
 pub fn conclude() {
+    for _ in 0..PATIENCE_MS {
+        if let Some(mut quiet_until) = WRITING.try_lock() {
+            *quiet_until = clock::monotonic_ns() + QUIET_NS;
+            break;
+        }
+        thread::sleep_ms(1);
+    }
     // Relaxed: whoever ends the process has started the thread, or is ordered after who did.
     if STATE.load(Ordering::Relaxed) >= RUNNING {
         moves::look();
@@ -91,11 +126,25 @@ pub fn conclude() {
     LANE.try_flush();
 }
 
+/// Takes the lock of the thread's writing, to hold it across a fork: before all others, as the thread does.
+pub fn lock_for_fork() {
+    WRITING.acquire();
+}
+
+/// Lets it go, in the parent or the child.
+///
+/// # Safety
+/// [`lock_for_fork`] came before, in this thread or in the one it was copied from.
+pub unsafe fn unlock_after_fork() {
+    // SAFETY: passed on to the caller.
+    unsafe { WRITING.release() };
+}
+
 /// In a child of fork: the thread was not copied, and what the parent had entered is the parent's to write.
 pub fn restart_in_child() {
     LANE.restart_in_child();
     moves::restart_in_child();
-    let is_wanted = accesses::restart_in_child() || moves::is_watching();
+    accesses::restart_in_child();
     NOT_BEFORE_NS.store(clock::monotonic_ns() + CHILD_AGE_NS, Ordering::Relaxed);
-    STATE.store(if is_wanted { WANTED } else { OFF }, Ordering::Relaxed);
+    STATE.store(WANTED, Ordering::Relaxed);
 }

@@ -184,7 +184,7 @@ fn install(policy: &Policy, outcome: &mut Outcome) {
 fn open(name: &str, source: &str, id: TierId, script: &Script) -> Result<(TierKind, &'static dyn Addressable), String> {
     let spec: TierSpec = format!("{name}={source}").parse().map_err(|error| format!("{error}"))?;
     let opened = provider::open(&spec, id).map_err(|error| error.to_string())?;
-    let opened = faults::wrap(opened, script)?;
+    let opened = faults::wrap(opened, &spec, script)?;
     let addressable = opened.addressable().ok_or_else(|| {
         format!("{} memory cannot be loaded from and stored to, so a heap cannot live there", spec.kind)
     })?;

@@ -1,9 +1,13 @@
-//! Faults on purpose, in a real program: what `tierctl run --faults PLAN.toml` asks for.
+//! Faults on purpose, in a real program: what `tierctl run --faults PLAN.toml` asks for, and what `tierctl emulate fault`
+//! does to the machine whose tiers it uses.
 
-use tiermem_sys::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::path::Path;
+
+use tiermem_sys::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use tiermem_sys::thread;
-use tiermem_tiers::Provider;
+use tiermem_tiers::provider::fault::kept::{self, Kept};
 use tiermem_tiers::provider::fault::{Clock, Faulty, Script};
+use tiermem_tiers::{Provider, TierKind, TierSpec};
 
 use super::FAULTS_VARIABLE;
 use super::configure::{Outcome, variable};
@@ -12,6 +16,11 @@ use crate::tiers::{self, TIERS_MAX};
 
 /// How often time is looked at, milliseconds.
 const POLL_MS: u32 = 2;
+/// How often somebody looks whether an emulated machine has got other faults.
+const KEPT_POLL_MS: u32 = 100;
+
+/// Whether a thread looks at the clock.
+static WATCHED: AtomicBool = AtomicBool::new(false);
 
 /// The faulty tiers by number; null for those that are not. Set before `main`, never changed.
 static FAULTY: [AtomicPtr<Faulty>; TIERS_MAX] = [const { AtomicPtr::new(std::ptr::null_mut()) }; TIERS_MAX];
@@ -27,13 +36,17 @@ pub fn script(outcome: &mut Outcome) -> Script {
     })
 }
 
-/// Wraps a tier that the script has something for. Lives for ever, as tiers do.
-pub fn wrap(tier: Box<dyn Provider>, script: &Script) -> Result<&'static dyn Provider, String> {
-    if !script.concerns(tier.tier().name) {
+/// Wraps a tier that the script has something for, and one of an emulated machine, to which faults may come at any time. Lives
+/// for ever, as tiers do.
+pub fn wrap(tier: Box<dyn Provider>, spec: &TierSpec, script: &Script) -> Result<&'static dyn Provider, String> {
+    let has_file = matches!(spec.kind, TierKind::DaxFile | TierKind::Nvme);
+    let kept = has_file.then(|| Kept::open(&kept::beside(Path::new(&spec.location)))).transpose();
+    let kept = kept.map_err(|error| format!("the faults of its emulated machine: {error}"))?.flatten();
+    if kept.is_none() && !script.concerns(tier.tier().name) {
         return Ok(Box::leak(tier));
     }
     let id = tier.tier().id;
-    let faulty = Faulty::new(tier, script, Clock::Wall).map_err(|error| format!("its faults: {error}"))?;
+    let faulty = Faulty::with_kept(tier, script, kept, Clock::Wall).map_err(|error| format!("its faults: {error}"))?;
     let faulty: &'static Faulty = Box::leak(Box::new(faulty));
     // Release pairs with the Acquire in `all`.
     FAULTY[id.index()].store(std::ptr::from_ref(faulty).cast_mut(), Ordering::Release);
@@ -46,29 +59,43 @@ fn all() -> impl Iterator<Item = (usize, &'static Faulty)> {
     FAULTY.iter().enumerate().filter_map(|(i, at)| Some((i, unsafe { at.load(Ordering::Acquire).as_ref() }?)))
 }
 
-/// Starts to look at the clock, if the script waits for it. Operations on a tier may be rare.
+/// Starts to look at the clock, if a script waits for it, and for new faults of emulated machines. Operations on a tier may
+/// be rare.
 pub fn watch() {
-    if poll() {
-        // Without the thread, time brings its faults with the next operation on the tier.
+    if poll().is_some() {
+        // Relaxed: read in a child of fork, by the copy of a thread that runs after this.
+        WATCHED.store(true, Ordering::Relaxed);
+        // Without the thread, faults come with the next operation on the tier.
+        let _ = thread::spawn_detached(c"tiermem-faults", run);
+    }
+}
+
+/// A child of fork has none of its parent's threads.
+pub fn restart_in_child() {
+    if WATCHED.load(Ordering::Relaxed) {
+        // As in `watch`.
         let _ = thread::spawn_detached(c"tiermem-faults", run);
     }
 }
 
 extern "C" fn run() {
-    while poll() {
-        thread::sleep_ms(POLL_MS);
+    while let Some(pause_ms) = poll() {
+        thread::sleep_ms(pause_ms);
     }
+    WATCHED.store(false, Ordering::Relaxed);
 }
 
-/// Brings what is due; whether anything waits for time.
-fn poll() -> bool {
-    let mut waits = false;
+/// Brings what is due; says when to look again, if anything can still come by itself.
+fn poll() -> Option<u32> {
+    let mut next: Option<u32> = None;
     for (tier, faulty) in all() {
-        waits |= faulty.poll();
+        let waits_for_time = faulty.poll();
         tiers::pool(tier as u8).heed();
+        let own = if waits_for_time { Some(POLL_MS) } else { faulty.has_kept().then_some(KEPT_POLL_MS) };
+        next = next.into_iter().chain(own).min();
     }
     tell();
-    waits
+    next
 }
 
 /// Enters what has happened since the last time as events.

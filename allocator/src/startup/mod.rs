@@ -16,7 +16,7 @@ use tiermem_sys::sync::atomic::{AtomicBool, Ordering};
 use crate::control::{self, EventKind};
 use crate::{harden, profile, recorder, sites};
 
-pub(crate) use faults::tell as tell_of_faults;
+pub(crate) use faults::{restart_in_child as restart_faults_in_child, tell as tell_of_faults};
 
 pub use channel::{expect_child, lock_for_fork, publish_child_if_due, unlock_after_fork};
 

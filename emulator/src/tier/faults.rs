@@ -1,36 +1,49 @@
-//! Faults of an emulated machine: a plan that stays with it, as broken hardware stays broken, until it is healed.
+//! Faults of an emulated machine: a plan that stays with it, as broken hardware stays broken, until it is healed. It is kept
+//! beside each tier ([`kept`]), where every process that has the tier open looks.
 
-use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use tiermem_tiers::provider::fault::{Clock, Faulty, Script};
+use tiermem_tiers::provider::fault::kept::{self, Kept};
+use tiermem_tiers::provider::fault::{Clock, Fault, Script};
 use tiermem_tiers::{Bytes, Error, Provider, TierId, TierName};
 
 use super::machine::{CreateError, Machine, TierRecord, system};
 use super::provider::EmulatedTier;
 use crate::fault::Plan;
 
-/// The plan, in the machine's folder.
-pub(super) const FAULTS: &str = "faults.toml";
-
 impl Machine {
-    fn faults_file(&self) -> PathBuf {
-        self.folder.join(FAULTS)
+    /// Where the faults of a tier are kept.
+    pub(super) fn faults_file(&self, tier: &TierRecord) -> PathBuf {
+        kept::beside(&self.folder.join(&tier.name))
     }
 
-    /// Puts a plan in force for whoever opens a tier of the machine from now on; it replaces an earlier one.
+    /// Puts a plan in force for everybody who has a tier of the machine open ([`open`](Self::open), `tierctl run`) or opens
+    /// one from now on; it replaces an earlier one. Operations and times count, in each process, from when it comes into
+    /// force there.
     ///
     /// # Errors
-    /// The plan is none, is about tiers that the machine does not have or about persistent data, or the system refuses.
+    /// The plan is none, is about tiers that the machine does not have or about persistent data, has too many faults, or the
+    /// system refuses.
     pub fn attach_faults(&self, text: &str, file_name: &str) -> Result<(), CreateError> {
-        self.check_faults(text, file_name)?;
-        let file = self.faults_file();
-        // Whoever opens a tier meanwhile sees the old plan or the new one.
-        let new = self.folder.join(format!("{FAULTS}.new"));
-        fs::write(&new, text)
-            .and_then(|()| fs::rename(&new, &file))
-            .map_err(|cause| system(format!("cannot write {}", file.display()), cause))
+        let plan = self.check_faults(text, file_name)?;
+        let scripts: Vec<Script> = self.tiers.iter().map(|tier| own(plan.script(), tier)).collect();
+        for (tier, script) in self.tiers.iter().zip(&scripts) {
+            let (count, most) = (script.faults.len(), kept::FAULTS_MAX);
+            if count > most {
+                return Err(CreateError::Unsuitable(format!(
+                    "{file_name}: it has {count} faults for the tier {}, and a machine's tier takes {most} at a time",
+                    tier.name
+                )));
+            }
+        }
+        self.tiers.iter().zip(&scripts).try_for_each(|(tier, script)| self.keep(tier, script))
+    }
+
+    /// Each tier gets its file when the machine is made: who opens the tier looks there from then on.
+    pub(super) fn keep(&self, tier: &TierRecord, script: &Script) -> Result<(), CreateError> {
+        let file = self.faults_file(tier);
+        kept::keep(&file, script).map_err(|cause| system(format!("cannot write {}", file.display()), cause))
     }
 
     fn check_faults(&self, text: &str, file_name: &str) -> Result<Plan, CreateError> {
@@ -48,53 +61,54 @@ impl Machine {
         Ok(plan)
     }
 
-    /// Whether a plan is in force.
+    /// Whether a plan is in force; also if it is damaged, and nobody knows which.
     pub fn has_faults(&self) -> bool {
-        self.faults_file().exists()
+        let harmless = |tier| self.faults(tier).is_ok_and(|script| script.faults.is_empty());
+        !self.tiers.iter().all(harmless)
     }
 
-    /// What goes wrong with one of its tiers, for a program that calls it `name`; empty if nothing does.
+    /// What goes wrong with one of its tiers, under the tier's own name; empty if nothing does.
     ///
     /// # Errors
-    /// The plan cannot be read any more.
-    pub fn faults(&self, tier: &TierRecord, name: TierName) -> Result<Script, CreateError> {
-        let file = self.faults_file();
-        let text = match fs::read_to_string(&file) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Script::default()),
-            Err(cause) => return Err(system(format!("cannot read {}", file.display()), cause)),
-        };
-        let mut script = self.check_faults(&text, &file.display().to_string())?.script().clone();
-        script.faults.retain(|fault| fault.tier.is_none_or(|wanted| wanted.as_str() == tier.name));
-        script.faults.iter_mut().for_each(|fault| fault.tier = Some(name));
+    /// What is kept is damaged or cannot be read.
+    pub fn faults(&self, tier: &TierRecord) -> Result<Script, CreateError> {
+        let file = self.faults_file(tier);
+        let mut script = kept::read(&file).map_err(|cause| match cause.kind() {
+            io::ErrorKind::InvalidData => CreateError::Unsuitable(format!(
+                "{}: damaged ({cause}): `tierctl emulate heal {}` makes it anew, without faults",
+                file.display(),
+                self.name
+            )),
+            _ => system(format!("cannot read {}", file.display()), cause),
+        })?;
+        let name = TierName::new(&tier.name);
+        script.faults.iter_mut().for_each(|fault| fault.tier = name);
         Ok(script)
     }
 
-    /// Opens one of its tiers, as number `id` of this process, with the faults that are in force.
+    /// Opens one of its tiers, as number `id` of this process, with the faults that are in force now or come later.
+    ///
+    /// With [`Clock::Wall`] a thread looks for them ten times a second and every 2 ms while one waits for time, so they
+    /// come also to a tier that nobody uses; it ends with the tier. A child of fork has no such thread, and with
+    /// [`Clock::Virtual`] there is none: there they come with the next operation or look.
     ///
     /// # Errors
     /// The tier cannot be opened, or its faults not be read.
     pub fn open(&self, tier: &TierRecord, id: TierId, clock: Clock) -> Result<Box<dyn Provider>, CreateError> {
-        let opened = EmulatedTier::open(tier, id).map_err(CreateError::Tier)?;
-        let script = self.faults(tier, opened.tier().name)?;
-        if script.faults.is_empty() {
-            return Ok(Box::new(opened));
-        }
-        Ok(Box::new(Faulty::new(Box::new(opened), &script, clock).map_err(|error| refused(tier, &error))?))
+        self.faults(tier)?;
+        let file = self.faults_file(tier);
+        let kept = Kept::open(&file).map_err(|cause| system(format!("cannot read {}", file.display()), cause))?;
+        Ok(Box::new(EmulatedTier::open_with_faults(tier, id, kept, clock)?))
     }
 
-    /// Ends all faults: takes the plan away from whoever opens a tier from now on, and takes into use again what was set
-    /// aside and is held by nobody. Gives how much that was, tier by tier.
+    /// Ends all faults, in running programs as for those that open a tier from now on, and takes into use again what was set
+    /// aside and is held by nobody. Gives how much that was, tier by tier. What a program holds and has lost stays lost until
+    /// it is released.
     ///
     /// # Errors
     /// A tier cannot be opened, or the system refuses.
     pub fn heal(&self) -> Result<Vec<(String, Bytes)>, CreateError> {
-        match fs::remove_file(self.faults_file()) {
-            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
-                return Err(system(format!("cannot remove {}", self.faults_file().display()), cause));
-            }
-            _ => {}
-        }
+        self.tiers.iter().try_for_each(|tier| self.keep(tier, &Script::default()))?;
         let with_marks = self.tiers.iter().filter(|tier| tier.file().is_some());
         let healed = with_marks.map(|tier| {
             let opened = EmulatedTier::open(tier, TierId(0)).map_err(CreateError::Tier)?;
@@ -104,6 +118,13 @@ impl Machine {
     }
 }
 
-fn refused(tier: &TierRecord, error: &Error) -> CreateError {
+/// What of a plan is for a tier, whatever a program calls it.
+fn own(script: &Script, tier: &TierRecord) -> Script {
+    let faults = script.faults.iter().filter(|fault| fault.tier.is_none_or(|wanted| wanted.as_str() == tier.name));
+    let faults = faults.map(|fault| Fault { tier: None, ..*fault }).collect();
+    Script { seed: script.seed, faults }
+}
+
+pub(super) fn refused(tier: &TierRecord, error: &Error) -> CreateError {
     CreateError::Unsuitable(format!("the tier {}: {error}", tier.name))
 }

@@ -7,12 +7,12 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use tiermem_tiers::provider::fault::Script;
 use tiermem_tiers::provider::{self, OpenError};
 use tiermem_tiers::spec::IoChoice;
 use tiermem_tiers::{Attribute, Attributes, Bytes, Source, TierId, TierKind, TierName, TierSpec};
 use tiermem_topology::{DeviceKind, TierView, Topology};
 
-use super::faults::FAULTS;
 use super::scale::Scale;
 use super::users::{self, User};
 
@@ -320,7 +320,7 @@ impl Machine {
         for tier in self.tiers.iter().filter(|tier| tier.file().is_some()) {
             drop(provider::open(&tier.bare_spec(), TierId(0)).map_err(CreateError::Tier)?);
         }
-        Ok(())
+        self.tiers.iter().try_for_each(|tier| self.keep(tier, &Script::default()))
     }
 
     /// The record in a folder.
@@ -351,9 +351,9 @@ impl Machine {
 
     /// Removes the files and the folder. What is missing is no error.
     pub(super) fn unmake(&self) -> Result<(), CreateError> {
-        let others = [RECORD, FAULTS].map(|name| self.folder.join(name));
-        for file in self.files().iter().chain(&others) {
-            match fs::remove_file(file) {
+        let faults = self.tiers.iter().map(|tier| self.faults_file(tier));
+        for file in self.files().iter().cloned().chain(faults).chain([self.folder.join(RECORD)]) {
+            match fs::remove_file(&file) {
                 Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
                     return Err(system(format!("cannot remove {}", file.display()), cause));
                 }

@@ -125,6 +125,7 @@ mod tests {
 
     #[test]
     fn a_touch_shows_in_the_referenced_bits() {
+        let _alone = crate::referenced::ONE_AT_A_TIME.lock();
         match referenced_bits() {
             Err(Obstacle { errno: Some(errno), step }) => eprintln!("SKIP a_touch_shows: {step}: {errno}"),
             outcome => assert_eq!(outcome, Ok(())),

@@ -5,9 +5,10 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use tiermem::recorder::accesses::{self, Request, Unclear};
+use tiermem::recorder::accesses::{self, Request, SourceKind, Unclear};
 use tiermem_emulator::trace::MAGIC;
 use tiermem_sys::Errno;
+use tiermem_sys::trial::Obstacle;
 
 use crate::exit::{Exit, Failure};
 
@@ -20,16 +21,18 @@ pub fn check_accesses(asked: &str) -> Result<(), Failure> {
         Failure::new(Exit::Usage, format!("--trace-accesses={asked}: it is one of {}", Request::FORMS))
     })?;
     let Some(request) = request else { return Ok(()) };
-    accesses::choose(request).map(drop).map_err(|tried| {
-        let is_refused = |errno| matches!(errno, Some(Errno::EPERM | Errno::EACCES));
-        let only_rights = tried.iter().all(|(_, obstacle)| is_refused(obstacle.errno));
-        let reasons: Vec<_> =
-            tried.iter().map(|(kind, obstacle)| format!("\n  {}: {obstacle}", kind.as_str())).collect();
-        Failure::new(
-            if only_rights { Exit::NoRights } else { Exit::Unsupported },
-            format!("accesses cannot be recorded here. These sources were tried:{}", reasons.concat()),
-        )
-    })
+    accesses::choose(request).map(drop).map_err(|tried| none_works(tried.iter()))
+}
+
+/// That no source works, and whether that is only for want of rights.
+fn none_works<'a>(tried: impl Iterator<Item = &'a (SourceKind, Obstacle)> + Clone) -> Failure {
+    let is_refused = |errno| matches!(errno, Some(Errno::EPERM | Errno::EACCES));
+    let only_rights = tried.clone().all(|(_, obstacle)| is_refused(obstacle.errno));
+    let reasons: Vec<_> = tried.map(|(kind, obstacle)| format!("\n  {}: {obstacle}", kind.as_str())).collect();
+    Failure::new(
+        if only_rights { Exit::NoRights } else { Exit::Unsupported },
+        format!("accesses cannot be recorded here. These sources were tried:{}", reasons.concat()),
+    )
 }
 
 /// A trace's file, before and after the run.
@@ -110,6 +113,25 @@ impl Recording {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Each machine has at most one of these outcomes, and root sees no want of rights at all: so the answer is tested apart from
+    /// the question.
+    #[test]
+    fn only_a_want_of_rights_is_told_as_one() {
+        let obstacle = |errno| Obstacle { step: "trying", errno };
+        let exit = |errnos: [Option<Errno>; 2]| {
+            let tried: Vec<_> = SourceKind::ALL.into_iter().zip(errnos.map(obstacle)).collect();
+            let failure = none_works(tried.iter());
+            assert!(SourceKind::ALL.iter().all(|kind| failure.message.contains(kind.as_str())), "{}", failure.message);
+            failure.exit
+        };
+        let [refused, denied, missing] = [Errno::EPERM, Errno::EACCES, Errno::ENOENT].map(Some);
+        assert_eq!((exit([refused, denied]), exit([denied, denied])), (Exit::NoRights, Exit::NoRights));
+        for others in [[refused, missing], [missing, denied], [denied, None], [None, None], [missing, missing]] {
+            assert_eq!(exit(others), Exit::Unsupported, "{others:?}");
+        }
+        assert_eq!((Exit::NoRights.code(), Exit::Unsupported.code()), (4, 5));
+    }
 
     #[test]
     fn what_is_no_trace_is_not_written_over() {

@@ -1,5 +1,7 @@
 //! `tierctl emulate`.
 
+mod faults;
+
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
@@ -55,8 +57,9 @@ enum Action {
     },
     /// Let things go wrong on the tiers of an emulated machine, as the plan says (see `tierctl fault --help`).
     ///
-    /// Every program that uses one of its tiers through `tierctl run` from now on meets the faults, until `tierctl emulate
-    /// heal`. Times and operations count in each program from its start.
+    /// Every program that has one of its tiers open meets the faults, within a second or with its next operation on the tier,
+    /// and so does every program that `tierctl run` starts on one later, until `tierctl emulate heal` or another plan. Times and
+    /// operations count in each program from when the plan comes into force there.
     Fault {
         /// The machine.
         name: String,
@@ -66,7 +69,8 @@ enum Action {
     },
     /// End the faults of an emulated machine, and take into use again what they had set aside.
     ///
-    /// What a program still holds stays set aside until it is given back and this is done again.
+    /// Also in running programs. What was poisoned or lost and a program still holds stays so until it is given back and this is
+    /// done again.
     Heal {
         /// The machine.
         name: String,
@@ -131,19 +135,6 @@ struct ShownTier {
     write_bandwidth: f64,
 }
 
-/// The JSON of `tierctl emulate heal`.
-#[derive(Serialize)]
-struct Healed {
-    tiers: Vec<HealedTier>,
-}
-
-#[derive(Serialize)]
-struct HealedTier {
-    name: String,
-    /// What had been set aside and is in use again.
-    bytes: u64,
-}
-
 impl Emulate {
     /// Does it.
     pub fn execute(self, output: &Output) -> Result<Exit, Failure> {
@@ -179,10 +170,12 @@ impl Emulate {
                 let machine = ready(&registry, &name)?;
                 let text = fault_plan::text(&plan)?;
                 machine.attach_faults(&text, &plan.display().to_string()).map_err(failure)?;
+                faults::show_reached(&machine, output)?;
             }
             Action::Heal { name } => {
-                let healed = ready(&registry, &name)?.heal().map_err(failure)?;
-                show_healed(healed, output)?;
+                let machine = ready(&registry, &name)?;
+                let healed = machine.heal().map_err(failure)?;
+                faults::show_healed(&machine, healed, output)?;
             }
             Action::Destroy { name, force } => {
                 if registry.find(&name).is_none() {
@@ -208,18 +201,6 @@ fn unknown(registry: &Registry, name: &str) -> Failure {
     let known: Vec<String> = registry.machines().into_iter().map(|(name, _)| name).collect();
     let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
     Failure::new(Exit::NotFound, format!("no emulated machine is called {name}; there is {known}"))
-}
-
-fn show_healed(healed: Vec<(String, Bytes)>, output: &Output) -> Result<(), Failure> {
-    if output.is_json() {
-        let tiers = healed.into_iter().map(|(name, size)| HealedTier { name, bytes: size.0 });
-        return output.json("tiermem-emulate-heal/1", &Healed { tiers: tiers.collect() });
-    }
-    let mut table = Table::new(&[("TIER", Align::Left), ("TAKEN INTO USE AGAIN", Align::Right)]);
-    for (name, size) in healed {
-        table.row([name, size.to_string()]);
-    }
-    output.text(&table.render())
 }
 
 fn draw(topology: &Topology, file: &Path) -> Result<(), Failure> {

@@ -196,6 +196,10 @@ pub trait Addressable: Provider {
     /// What forking needs.
     fn fork_plan(&self) -> ForkPlan;
 
+    /// Called once in the forking process before each fork, whatever the plan: locks that other threads may hold must be
+    /// whole in the child, so they are taken here, and let go in [`after_fork`](Self::after_fork).
+    fn prepare_fork(&self) {}
+
     /// Called in the forking process for every extent of this tier, just before the fork, if the plan is
     /// [`ForkPlan::CopyOnWrite`]: from now on neither process sees the other's writes. Other threads may be reading
     /// and writing the extent meanwhile; none of their writes may be lost.

@@ -46,7 +46,7 @@ pub struct Tried([Option<(SourceKind, Obstacle)>; SourceKind::ALL.len()]);
 
 impl Tried {
     /// Source and reason, in the order in which they were tried.
-    pub fn iter(&self) -> impl Iterator<Item = &(SourceKind, Obstacle)> {
+    pub fn iter(&self) -> impl Iterator<Item = &(SourceKind, Obstacle)> + Clone {
         self.0.iter().flatten()
     }
 }
@@ -233,10 +233,10 @@ pub fn look() -> u64 {
     }
 }
 
-/// In a child of fork: what the source holds is the parent's. Whether there is a source.
-pub fn restart_in_child() -> bool {
+/// In a child of fork: what the source holds is the parent's.
+pub fn restart_in_child() {
     if CHOICE.load(Ordering::Relaxed) < CHOSEN {
-        return false;
+        return;
     }
     match LOOKER.try_lock() {
         Some(mut looker) => {
@@ -252,7 +252,6 @@ pub fn restart_in_child() -> bool {
             unsafe { LOOKER.release() };
         }
     }
-    true
 }
 
 /// An obstacle at a step, for `map_err`.

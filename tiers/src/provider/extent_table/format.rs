@@ -163,7 +163,7 @@ pub(super) struct FileMark {
 }
 
 /// The hash of Fowler, Noll and Vo, variant 1a, 64 bits.
-pub(super) fn fnv1a(bytes: &[u8]) -> u64 {
+pub(in crate::provider) fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 

@@ -17,6 +17,7 @@ use tiermem_sys::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use tiermem_sys::{Errno, Result, map};
 
 use super::backing_file::BackingFile;
+pub(in crate::provider) use format::fnv1a;
 use format::{ENTRIES_AT, Entry, GROUPS_AT, Group, LIVE_AT, Live, Record, Seat};
 pub(super) use setup::{Past, Sidecar};
 pub(super) use sweep::Thoroughness;

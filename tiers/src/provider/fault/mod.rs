@@ -13,24 +13,29 @@
 //! | slow | nothing | nothing | models in virtual time take that much longer ([`Faulty::slowdown`]) |
 //! | crash | the process is killed | | |
 
+mod armed;
 mod hand;
+pub mod kept;
+mod provider;
 mod script;
 mod state;
 
+use std::io::Write;
 use std::os::fd::AsFd;
-use std::ptr::NonNull;
 
 use tiermem_sys::sync::Lock;
-use tiermem_sys::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use tiermem_sys::{Errno, clock, file};
+use tiermem_sys::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use tiermem_sys::{Errno, clock, file, process};
 
 use super::backing_file::BackingFile;
-use super::{Access, Addressable, ForkPlan, Provider, Usage, check};
-use crate::{Bytes, Error, ErrorKind, Extent, GRANULE, Health, Provenance, Tier};
+use super::{Provider, check};
+use crate::{Bytes, Error, ErrorKind, Extent, GRANULE};
+use armed::InForce;
 use hand::Hand;
+use kept::Kept;
 pub use script::{Fault, FaultKind, Grain, LINE, Lasts, Script, ScriptError, Trigger, lasts_default, times_default};
 pub use state::Happened;
-use state::{InForce, Range, State};
+use state::{Range, State};
 
 /// Where the time of a [`Faulty`] tier comes from.
 #[derive(Debug)]
@@ -52,6 +57,8 @@ pub struct Faulty {
     /// Bits of the factor.
     slowdown: AtomicU64,
     events: AtomicU32,
+    /// The lock of `state` is held around a fork.
+    forking: AtomicBool,
 }
 
 impl Faulty {
@@ -60,9 +67,25 @@ impl Faulty {
     /// # Errors
     /// As memfd_create(2): an addressable tier needs a file that stays empty.
     pub fn new(inner: Box<dyn Provider>, script: &Script, clock: Clock) -> Result<Self, Error> {
+        Self::with_kept(inner, script, None, clock)
+    }
+
+    /// As [`new`](Self::new), with a second script, the one that is kept beside the tier. It counts operations and time from
+    /// when it comes into force here: at the opening, or if it is put there later, at the next operation, look
+    /// ([`usage`](Provider::usage), [`health`](Provider::health)) or [`poll`](Self::poll). When another one takes its place,
+    /// its faults end; what they have poisoned or lost stays so until it is released.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_kept(
+        inner: Box<dyn Provider>,
+        script: &Script,
+        kept: Option<Kept>,
+        clock: Clock,
+    ) -> Result<Self, Error> {
         let tier = inner.tier();
         let granules = (inner.usage().capacity.0 / GRANULE.0) as usize;
-        let state = State::new(script, tier.name, granules);
+        let state = State::new(script, tier.name, granules, kept);
         let system = |errno| check::system(tier, "memfd_create", errno, Bytes::ZERO);
         let empty = match inner.addressable() {
             Some(_) => {
@@ -77,7 +100,8 @@ impl Faulty {
             Clock::Wall => clock::monotonic_ns(),
         });
         let slowdown = AtomicU64::new(1f64.to_bits());
-        Ok(Self { inner, state: Lock::new(state), empty, clock, time_ns, slowdown, events: AtomicU32::new(0) })
+        let (events, forking) = (AtomicU32::new(0), AtomicBool::new(false));
+        Ok(Self { inner, state: Lock::new(state), empty, clock, time_ns, slowdown, events, forking })
     }
 
     /// Sets the virtual time, nanoseconds; it never goes back. What is due by then happens now. Without effect under
@@ -94,9 +118,15 @@ impl Faulty {
     /// somebody calls this now and then: operations on a tier may be rare.
     pub fn poll(&self) -> bool {
         let mut state = self.state.lock();
-        let in_force = state.bring(self.now_ns(), false, &self.hand());
+        let in_force = self.look(&mut state, false);
         self.note(&state, in_force);
         state.waits_for_time()
+    }
+
+    /// Whether a script is kept beside the tier, empty or not: then another one may come at any time, and somebody calls
+    /// [`poll`](Self::poll) now and then also while nothing waits for time.
+    pub fn has_kept(&self) -> bool {
+        self.state.lock().has_kept()
     }
 
     /// By how much the tier is slower now; 1 if it is not. For models: the tier itself does not wait.
@@ -149,14 +179,40 @@ impl Faulty {
     /// Counts an operation; what is in force for it.
     fn operate(&self) -> InForce {
         let mut state = self.state.lock();
-        let in_force = state.operate(self.now_ns(), &self.hand());
+        let in_force = self.look(&mut state, true);
         self.note(&state, in_force);
         in_force
     }
 
     /// What is in force, without an operation.
     fn in_force(&self) -> InForce {
-        self.state.lock().bring(self.now_ns(), false, &self.hand())
+        self.look(&mut self.state.lock(), false)
+    }
+
+    /// Puts in force what is kept beside the tier, and brings what is due.
+    fn look(&self, state: &mut State, is_operation: bool) -> InForce {
+        let now_ns = self.now_ns();
+        if let Err(why) = state.heed_kept(now_ns) {
+            self.tell_of_damage(why);
+        }
+        let hand = self.hand();
+        if is_operation { state.operate(now_ns, &hand) } else { state.bring(now_ns, false, &hand) }
+    }
+
+    /// On standard error, without allocating.
+    #[cold]
+    fn tell_of_damage(&self, why: &str) {
+        let mut line = [0u8; 256];
+        let mut rest = &mut line[..];
+        let name = self.inner.tier().name;
+        // A line that does not fit is cut.
+        let _ = writeln!(
+            rest,
+            "tiermem: tier {name}: the fault plan of its emulated machine is damaged ({why}); what was in force stays, until \
+             `tierctl emulate heal` or another plan"
+        );
+        let len = 256 - rest.len();
+        process::say(&line[..len]);
     }
 
     fn error(&self, kind: ErrorKind) -> Error {
@@ -215,136 +271,6 @@ impl std::fmt::Debug for Faulty {
             .field("tier", &self.inner.tier().name)
             .field("clock", &self.clock)
             .finish_non_exhaustive()
-    }
-}
-
-impl Provider for Faulty {
-    fn tier(&self) -> &Tier {
-        self.inner.tier()
-    }
-
-    fn access(&self) -> Access {
-        self.inner.access()
-    }
-
-    fn usage(&self) -> Usage {
-        let usage = self.inner.usage();
-        let capacity = self.in_force().capacity.map_or(usage.capacity, |capacity| capacity.min(usage.capacity));
-        Usage { capacity, ..usage }
-    }
-
-    fn health(&self) -> Health {
-        if self.in_force().gone {
-            return Health::Failed;
-        }
-        match self.inner.health() {
-            Health::Good if self.state.lock().has_poison() => Health::Degraded,
-            health => health,
-        }
-    }
-
-    fn reserve(&self, len: Bytes, provenance: Provenance) -> Result<Extent, Error> {
-        self.reserve_by(len, || self.inner.reserve(len, provenance))
-    }
-
-    /// Works on a tier that is gone, too: there is nothing to lose any more.
-    fn release(&self, extent: Extent) -> Result<(), Error> {
-        self.operate();
-        if extent.tier() == self.inner.tier().id {
-            self.state.lock().remove(&extent);
-        }
-        self.inner.release(extent)
-    }
-
-    fn read(&self, extent: &Extent, offset: u64, into: &mut [u8]) -> Result<(), Error> {
-        let sound = self.admit(extent, offset, into.len(), true)?;
-        self.inner.read(extent, offset, &mut into[..sound])?;
-        if sound < into.len() { Err(self.poisoned(extent, offset + sound as u64)) } else { Ok(()) }
-    }
-
-    fn write(&self, extent: &Extent, offset: u64, from: &[u8]) -> Result<(), Error> {
-        let sound = self.admit(extent, offset, from.len(), false)?;
-        self.inner.write(extent, offset, &from[..sound])?;
-        if sound < from.len() { Err(self.poisoned(extent, offset + sound as u64)) } else { Ok(()) }
-    }
-
-    fn quarantine(&self, extent: &Extent, offset: u64) -> Result<(), Error> {
-        self.inner.quarantine(extent, offset)
-    }
-
-    fn quarantine_place(&self, offset: u64) -> Result<(), Error> {
-        self.inner.quarantine_place(offset)
-    }
-
-    fn quarantined(&self) -> Bytes {
-        self.inner.quarantined()
-    }
-
-    fn repair(&self) -> Result<Bytes, Error> {
-        self.inner.repair()
-    }
-
-    fn slowdown_at(&self, now_ns: u64) -> f64 {
-        self.advance_to(now_ns);
-        self.slowdown()
-    }
-
-    fn addressable(&self) -> Option<&dyn Addressable> {
-        self.inner.addressable().map(|_| self as &dyn Addressable)
-    }
-
-    fn notice(&self) -> Option<&str> {
-        self.inner.notice()
-    }
-}
-
-impl Addressable for Faulty {
-    unsafe fn reserve_at(
-        &self,
-        at: NonNull<u8>,
-        len: Bytes,
-        exclusive: bool,
-        provenance: Provenance,
-    ) -> Result<Extent, Error> {
-        let gone = self.error(ErrorKind::Gone);
-        self.reserve_by(len, || {
-            let tier = self.inner.addressable().ok_or(gone)?;
-            // SAFETY: passed on to the caller.
-            unsafe { tier.reserve_at(at, len, exclusive, provenance) }
-        })
-    }
-
-    fn can_purge(&self) -> bool {
-        self.inner.addressable().is_some_and(Addressable::can_purge)
-    }
-
-    fn fork_plan(&self) -> ForkPlan {
-        self.inner.addressable().map_or(ForkPlan::Inherent, Addressable::fork_plan)
-    }
-
-    fn before_fork(&self, extent: &Extent) -> Result<(), Error> {
-        let Some(tier) = self.inner.addressable() else { return Ok(()) };
-        tier.before_fork(extent)?;
-        // The tier has mapped the extent anew.
-        let own = |key| (0..extent.len().0 / GRANULE.0).any(|index| state::key_of(extent, index) == key);
-        self.state.lock().poison_again(&self.hand(), own);
-        Ok(())
-    }
-
-    fn after_fork(&self, child: bool) {
-        if let Some(tier) = self.inner.addressable() {
-            tier.after_fork(child);
-        }
-    }
-
-    fn quarantine_events(&self) -> u32 {
-        let inner = self.inner.addressable().map_or(0, Addressable::quarantine_events);
-        // Relaxed: a counter that says only "look again".
-        inner.wrapping_add(self.events.load(Ordering::Relaxed))
-    }
-
-    fn is_quarantined(&self, extent: &Extent) -> bool {
-        self.state.lock().is_bad(extent) || self.inner.addressable().is_some_and(|tier| tier.is_quarantined(extent))
     }
 }
 

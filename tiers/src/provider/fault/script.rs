@@ -242,15 +242,39 @@ impl FromStr for Script {
 
     fn from_str(text: &str) -> Result<Self, ScriptError> {
         let mut script = Self::default();
-        for part in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {
-            let failed = |reason| ScriptError { part: part.to_owned(), reason };
-            match part.strip_prefix("seed=") {
-                Some(seed) => script.seed = seed.parse().map_err(|_| failed("a seed is a whole number"))?,
-                None => script.faults.push(fault(part).map_err(failed)?),
+        for part in parts(text) {
+            match part.map_err(|PartError { part, reason }| ScriptError { part: part.to_owned(), reason })? {
+                Part::Seed(seed) => script.seed = seed,
+                Part::Fault(fault) => script.faults.push(fault),
             }
         }
         Ok(script)
     }
+}
+
+/// A part of a script.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Part {
+    Seed(u64),
+    Fault(Fault),
+}
+
+/// A part that is none.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PartError<'a> {
+    pub part: &'a str,
+    pub reason: &'static str,
+}
+
+/// The parts of a script, read one after the other; nothing is allocated.
+pub(super) fn parts(text: &str) -> impl Iterator<Item = Result<Part, PartError<'_>>> {
+    text.split(';').map(str::trim).filter(|part| !part.is_empty()).map(|part| {
+        let read = match part.strip_prefix("seed=") {
+            Some(seed) => seed.parse().map(Part::Seed).map_err(|_| "a seed is a whole number"),
+            None => fault(part).map(Part::Fault),
+        };
+        read.map_err(|reason| PartError { part, reason })
+    })
 }
 
 fn number<T: FromStr>(text: &str) -> Result<T, &'static str> {

@@ -1,8 +1,10 @@
 //! Which faults have come, and what they have done to the extents that are held.
 
+use super::armed::{InForce, Now, Plan};
 use super::hand::Hand;
-use super::script::{Fault, FaultKind, Grain, LINE, Lasts, Script, Trigger};
-use crate::{Bytes, Extent, GRANULE, TierName};
+use super::kept::{FAULTS_MAX, Kept, News};
+use super::script::{Fault, FaultKind, Grain, LINE, Script};
+use crate::{Extent, GRANULE, TierName};
 
 /// Poisoned places at the same time, and entries of the log; further ones are counted as missed.
 pub(super) const PLACES_MAX: usize = 1024;
@@ -44,37 +46,13 @@ struct Poisoned {
     len: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Armed {
-    fault: Fault,
-    fired: u32,
-    until: Option<Until>,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Until {
-    Forever,
-    Operation(u64),
-    Time(u64),
-}
-
-/// What is in force.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct InForce {
-    pub gone: bool,
-    pub full: bool,
-    pub no_reads: bool,
-    pub no_writes: bool,
-    pub capacity: Option<Bytes>,
-    pub factor: Option<f64>,
-}
-
 /// All of it has its room from the start: nothing here allocates later.
 #[derive(Debug)]
 pub(super) struct State {
-    random: Random,
     operation: u64,
-    armed: Box<[Armed]>,
+    /// The script that the tier was opened with, and the one that is kept beside it.
+    plans: [Plan; 2],
+    kept: Option<Kept>,
     held: Vec<Granule>,
     /// Extents handed out so far.
     handed_out: u32,
@@ -95,12 +73,12 @@ pub(super) enum Range {
 }
 
 impl State {
-    pub(super) fn new(script: &Script, tier: TierName, granules: usize) -> Self {
-        let own = script.faults.iter().filter(|fault| fault.tier.is_none_or(|name| name == tier));
+    pub(super) fn new(script: &Script, tier: TierName, granules: usize, kept: Option<Kept>) -> Self {
+        let room = if kept.is_some() { FAULTS_MAX } else { 0 };
         Self {
-            random: Random(script.seed ^ 0x9e37_79b9_7f4a_7c15),
             operation: 0,
-            armed: own.map(|&fault| Armed { fault, fired: 0, until: None }).collect(),
+            plans: [Plan::new(script, tier), Plan::with_room(room)],
+            kept,
             held: Vec::with_capacity(granules),
             handed_out: 0,
             poisoned: Vec::with_capacity(PLACES_MAX),
@@ -110,77 +88,66 @@ impl State {
         }
     }
 
+    /// Whether a script is kept beside the tier, empty or not.
+    pub(super) const fn has_kept(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// Looks whether another script is kept beside the tier by now, and puts it in force.
+    ///
+    /// # Errors
+    /// What is kept is damaged: why. Said once; the script before it stays in force.
+    pub(super) fn heed_kept(&mut self, ns: u64) -> Result<(), &'static str> {
+        let Some(kept) = &mut self.kept else { return Ok(()) };
+        match kept.news() {
+            News::None => Ok(()),
+            News::Script(text) => self.plans[1].replace(text, Now { operation: self.operation, ns }),
+            News::Damaged(why) => Err(why),
+        }
+    }
+
     /// Whether time alone can still bring or end something.
     pub(super) fn waits_for_time(&self) -> bool {
-        self.armed.iter().any(|armed| {
-            let comes = matches!(armed.fault.trigger, Trigger::AtTime(_)) && armed.fired < armed.fault.times;
-            comes || matches!(armed.until, Some(Until::Time(_)))
-        })
+        self.plans.iter().any(Plan::waits_for_time)
     }
 
     /// One more operation.
-    pub(super) fn operate(&mut self, now: u64, hand: &Hand<'_>) -> InForce {
+    pub(super) fn operate(&mut self, ns: u64, hand: &Hand<'_>) -> InForce {
         self.operation += 1;
-        self.bring(now, true, hand)
+        self.bring(ns, true, hand)
     }
 
     /// Brings what is due, and says what is in force then.
-    pub(super) fn bring(&mut self, now: u64, is_operation: bool, hand: &Hand<'_>) -> InForce {
-        for i in 0..self.armed.len() {
-            let Armed { fault, fired, .. } = self.armed[i];
-            let due = match fault.trigger {
-                Trigger::AtOperation(operation) => self.operation >= operation,
-                Trigger::AtTime(at) => now >= at,
-                // Drawn even if it has come often enough: other faults' draws must not depend on it.
-                Trigger::Probability(p) => is_operation && self.random.unit() < p,
-            };
-            if due && fired < fault.times {
-                self.come(i, now, hand);
+    pub(super) fn bring(&mut self, ns: u64, is_operation: bool, hand: &Hand<'_>) -> InForce {
+        let now = Now { operation: self.operation, ns };
+        for plan in 0..self.plans.len() {
+            for i in 0..self.plans[plan].len() {
+                if let Some(fault) = self.plans[plan].due(i, now, is_operation)
+                    && self.come(plan, fault, now, hand)
+                {
+                    self.plans[plan].has_come(i, now);
+                }
             }
         }
         let mut sum = InForce::default();
-        let mut link_is_down = false;
-        for armed in &mut self.armed {
-            let over = match armed.until {
-                None => true,
-                Some(Until::Forever) => false,
-                Some(Until::Operation(end)) => self.operation >= end,
-                Some(Until::Time(end)) => now >= end,
-            };
-            if over {
-                armed.until = None;
-                continue;
-            }
-            match armed.fault.kind {
-                FaultKind::Remove | FaultKind::Reset => sum.gone = true,
-                FaultKind::LinkDown => (sum.gone, link_is_down) = (true, true),
-                FaultKind::Shrink { to } => sum.capacity = Some(sum.capacity.map_or(to, |least| least.min(to))),
-                FaultKind::Slow { factor } => sum.factor = Some(sum.factor.unwrap_or(1.0) * factor),
-                FaultKind::Full => sum.full = true,
-                FaultKind::IoError { reads, writes } => {
-                    sum.no_reads |= reads;
-                    sum.no_writes |= writes;
-                }
-                FaultKind::Poison { .. } | FaultKind::Crash => {}
-            }
-        }
-        if link_is_down != self.link_is_down {
-            self.link_is_down = link_is_down;
-            self.held.iter().filter(|granule| !granule.lost).for_each(|granule| hand.link(granule, link_is_down));
-            if !link_is_down {
+        self.plans.iter_mut().for_each(|plan| plan.add_to(&mut sum, now));
+        if sum.link_is_down != self.link_is_down {
+            self.link_is_down = sum.link_is_down;
+            self.held.iter().filter(|granule| !granule.lost).for_each(|granule| hand.link(granule, sum.link_is_down));
+            if !sum.link_is_down {
                 self.poison_again(hand, |_| true);
             }
         }
         sum
     }
 
-    fn come(&mut self, i: usize, now: u64, hand: &Hand<'_>) {
-        let fault = self.armed[i].fault;
+    /// A fault comes; false if there is nothing yet that it could hit.
+    fn come(&mut self, plan: usize, fault: Fault, now: Now, hand: &Hand<'_>) -> bool {
         let mut place = None;
         match fault.kind {
-            FaultKind::Poison { extent, offset, grain } => match self.poison(extent, offset, grain, hand) {
+            FaultKind::Poison { extent, offset, grain } => match self.poison(plan, (extent, offset), grain, hand) {
                 Aim::Hit(granule, from) => place = Some((granule, from)),
-                Aim::NotYet => return,
+                Aim::NotYet => return false,
                 Aim::Missed => self.missed += 1,
             },
             FaultKind::Remove | FaultKind::Reset => {
@@ -190,21 +157,21 @@ impl State {
             FaultKind::Crash => hand.crash(),
             _ => {}
         }
-        let armed = &mut self.armed[i];
-        armed.fired += 1;
-        armed.until = Some(match fault.lasts {
-            Lasts::Forever => Until::Forever,
-            Lasts::Operations(count) => Until::Operation(self.operation.saturating_add(count)),
-            Lasts::Time(ns) => Until::Time(now.saturating_add(ns)),
-        });
         if self.happened.len() < PLACES_MAX {
-            self.happened.push(Happened { operation: self.operation, at_ns: now, kind: fault.kind, place });
+            self.happened.push(Happened { operation: now.operation, at_ns: now.ns, kind: fault.kind, place });
         } else {
             self.missed += 1;
         }
+        true
     }
 
-    fn poison(&mut self, extent: Option<u32>, offset: Option<u64>, grain: Grain, hand: &Hand<'_>) -> Aim {
+    fn poison(
+        &mut self,
+        plan: usize,
+        (extent, offset): (Option<u32>, Option<u64>),
+        grain: Grain,
+        hand: &Hand<'_>,
+    ) -> Aim {
         if self.poisoned.len() == PLACES_MAX {
             return Aim::Missed;
         }
@@ -219,9 +186,9 @@ impl State {
                 self.held.iter().position(|g| g.number == number && (offset.is_none() || u64::from(g.index) == index))
             }
             None if self.held.is_empty() => return Aim::NotYet,
-            None => Some(self.random.below(self.held.len() as u64) as usize),
+            None => Some(self.plans[plan].random.below(self.held.len() as u64) as usize),
         };
-        let any = self.random.below(GRANULE.0 / grain_len) * grain_len;
+        let any = self.plans[plan].random.below(GRANULE.0 / grain_len) * grain_len;
         let from = offset.map_or(any, |offset| offset % GRANULE.0 / grain_len * grain_len);
         let Some(granule) = found.map(|at| self.held[at]) else { return Aim::Missed };
         self.poisoned.push(Poisoned { key: granule.key, from, len: grain_len });
@@ -318,29 +285,5 @@ pub(super) fn key_of(extent: &Extent, index: u64) -> u64 {
     match address_of(extent, index) {
         0 => extent.offset() + index * GRANULE.0,
         address => address as u64,
-    }
-}
-
-/// Repeatable random numbers: SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit.max(1)
-    }
-
-    /// From 0 to just below 1.
-    #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
-    fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{TierId, provider};
+use crate::{Addressable, Bytes, Health, Provenance, TierId, provider};
 use tiermem_sys::guarded;
 
 fn faulty(spec: &str, script: &str) -> Faulty {
