@@ -35,6 +35,23 @@ pub fn pin(cpus: &[u32]) -> Result<()> {
     Errno::result(rc).map(drop)
 }
 
+/// The CPU that the calling thread runs on, by number; it may be another one by now.
+pub fn current() -> u32 {
+    // SAFETY: takes nothing. It fails only where the kernel lacks the call, with -1.
+    unsafe { libc::sched_getcpu() }.unsigned_abs()
+}
+
+/// Moves the calling thread to another CPU than `from`, of those that it may run on. It may come back.
+///
+/// # Errors
+/// As sched_setaffinity(2); `EINVAL` if there is no other.
+pub fn leave(from: u32) -> Result<()> {
+    let all = allowed()?;
+    let others: Vec<u32> = all.iter().copied().filter(|&cpu| cpu != from).collect();
+    pin(&others)?;
+    pin(&all)
+}
+
 /// Asks the processor to bring what is at `at` into its nearest cache, and does not wait for it. A hint, which never fails.
 #[inline(always)]
 pub fn prefetch<T>(at: &T) {
@@ -126,6 +143,29 @@ pub fn hypervisor() -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_thread_leaves_its_cpu_and_may_come_back() {
+        let all = allowed().unwrap();
+        let from = current();
+        assert!(all.contains(&from));
+        if all.len() == 1 {
+            assert_eq!(leave(from), Err(Errno::EINVAL), "there is no other");
+            return;
+        }
+        // Back, so that a move that did not come is seen.
+        pin(&[from]).unwrap();
+        pin(&all).unwrap();
+        leave(from).unwrap();
+        assert_eq!(allowed().unwrap(), all);
+        // The system may have moved it once more since, but not each time.
+        let moved = (0..20).any(|_| {
+            let from = current();
+            leave(from).unwrap();
+            current() != from
+        });
+        assert!(moved, "still on {from}");
+    }
 
     #[test]
     fn equal_numbers_are_found_and_no_others() {

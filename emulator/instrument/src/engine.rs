@@ -147,7 +147,7 @@ fn threads_changed(running: &Running) {
 pub fn pass(thread: &Thread) {
     if thread.index.is_some()
         && thread.can_pass()
-        && let Some(empty) = thread.queue.prepare()
+        && let Some(empty) = thread.queue.prepare(company())
     {
         thread.set_waits(GIVEN_UP, false);
         thread.queue.pass(thread.go_on_in(empty, company()));

@@ -76,14 +76,19 @@ fn start() -> bool {
 extern "C" fn work() {
     // It is none of the program's threads.
     let _quiet = Quiet::new();
-    let (mut patience, mut credit) = (Patience::default(), Credit::default());
+    let (mut patience, mut credit, mut room) = (Patience::default(), Credit::default(), Room::default());
     loop {
         wait_while(&ASLEEP, || WAITING.load(Ordering::SeqCst) == 0);
         // Relaxed: as in `news`.
         let news = NEWS.load(Ordering::Relaxed);
         let begun = Instant::now();
         match take_turn(credit.is_spent()) {
-            Next::GoOn => credit.earn(begun.elapsed()),
+            Next::GoOn(cpu) => {
+                credit.earn(begun.elapsed());
+                if let Some(cpu) = cpu {
+                    room.keep_off(cpu);
+                }
+            }
             Next::WaitFor(index, task) => {
                 patience.wait_for(index, task, news);
                 credit.spend(begun.elapsed());
@@ -125,6 +130,38 @@ impl Patience {
         if idle >= IDLE_MAX || begun.elapsed() > LONGEST {
             give_up(index);
             self.waiting = None;
+        }
+    }
+}
+
+/// Where the engine's thread runs. A system that wakes threads where they slept can have it share a processor with a
+/// thread of the program for long, while another one is idle.
+struct Room {
+    /// Turns one after another in which it was where the thread was.
+    together: u32,
+    /// When it moved last.
+    moved: Instant,
+}
+
+/// So often in turn is no chance.
+const TOGETHER_MAX: u32 = 4;
+/// Moving costs some ten microseconds; so often they do not matter.
+const MOVES_APART: Duration = Duration::from_millis(5);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { together: 0, moved: Instant::now() }
+    }
+}
+
+impl Room {
+    /// Goes elsewhere, if this was the CPU of the program's thread for some time.
+    fn keep_off(&mut self, cpu: u32) {
+        self.together = if cpu::current() == cpu { self.together + 1 } else { 0 };
+        if self.together >= TOGETHER_MAX && self.moved.elapsed() > MOVES_APART {
+            // Where it cannot, it stays.
+            let _moved = cpu::leave(cpu);
+            *self = Self::default();
         }
     }
 }

@@ -11,15 +11,19 @@
 
 use std::cell::Cell;
 
+use tiermem_emulator::instrumented::filter::Company;
 use tiermem_emulator::instrumented::{Batch, Part, ThreadIndex};
+use tiermem_sys::cpu;
 use tiermem_sys::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use tiermem_sys::sync::{Lock, futex_wait, futex_wake_all, spin_hint};
 
 use crate::buffer::Buffer;
 use crate::helper;
 
-/// Buffers of a thread that wait at once.
-const MOST: usize = 8;
+/// Buffers of a thread that wait at once. The more there are, the seldomer threads sleep, and
+const MOST: usize = 32;
+/// among others, the fewer there are, the less far it is ahead in what it does out of turn.
+const MOST_AMONG_OTHERS: usize = 8;
 
 /// Buffers of one thread that wait. The thread itself adds to them; who has locked the engine takes them.
 pub struct Queue {
@@ -30,8 +34,12 @@ pub struct Queue {
     len: AtomicUsize,
     /// How much of the first one was taken.
     part: Cell<Part>,
-    /// 1 while the thread sleeps because it has too many.
+    /// 1 while the thread sleeps because it has too many,
     crowded: AtomicU32,
+    /// until there are so few.
+    enough: AtomicUsize,
+    /// The CPU that the thread was on when it passed the last one.
+    cpu: AtomicU32,
 }
 
 /// Empty buffers, of nobody.
@@ -79,6 +87,8 @@ impl Default for Queue {
             len: AtomicUsize::new(0),
             part: Cell::new(Part::default()),
             crowded: AtomicU32::new(0),
+            enough: AtomicUsize::new(MOST),
+            cpu: AtomicU32::new(0),
         }
     }
 }
@@ -89,20 +99,30 @@ impl Queue {
         self.len() == 0
     }
 
+    /// The CPU that the thread was on lately.
+    pub fn cpu(&self) -> u32 {
+        // Relaxed: as in `prepare`.
+        self.cpu.load(Ordering::Relaxed)
+    }
+
     fn len(&self) -> usize {
         self.len.load(Ordering::SeqCst)
     }
 
     /// An empty buffer for a thread that is about to [`pass`](Self::pass) its own, when there is room for that; `None` where the
     /// engine has no thread. The thread is the calling one.
-    pub fn prepare(&self) -> Option<Buffer> {
+    pub fn prepare(&self, company: Company) -> Option<Buffer> {
         if !helper::is_there() {
             return None;
         }
-        if self.len() >= MOST {
+        let most = if company.is_alone() { MOST } else { MOST_AMONG_OTHERS };
+        if self.len() >= most {
             // Where half of them are gone, it is worth going on.
-            wait_while(&self.crowded, || self.len() > MOST / 2);
+            self.enough.store(most / 2, Ordering::SeqCst);
+            wait_while(&self.crowded, || self.len() > most / 2);
         }
+        // Relaxed: a hint.
+        self.cpu.store(cpu::current(), Ordering::Relaxed);
         let spare = SPARE.lock().take();
         spare.or_else(Buffer::new)
     }
@@ -137,7 +157,7 @@ impl Queue {
         }
         helper::taken();
         give_back(first);
-        if self.len() <= MOST / 2 {
+        if self.len() <= self.enough.load(Ordering::SeqCst) {
             wake(&self.crowded);
         }
         true

@@ -9,8 +9,8 @@ use crate::thread::{GIVEN_UP, Thread};
 
 /// What the engine's own thread is to do next.
 pub enum Next {
-    /// What comes.
-    GoOn,
+    /// What comes; if something of a thread was taken, the CPU that this was on.
+    GoOn(Option<u32>),
     /// There is something, but this thread is behind; and its number in the system.
     WaitFor(ThreadIndex, u32),
 }
@@ -21,18 +21,21 @@ pub fn take_turn(in_haste: bool) -> Next {
         std::thread::yield_now();
     }
     let mut running = ENGINE.lock();
-    let Some(running) = running.as_mut() else { return Next::GoOn };
+    let Some(running) = running.as_mut() else { return Next::GoOn(None) };
     let runners = running.runners().map(|runner| Runner { waits: runner.waits || in_haste, ..runner });
     match turns::turn(runners) {
         Turn::Take(index, until_ps) => {
-            if let Some(thread) = running.thread(index) {
+            let thread = running.thread(index);
+            if let Some(thread) = thread {
                 running.take_part(thread, until_ps);
                 running.note_skew();
             }
-            Next::GoOn
+            Next::GoOn(thread.map(|thread| thread.queue.cpu()))
         }
-        Turn::WaitFor(index) => running.thread(index).map_or(Next::GoOn, |thread| Next::WaitFor(index, thread.task)),
-        Turn::Nothing => Next::GoOn,
+        Turn::WaitFor(index) => {
+            running.thread(index).map_or(Next::GoOn(None), |thread| Next::WaitFor(index, thread.task))
+        }
+        Turn::Nothing => Next::GoOn(None),
     }
 }
 

@@ -159,7 +159,8 @@ impl Company {
         Self(((self.0 | 1) + 1) | alone as usize)
     }
 
-    const fn is_alone(self) -> bool {
+    /// Whether one thread runs only.
+    pub const fn is_alone(self) -> bool {
         self.0 & 1 != 0
     }
 }
