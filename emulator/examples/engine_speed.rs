@@ -18,15 +18,22 @@ const BASE: u64 = 0x7f00_1234_0000;
 /// Fills records and values, however many it likes up to [`BATCH`].
 type Pattern = fn(&mut Random, &mut Vec<Record>, &mut Vec<u64>);
 
-/// Name, accesses, and by how many threads in turn.
-const PATTERNS: [(&str, Pattern, usize); 7] = [
-    ("hits", hits, 1),
-    ("chase", chase, 1),
-    ("gups", gups, 1),
-    ("triad", triad, 1),
-    ("bfs", bfs, 1),
-    ("store", store, 1),
-    ("mixed", mixed, 3),
+/// Number and size of the blocks that there are, one behind the other.
+type BlocksOf = (u64, u64);
+const LARGE: BlocksOf = (512, MIB / 4);
+const NODES: BlocksOf = (100_000, 304);
+
+/// Name, accesses, by how many threads in turn, and to what.
+const PATTERNS: [(&str, Pattern, usize, BlocksOf); 9] = [
+    ("hits", hits, 1, LARGE),
+    ("chase", chase, 1, LARGE),
+    ("gups", gups, 1, LARGE),
+    ("triad", triad, 1, LARGE),
+    ("bfs", bfs, 1, LARGE),
+    ("store", store, 1, LARGE),
+    ("btree", btree, 1, NODES),
+    ("ranges", ranges, 1, NODES),
+    ("mixed", mixed, 3, LARGE),
 ];
 
 struct Random {
@@ -108,6 +115,40 @@ fn store(random: &mut Random, records: &mut Vec<Record>, values: &mut Vec<u64>) 
     }
 }
 
+/// Walks from the root of a tree to a leaf. Of each node the length, the keys up to one, and the way on; once a line, since
+/// checks let no more through.
+fn btree(random: &mut Random, records: &mut Vec<Record>, values: &mut Vec<u64>) {
+    const FAN_OUT: u64 = 12;
+    const INNER: u64 = 1 + 12 + 144 + 1728 + 20_736;
+    while records.len() + 5 * 5 <= BATCH {
+        let mut node = 0;
+        while node < NODES.0 {
+            let at = BASE + node * NODES.1 + 16;
+            let way = random.below(FAN_OUT);
+            let next = node * FAN_OUT + 1 + way;
+            let of_node = records.len();
+            let accesses = [(184, 0), (0, 0), (way.min(10) * 8, 0), (192 + way * 8, BASE + next * NODES.1 + 16)];
+            for (offset, value) in accesses.into_iter().take(if node < INNER { 4 } else { 3 }) {
+                let record = record::access(at + offset, 8, false);
+                if records[of_node..].iter().all(|before| before / 64 != record / 64) {
+                    records.push(record);
+                    values.push(value);
+                }
+            }
+            node = if node < INNER { next } else { NODES.0 };
+        }
+    }
+}
+
+/// Sixteen bytes are copied from one block to another, of 8 MiB.
+fn ranges(random: &mut Random, records: &mut Vec<Record>, values: &mut Vec<u64>) {
+    for _ in 0..BATCH / 2 {
+        let [from, to] = [(); 2].map(|()| BASE + random.below(8 * MIB));
+        records.extend([record::range(from, false), record::range(to, true)]);
+        values.extend([16; 2]);
+    }
+}
+
 /// Something of everything: blocks that come and go, copies, accesses to two lines, pointers.
 fn mixed(random: &mut Random, records: &mut Vec<Record>, values: &mut Vec<u64>) {
     for _ in 0..BATCH / 8 {
@@ -152,14 +193,20 @@ fn config() -> Config {
 }
 
 /// CPU time and the report of one round; without an engine, only what making the accesses takes.
-fn round(pattern: Pattern, threads: usize, accesses: u64, with_engine: bool) -> (u64, u64, Option<Report>) {
+fn round(
+    (pattern, threads, blocks): (Pattern, usize, BlocksOf),
+    accesses: u64,
+    with_engine: bool,
+) -> (u64, u64, Option<Report>) {
     let config = config();
     let Ok((mut engine, tiers)) = config.engine() else { return (0, 0, None) };
     let threads: Vec<_> = (0..threads).map(|_| engine.begin_thread(None)).collect();
-    for block in 0..512 {
+    for block in 0..blocks.0 {
         let site = engine.site(&[block % 8 + 1]);
-        engine.allocate(BASE + block * MIB / 4, MIB / 4, site);
+        engine.allocate(BASE + block * blocks.1, blocks.1, site);
     }
+    // Walks down trees and copies stand for what checks let through.
+    let before = if blocks == NODES { vec![0; BATCH] } else { Vec::new() };
     let (mut records, mut values) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
     let mut random = Random { state: 1, step: 0 };
     let (mut done, mut batches) = (0, 0);
@@ -171,7 +218,12 @@ fn round(pattern: Pattern, threads: usize, accesses: u64, with_engine: bool) -> 
         if with_engine {
             engine.batch(
                 threads[batches % threads.len()],
-                &Batch { records: &records, values: &values, ..Batch::default() },
+                &Batch {
+                    records: &records,
+                    values: &values,
+                    before: before.get(..records.len()).unwrap_or_default(),
+                    ..Batch::default()
+                },
             );
         }
         batches += 1;
@@ -186,15 +238,16 @@ fn main() {
     let wanted = std::env::args().nth(1).unwrap_or_default();
     let millions: u64 = std::env::args().nth(2).and_then(|count| count.parse().ok()).unwrap_or(5);
     println!("pattern   ns an access  beyond L1   missed   virtual ms  all figures");
-    for (name, pattern, threads) in PATTERNS {
+    for (name, pattern, threads, blocks) in PATTERNS {
+        let what = (pattern, threads, blocks);
         if !name.contains(&wanted) {
             continue;
         }
         let (mut least, mut made, mut last) = (u64::MAX, u64::MAX, None);
         for _ in 0..ROUNDS {
-            let (ns, done, report) = round(pattern, threads, millions * 1_000_000, true);
+            let (ns, done, report) = round(what, millions * 1_000_000, true);
             least = least.min(ns);
-            made = made.min(round(pattern, threads, millions * 1_000_000, false).0);
+            made = made.min(round(what, millions * 1_000_000, false).0);
             last = report.map(|report| (done, report));
         }
         let Some((done, report)) = last else { continue };

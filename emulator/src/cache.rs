@@ -24,13 +24,16 @@ mod config;
 mod flush;
 mod hierarchy;
 mod level;
+mod near;
 mod prefetch;
 #[cfg(test)]
 mod reference;
+mod set;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use ahead::LookedAt;
+pub(crate) use config::LEVELS_MAX;
 pub use config::{CacheConfig, CacheConfigError, LevelConfig, Prefetch};
 pub use hierarchy::{CoreIndex, Hierarchy};
 

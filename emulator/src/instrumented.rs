@@ -14,6 +14,7 @@
 //! | `placing` | which tier a block goes to |
 //! | `engine` | all of it together |
 //! | `batch` | its hot path |
+//! | `tally` | what of it needs no more than sums |
 //! | [`turns`] | whose batch comes next |
 //! | `recorder` | how it gets into a trace |
 //! | [`config`] | what the run time is told through the environment |
@@ -33,6 +34,7 @@ pub mod record;
 mod recorder;
 pub mod report;
 mod space;
+mod tally;
 #[cfg(test)]
 mod tests;
 pub mod turns;

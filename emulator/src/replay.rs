@@ -26,6 +26,7 @@
 //! recorded, and no thread passes one that came before: each access belongs to the block that was there when it was recorded.
 //! How threads waited for one another is not in a trace; such waiting counts as work where the trace's clock is real time.
 
+mod access;
 mod ahead;
 mod clock;
 mod compact;
@@ -37,18 +38,22 @@ mod table;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod work;
 
 use std::fmt;
 
 use crate::cache::{CacheConfig, CacheConfigError, CoreIndex, Hierarchy};
 use crate::model::{HostIndex, Serve};
 use crate::time::Time;
-use crate::trace::{Clock, Completeness, Error, Event, Provenance, ReadAt, StreamId, Trace};
+use crate::trace::{Clock, Completeness, Error, Provenance, ReadAt, StreamId, Trace};
 
+use access::Accesses;
+use clock::ThreadClock;
 use compact::Compact;
-use lane::{Lane, Stop};
+use lane::Lane;
 use space::Space;
 use table::Table;
+use work::Work;
 
 pub use placing::{NamedFrame, PlaceError, Placement, Rule, SiteNames};
 pub use report::{Count, Report, SiteReport, ThreadReport, TierReport};
@@ -215,11 +220,7 @@ struct Machine<M> {
     host: HostIndex,
     /// Picoseconds of a hit, by level, from 1.
     hit_ps: [u64; LEVELS_MAX + 1],
-    outstanding: usize,
-    window: u64,
     dependence: Dependence,
-    ps_per_tick: f64,
-    capacities: Vec<u64>,
 }
 
 struct Replay<'t, S, M> {
@@ -239,7 +240,6 @@ impl<'t, S: ReadAt, M: Serve> Replay<'t, S, M> {
             *ps = Time::from_ns(level.latency_ns).0;
         }
         let from = trace.provenance();
-        let capacities = placement.capacities().to_vec();
         let machine = Machine {
             caches,
             compact: Compact::new(&config.caches),
@@ -247,18 +247,17 @@ impl<'t, S: ReadAt, M: Serve> Replay<'t, S, M> {
             space: Space::new(placement),
             host: config.host,
             hit_ps,
-            outstanding: config.outstanding as usize,
-            window: config.window.into(),
             dependence: config.dependence,
-            ps_per_tick: config.tick_ps(from.clock),
-            capacities,
         };
         let start = if from.common_clock { trace.readable().times.map_or(0, |(first, _)| first) } else { 0 };
         let several = streams.len() > 1 && from.common_clock;
         let mut lanes = Vec::new();
         for (index, stream) in streams.into_iter().enumerate() {
             let core = CoreIndex(index as u32 % cores);
-            lanes.push(Lane::new(stream, core, trace.cursor(stream), start, several)?);
+            let clock = ThreadClock::new(config.outstanding as usize, config.window.into());
+            let accesses = Accesses::new(core, clock);
+            let work = Work::new(start, config.tick_ps(from.clock));
+            lanes.push(Lane::new(stream, trace.cursor(stream), accesses, work, several)?);
         }
         Ok(Self { machine, lanes, quantum: config.quantum.0, common_clock: from.common_clock })
     }
@@ -296,21 +295,18 @@ impl<'t, S: ReadAt, M: Serve> Replay<'t, S, M> {
                 return Ok(false);
             }
             self.lanes[index].pass_barrier();
-            self.happen(index, &event);
+            self.machine.space.happen(&event);
             return Ok(true);
         }
         let bound = if self.common_clock { self.barrier_of_others(index) } else { u64::MAX };
-        let before = self.lanes[index].passed();
-        let stop = self.lanes[index].run(&mut self.machine, limit, bound)?;
-        // Coming to a barrier, to the end or to the limit is progress as well.
-        Ok(stop != Stop::Recorded || self.lanes[index].passed() != before)
+        self.lanes[index].run(&mut self.machine, limit, bound)
     }
 
     /// The time of the first event that another thread has still to do.
     fn earliest_of_others(&mut self, index: usize) -> Result<u64, ReplayError> {
         let mut earliest = u64::MAX;
         for other in (0..self.lanes.len()).filter(|&other| other != index) {
-            earliest = earliest.min(self.lanes[other].next_time()?);
+            earliest = earliest.min(self.lanes[other].next_time(&mut self.machine)?);
         }
         Ok(earliest)
     }
@@ -319,12 +315,6 @@ impl<'t, S: ReadAt, M: Serve> Replay<'t, S, M> {
     fn barrier_of_others(&self, index: usize) -> u64 {
         let others = self.lanes.iter().enumerate().filter(|&(other, _)| other != index);
         others.map(|(_, lane)| lane.barrier_bound()).min().unwrap_or(u64::MAX)
-    }
-
-    /// An event that changes where memory is.
-    fn happen(&mut self, index: usize, event: &Event) {
-        self.lanes[index].work_until(event.at(), self.machine.ps_per_tick);
-        self.machine.space.happen(event);
     }
 
     fn report(mut self, trace: &Trace<S>, config: &Config) -> Report {

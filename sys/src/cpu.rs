@@ -79,6 +79,31 @@ pub fn equal_of_16(low: &[u16; 16], high: &[u8; 16], wanted: u32) -> u32 {
     }
 }
 
+/// Which of sixteen words are `wanted`, a bit each.
+#[inline(always)]
+pub fn equal_words_of_16(words: &[u16; 16], wanted: u16) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{
+            __m128i, _mm_cmpeq_epi16, _mm_loadu_si128, _mm_movemask_epi8, _mm_packs_epi16, _mm_set1_epi16,
+        };
+        let (first, last) = words.split_at(8);
+        let [first, last] = [first.as_ptr(), last.as_ptr()].map(|words| {
+            // SAFETY: eight words are sixteen bytes, which may lie anywhere; each x86-64 processor has SSE2.
+            unsafe { _mm_loadu_si128(words.cast::<__m128i>()) }
+        });
+        // SAFETY: arithmetic, and each x86-64 processor has SSE2.
+        unsafe {
+            let word = _mm_set1_epi16(wanted as i16);
+            _mm_movemask_epi8(_mm_packs_epi16(_mm_cmpeq_epi16(first, word), _mm_cmpeq_epi16(last, word))) as u32
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        (0..16).fold(0, |all, at| all | u32::from(words[at] == wanted) << at)
+    }
+}
+
 /// The signature of the hypervisor that this machine runs under (`KVMKVMKVM`, `VMwareVMware` …); `None` on bare metal
 /// and on processors other than x86-64.
 pub fn hypervisor() -> Option<String> {
@@ -109,6 +134,8 @@ mod tests {
         for wanted in [0, 0x12_3456, 0x13_3456, 0x12_3457, 0xff_ffff, 0x00_3456] {
             let expected = (0..16).fold(0, |all, at| all | u32::from(numbers[at] == wanted) << at);
             assert_eq!(equal_of_16(&low, &high, wanted), expected, "{wanted:x}");
+            let expected = (0..16).fold(0, |all, at| all | u32::from(low[at] == wanted as u16) << at);
+            assert_eq!(equal_words_of_16(&low, wanted as u16), expected, "{wanted:x}");
         }
     }
 

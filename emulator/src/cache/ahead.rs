@@ -1,6 +1,24 @@
-//! Which lines were looked at lately, before their turn.
+//! Looking at lines before their turn.
 
 use super::LINE;
+use super::level::Sets;
+
+/// Levels that the host should have at hand when a line's turn comes: the second one and the shared one. The first is small, and a
+/// third is rare.
+#[derive(Clone, Copy, Debug)]
+pub struct Outlook<'a> {
+    pub(super) second: Sets<'a>,
+    pub(super) last: Sets<'a>,
+}
+
+impl Outlook<'_> {
+    /// Says that an access to `address` is about to come.
+    #[inline(always)]
+    pub fn expect(&self, address: u64) {
+        self.second.expect(address / LINE);
+        self.last.expect(address / LINE);
+    }
+}
 
 /// Lines that are remembered: a few less than a first level has, so that what goes on being used is not looked at again.
 const LINES: usize = 256;

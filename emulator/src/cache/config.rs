@@ -5,7 +5,7 @@ use std::fmt;
 use tiermem_complaint::units::parse_bytes;
 
 use super::LINE;
-use super::level::WAYS_MAX;
+use super::set::WAYS_MAX;
 
 /// Most levels that a hierarchy can have.
 pub const LEVELS_MAX: usize = 4;

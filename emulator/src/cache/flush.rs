@@ -1,6 +1,6 @@
 //! Writing caches back on demand.
 
-use super::level::state;
+use super::set::state;
 use super::{Hierarchy, LINE, Memory, Traffic};
 
 impl Hierarchy {

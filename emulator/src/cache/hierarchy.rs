@@ -1,24 +1,25 @@
 //! The caches of a host together.
 
+use super::ahead::Outlook;
 use super::config::LEVELS_MAX;
-use super::level::{Level, Place, Victim, state};
+use super::level::{Level, Levels, Place, Victim};
 use super::prefetch::Streams;
-use super::{CacheConfig, CacheConfigError, CacheCounts, LINE, Lookup, Memory, Traffic};
+use super::set::state;
+use super::{CacheConfig, CacheConfigError, CacheCounts, LINE, Lookup, Memory, Traffic, near};
 
 /// Number of a core, from 0 in the order of [`Hierarchy::add_core`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CoreIndex(pub u32);
 
 impl CoreIndex {
-    const fn index(self) -> usize {
+    pub(super) const fn index(self) -> usize {
         self.0 as usize
     }
 }
 
 #[derive(Debug)]
 pub(super) struct Core {
-    /// The nearest first; at least one.
-    pub(super) levels: Vec<Level>,
+    pub(super) levels: Levels,
     streams: Option<Streams>,
     pub(super) counts: CacheCounts,
 }
@@ -26,7 +27,7 @@ pub(super) struct Core {
 impl Core {
     fn new(config: &CacheConfig) -> Self {
         Self {
-            levels: config.private.iter().map(Level::new).collect(),
+            levels: Levels::new(&config.private),
             streams: config.prefetch.map(Streams::new),
             counts: CacheCounts::default(),
         }
@@ -65,6 +66,8 @@ pub struct Hierarchy {
     config: CacheConfig,
     pub(super) cores: Vec<Core>,
     pub(super) shared: Option<Level>,
+    /// Lines with lower numbers take the [way of the near](super::near), 0 once others were here.
+    near_lines: u64,
 }
 
 impl Hierarchy {
@@ -74,10 +77,12 @@ impl Hierarchy {
     /// Where [`CacheConfig::check`] complains.
     pub fn new(config: &CacheConfig, cores: u32) -> Result<Self, CacheConfigError> {
         config.check()?;
+        let shared = config.shared.as_ref().map(Level::new);
         Ok(Self {
+            near_lines: near::lines(&Levels::new(&config.private), shared.as_ref(), config.prefetch.is_some()),
             config: config.clone(),
             cores: (0..cores).map(|_| Core::new(config)).collect(),
-            shared: config.shared.as_ref().map(Level::new),
+            shared,
         })
     }
 
@@ -106,15 +111,13 @@ impl Hierarchy {
     /// If there is no such core.
     #[inline]
     pub fn expect(&self, core: CoreIndex, address: u64) {
-        let line = address & !(LINE - 1);
-        // The first one is small.
-        let [_, behind @ ..] = &self.cores[core.index()].levels[..] else { return };
-        for level in behind {
-            level.expect(level.place(line));
-        }
-        if let Some(shared) = &self.shared {
-            shared.expect(shared.place(line));
-        }
+        self.outlook(core).expect(address);
+    }
+
+    /// What [`expect`](Self::expect) needs to know of the core's caches.
+    pub(crate) fn outlook(&self, core: CoreIndex) -> Outlook<'_> {
+        let [_, second, third, _] = &self.cores[core.index()].levels.all;
+        Outlook { second: second.sets(), last: self.shared.as_ref().unwrap_or(third).sets() }
     }
 
     /// A load or store that lies in the line of `address`; one that crosses lines is one access to each. Misses go to
@@ -122,20 +125,44 @@ impl Hierarchy {
     ///
     /// # Panics
     /// If there is no such core.
-    #[inline(always)]
+    #[inline]
     pub fn access(&mut self, core: CoreIndex, address: u64, store: bool, memory: &mut impl Memory) -> Lookup {
-        let line = address & !(LINE - 1);
+        self.in_first(core, address, store).unwrap_or_else(|| self.behind_first(core, address, store, memory))
+    }
+
+    /// The first half of an [`access`](Self::access): what is found in the first level.
+    #[inline(always)]
+    pub(crate) fn in_first(&mut self, core: CoreIndex, address: u64, store: bool) -> Option<Lookup> {
+        let number = address / LINE;
+        if number < self.near_lines {
+            return self.in_first_near(core, number, store);
+        }
+        self.in_first_any(core, number * LINE, store)
+    }
+
+    /// The second half, where the first one found nothing.
+    #[inline(always)]
+    pub(crate) fn behind_first(
+        &mut self,
+        core: CoreIndex,
+        address: u64,
+        store: bool,
+        memory: &mut impl Memory,
+    ) -> Lookup {
+        let number = address / LINE;
+        if number < self.near_lines {
+            return self.search_near(core, number, store, memory);
+        }
+        self.near_lines = 0;
+        self.search(core, number * LINE, store, memory)
+    }
+
+    fn in_first_any(&mut self, core: CoreIndex, line: u64, store: bool) -> Option<Lookup> {
         let own = &mut self.cores[core.index()];
-        let first = &mut own.levels[0];
-        let place = first.place(line);
-        let Some(mut held) = first.touch(place) else { return self.search(core, line, place, store, memory) };
+        let first = &mut own.levels.all[0];
+        let mut held = first.touch(first.place(line))?;
         own.counts.hits[0] += 1;
         let was = held.state();
-        let needed = if store { state::OWNED } else { 0 };
-        if was & (state::PREFETCHED | needed) == needed {
-            held.add(if store { state::DIRTY } else { 0 });
-            return Lookup::Hit(1);
-        }
         held.take(state::PREFETCHED);
         if store {
             held.add(state::OWNED | state::DIRTY);
@@ -143,44 +170,31 @@ impl Hierarchy {
                 self.take_from_others(core, line);
             }
         }
-        if was & state::PREFETCHED == 0 { Lookup::Hit(1) } else { Lookup::Prefetched(1) }
+        Some(if was & state::PREFETCHED == 0 { Lookup::Hit(1) } else { Lookup::Prefetched(1) })
     }
 
     /// The first level does not have it.
-    fn search(&mut self, core: CoreIndex, line: u64, first: Place, store: bool, memory: &mut impl Memory) -> Lookup {
+    fn search(&mut self, core: CoreIndex, line: u64, store: bool, memory: &mut impl Memory) -> Lookup {
         let own = &mut self.cores[core.index()];
-        let mut places = [first; LEVELS_MAX];
-        let [nearest, behind @ ..] = &mut own.levels[..] else { return Lookup::Miss };
-        for (level, at) in behind.iter_mut().zip(1..LEVELS_MAX) {
-            places[at] = level.place(line);
-            let Some(mut held) = level.touch(places[at]) else { continue };
+        for (level, at) in own.levels[1..].iter_mut().zip(1..LEVELS_MAX) {
+            let Some(mut held) = level.touch(level.place(line)) else { continue };
             own.counts.hits[at] += 1;
             let was = held.state();
             held.take(state::PREFETCHED);
-            // Nearly always nothing is in between, and no other core has it.
-            if at == 1 && (!store || was & state::OWNED != 0) {
-                let flags = state::VALID | was & state::OWNED | if store { state::DIRTY } else { 0 };
-                let victim = nearest.insert(first, flags);
-                if victim.is_some() {
-                    self.move_on(core, 1, victim, memory);
-                }
-            } else {
-                self.found_behind(core, line, &places, (at, was), store, memory);
-            }
+            self.found_behind(core, line, (at, was), store, memory);
             self.follow_streams(core, line, memory);
             let level = level_number(at);
             return if was & state::PREFETCHED == 0 { Lookup::Hit(level) } else { Lookup::Prefetched(level) };
         }
-        self.miss_own(core, line, &places, store, memory)
+        self.miss_own(core, line, store, memory)
     }
 
     /// A level of the core's own behind the first has it, in this state.
     #[inline(never)]
-    fn found_behind(
+    pub(super) fn found_behind(
         &mut self,
         core: CoreIndex,
         line: u64,
-        places: &[Place; LEVELS_MAX],
         (at, was): (usize, u64),
         store: bool,
         memory: &mut impl Memory,
@@ -192,19 +206,11 @@ impl Hierarchy {
                 self.take_from_others(core, line);
             }
         }
-        self.fill(core, places, flags, at, memory);
+        self.fill(core, line, flags, at, memory);
     }
 
     /// No level of the core's own has it.
-    #[inline]
-    fn miss_own(
-        &mut self,
-        core: CoreIndex,
-        line: u64,
-        places: &[Place; LEVELS_MAX],
-        store: bool,
-        memory: &mut impl Memory,
-    ) -> Lookup {
+    pub(super) fn miss_own(&mut self, core: CoreIndex, line: u64, store: bool, memory: &mut impl Memory) -> Lookup {
         let levels = self.cores[core.index()].levels.len();
         let others = if store { self.take_from_others(core, line) } else { self.share_with_others(core, line, memory) };
         let mut in_shared = false;
@@ -222,7 +228,7 @@ impl Hierarchy {
             (false, 0) => state::OWNED,
             (false, _) => 0,
         };
-        self.fill(core, places, state::VALID | own, levels, memory);
+        self.fill(core, line, state::VALID | own, levels, memory);
         self.follow_streams(core, line, memory);
         let counts = &mut self.cores[core.index()].counts;
         if in_shared || others & state::VALID != 0 {
@@ -235,25 +241,18 @@ impl Hierarchy {
     }
 
     /// Puts the line into the core's levels in front of level `below`. Only the first becomes dirty.
-    #[inline(always)]
-    fn fill(
-        &mut self,
-        core: CoreIndex,
-        places: &[Place; LEVELS_MAX],
-        flags: u64,
-        below: usize,
-        memory: &mut impl Memory,
-    ) {
-        for at in (1..below).rev() {
-            self.put(core, at, places[at % LEVELS_MAX], flags & !state::DIRTY, memory);
+    #[inline]
+    fn fill(&mut self, core: CoreIndex, line: u64, flags: u64, below: usize, memory: &mut impl Memory) {
+        for at in (0..below).rev() {
+            self.put(core, at, line, if at == 0 { flags } else { flags & !state::DIRTY }, memory);
         }
-        self.put(core, 0, places[0], flags, memory);
     }
 
     /// Puts a line into one of the core's levels; a dirty one that makes way moves on to the next one.
-    #[inline(always)]
-    fn put(&mut self, core: CoreIndex, at: usize, place: Place, flags: u64, memory: &mut impl Memory) {
-        let victim = self.cores[core.index()].levels[at].insert(place, flags);
+    #[inline]
+    fn put(&mut self, core: CoreIndex, at: usize, line: u64, flags: u64, memory: &mut impl Memory) {
+        let level = &mut self.cores[core.index()].levels[at];
+        let victim = level.insert(level.place(line), flags);
         if victim.is_some() {
             self.move_on(core, at + 1, victim, memory);
         }
@@ -261,7 +260,7 @@ impl Hierarchy {
 
     /// What made way in front of level `at` goes there.
     #[inline(never)]
-    fn move_on(&mut self, core: CoreIndex, at: usize, mut victim: Victim, memory: &mut impl Memory) {
+    pub(super) fn move_on(&mut self, core: CoreIndex, at: usize, mut victim: Victim, memory: &mut impl Memory) {
         for level in &mut self.cores[core.index()].levels[at..] {
             let Some((line, was)) = victim else { return };
             let place = level.place(line);
@@ -300,7 +299,7 @@ impl Hierarchy {
 
     /// A store: the other cores lose the line. What they had modified moves to the one that stores.
     #[inline]
-    fn take_from_others(&mut self, core: CoreIndex, line: u64) -> u64 {
+    pub(super) fn take_from_others(&mut self, core: CoreIndex, line: u64) -> u64 {
         if self.cores.len() == 1 {
             return 0;
         }
@@ -360,8 +359,7 @@ impl Hierarchy {
             self.fill_shared(core, place, 0, memory);
         }
         let at = 1.min(self.config.private.len() - 1);
-        let place = self.cores[core.index()].levels[at].place(line);
-        self.put(core, at, place, flags, memory);
+        self.put(core, at, line, flags, memory);
     }
 }
 

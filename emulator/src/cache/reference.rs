@@ -1,7 +1,7 @@
 //! The caches of a host once more, as slow and plain as can be: what [`Hierarchy`](super::Hierarchy) must do.
 
-use super::level::state::{ALL, DIRTY, OWNED, PREFETCHED, VALID};
 use super::prefetch::Streams;
+use super::set::state::{ALL, DIRTY, OWNED, PREFETCHED, VALID};
 use super::{CacheConfig, CacheCounts, LINE, LevelConfig, Lookup, Traffic};
 
 /// Lines and what is known of them, the most recent first, by set.

@@ -234,8 +234,35 @@ fn the_text_form_says_all() {
     assert_eq!(CacheConfig::parse(&config.to_string()), Ok(config));
 }
 
+#[test]
+fn a_line_is_never_found_in_an_empty_way() {
+    // All bits set are what empty ways have for a tag: sixteen of them behind the first level, 24 in it.
+    for line in [0xffff, 0xff_ffff, 0x1_ffff, u64::MAX / LINE] {
+        let mut host = Host::new("64/1@1,128/2@2,shared:256/4@5", 1);
+        assert_eq!((host.load(line), host.load(line)), (Lookup::Miss, Lookup::Hit(1)), "{line:x}");
+        host.store(1);
+        assert_eq!((host.load(line), host.load(1)), (Lookup::Hit(2), Lookup::Hit(2)), "{line:x}");
+        host.caches.flush(line * LINE, &mut |_| {});
+        assert_eq!((host.load(line), host.load(line)), (Lookup::Miss, Lookup::Hit(1)), "{line:x}");
+        let Host { caches, traffic } = &mut host;
+        caches.flush_all(&mut |t| traffic.push(t));
+        assert_eq!(host.traffic(), [Traffic::WriteBack(LINE)], "{line:x}");
+        assert_eq!((host.load(line), host.load(1)), (Lookup::Miss, Lookup::Miss), "{line:x}");
+    }
+}
+
+#[test]
+fn lines_are_told_apart_when_the_first_far_one_comes() {
+    let mut host = Host::new("128/2@1,256/4@2,shared:512/8@5", 1);
+    // The same near bits behind the first level, then in all of them.
+    for line in [5, 5 | 1 << 16, 5 | 1 << 24] {
+        assert_eq!((host.load(line), host.load(line)), (Lookup::Miss, Lookup::Hit(1)), "{line:x}");
+    }
+    assert_eq!((host.load(5), host.load(5 | 1 << 16)), (Lookup::Hit(2), Lookup::Hit(2)));
+}
+
 /// Shapes whose sets, ways and levels differ, each so small that lines make way all the time.
-const SHAPES: [&str; 8] = [
+const SHAPES: [&str; 10] = [
     "512/2@1,1536/4@2,shared:3K/3@5",
     "1K/16@1,2K/16@2,shared:4K/16@5",
     "768/12@1,shared:2K/16@5,prefetch:2x4",
@@ -244,6 +271,8 @@ const SHAPES: [&str; 8] = [
     "384/2@1,640/5@2,prefetch:3x2",
     "128/1@1,256/2@2,512/4@3,shared:1K/1@5",
     "64/1@1,192/1@2,448/7@3,prefetch:1x63",
+    "256/2@1,1K/4@2,shared:2K/8@5",
+    "768/12@1,512/8@2,shared:4K/16@5",
 ];
 
 #[derive(Clone, Copy, Debug)]
@@ -279,6 +308,8 @@ proptest::proptest! {
     fn it_does_what_the_plain_caches_do(
         shape in 0..SHAPES.len(),
         cores in 1..4_usize,
+        // Without far lines the caches take the shorter way, with some they leave it at the first.
+        far in proptest::bool::ANY,
         steps in proptest::collection::vec(step(), 1..1500),
     ) {
         let config = CacheConfig::parse(SHAPES[shape]).unwrap();
@@ -288,6 +319,7 @@ proptest::proptest! {
             match step {
                 Step::Access(core, line, store) => {
                     let core = core % cores;
+                    let line = if far { line } else { line % (1 << 16) };
                     let found = host.on(CoreIndex(core as u32), line, store);
                     proptest::prop_assert_eq!(found, plain.access(core, line * LINE, store));
                 }

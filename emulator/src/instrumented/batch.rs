@@ -1,16 +1,17 @@
 //! A batch of accesses, through the caches into memory.
 //!
 //! Nearly all accesses go to the line that was used last in its set of the first level. Those change nothing but counts
-//! and the clock, and take a few instructions each: [`tally`] adds up a whole batch, and what does not go to such a line
-//! is found by one comparison with [`Recent`](super::recent::Recent).
+//! and the clock: [`tally`] adds up a whole batch. Where checks pass them over, nearly all records go to other lines; where
+//! they do not, one comparison with [`Recent`](super::recent::Recent) finds them. The rest go some at a time: places of the next
+//! ones are looked up, and the host is told what they will need, before these have their turn.
 
-use super::clock::Waits;
+use super::clock::{LANES, Whose};
 use super::engine::{Engine, Thread, ThreadIndex};
-use super::filter::{Kind, Passed, number};
-use super::placing::Blocks;
+use super::filter::{Passed, number};
 use super::record::{self, EVENT, LOAD_OF_WORD, RANGE, Record, STORE};
-use super::space::{Label, OS_PAGE};
-use crate::cache::{LINE, Lookup, Traffic};
+use super::space::OS_PAGE;
+use super::tally::{Tally, tally};
+use crate::cache::{CoreIndex, LINE, Lookup, Traffic};
 use crate::model::{Direction, Request, Serve, TierIndex};
 use crate::time::Time;
 
@@ -20,37 +21,10 @@ pub const BATCH_MAX: usize = 511;
 /// Records after which a thread's clock is looked at, where it must not run ahead of others'.
 const PART: usize = 32;
 
-/// So many records are looked at before their turn.
-const LOOK_AHEAD: usize = 12;
-/// Records whose places are remembered meanwhile.
-const AHEAD: usize = LOOK_AHEAD.next_power_of_two();
+/// So many records are looked at together, while those before them have their turn.
+const TOGETHER: usize = 16;
 /// No place.
 const UNKNOWN: u64 = u64::MAX;
-
-/// Sums over the records of a batch, ranges and events included.
-#[derive(Clone, Copy, Default)]
-struct Tally {
-    /// Of the upper sixteen bits.
-    all: u64,
-    /// Of the upper sixteen bits of stores.
-    stores: u64,
-    /// Whether an access lies in two lines.
-    crossing: bool,
-}
-
-/// Written so that the compiler makes vector code of it.
-#[inline]
-fn tally(records: &[Record]) -> Tally {
-    let mut sums = [0_u64; 3];
-    for &packed in records {
-        let upper = packed >> record::ADDRESS_BITS;
-        sums[0] += upper;
-        sums[1] += upper & 0_u64.wrapping_sub(packed >> 63);
-        sums[2] |= (packed % LINE) + (upper & 0x1f) + (LINE - 1);
-    }
-    // Each sum is at most 63 + 16 + 63, and has bit 7 if first byte and size are over 64 together.
-    Tally { all: sums[0], stores: sums[1], crossing: sums[2] & 0x80 != 0 }
-}
 
 /// What a thread did since its last batch, in order.
 #[derive(Clone, Copy, Debug, Default)]
@@ -83,19 +57,6 @@ impl Part {
     }
 }
 
-/// Counts waiting where it belongs.
-pub struct Waiting<'a> {
-    pub blocks: &'a mut [Blocks],
-    pub total_ps: &'a mut u64,
-}
-
-impl Waits for Waiting<'_> {
-    fn waited(&mut self, label: Label, ps: u64) {
-        self.blocks[usize::from(label)].waited_ps += ps;
-        *self.total_ps += ps;
-    }
-}
-
 impl<S: Serve> Engine<S> {
     /// What a thread did, in order.
     ///
@@ -120,18 +81,20 @@ impl<S: Serve> Engine<S> {
             self.last = Some(index);
         }
         let before = batch.before.get(part.taken..).unwrap_or_default();
-        let mut issued = Issued { passed: part.passed.unwrap_or(number(batch.start.counts)), before };
+        let mut issued = Issued { records: 0, passed: part.passed.unwrap_or(number(batch.start.counts)), before };
         let at_once = if until_ps == u64::MAX { BATCH_MAX } else { PART };
         while part.taken < records.len() && thread.clock.now_ps() <= until_ps {
             let these = part.taken..records.len().min(part.taken + at_once);
             part.taken = these.end;
             let (records, values) = (&records[these.clone()], &values[these]);
             let mut sums = tally(records);
-            if sums.crossing {
-                self.walk::<true>(&mut thread, (records, values), &mut sums, &mut issued);
-            } else {
-                self.walk::<false>(&mut thread, (records, values), &mut sums, &mut issued);
-            }
+            let walk = match (sums.crossing, batch.before.is_empty()) {
+                (false, false) => Self::walk::<false, true>,
+                (false, true) => Self::walk::<false, false>,
+                (true, false) => Self::walk::<true, true>,
+                (true, true) => Self::walk::<true, false>,
+            };
+            walk(self, &mut thread, (records, values), &mut sums, &mut issued);
             thread.count(&sums, records.len());
         }
         let is_rest = part.taken == records.len();
@@ -140,92 +103,98 @@ impl<S: Serve> Engine<S> {
             thread.count_passed(batch.end.since(&batch.start));
         }
         part.passed = Some(issued.passed);
+        // Before it goes on others may place blocks where its flights are.
+        self.settle(&mut thread);
         self.threads[index.0 as usize] = Some(thread);
         is_rest
     }
 
-    /// Takes what is no plain access out of `sums`.
-    fn walk<const CROSSING: bool>(
+    /// Takes what is no plain access out of `sums`. Of `CHECKED` records hardly any is one of a recent line, so that they are not
+    /// compared.
+    fn walk<const CROSSING: bool, const CHECKED: bool>(
         &mut self,
         thread: &mut Thread,
         (records, values): (&[Record], &[u64]),
         sums: &mut Tally,
-        passed: &mut Issued<'_>,
+        issued: &mut Issued<'_>,
     ) {
-        let mut issued = 0;
-        let mut ahead = [UNKNOWN; AHEAD];
-        for (place, &packed) in ahead.iter_mut().zip(records).take(LOOK_AHEAD) {
-            *place = self.look_ahead(thread, packed);
-        }
-        for (at, &packed) in records.iter().enumerate() {
-            let known = ahead[at % AHEAD];
-            if let Some(&next) = records.get(at + LOOK_AHEAD) {
-                ahead[(at + LOOK_AHEAD) % AHEAD] = self.look_ahead(thread, next);
+        let mut places = [[UNKNOWN; TOGETHER]; 2];
+        self.look_ahead(thread.core, records, &mut places[0]);
+        for first in (0..records.len()).step_by(TOGETHER) {
+            let [now, next] = &mut places;
+            if let Some(records) = records.get(first + TOGETHER..) {
+                self.look_ahead(thread.core, records, next);
             }
-            let crosses = CROSSING && packed % LINE + record::size(packed) > LINE;
-            if thread.recent.has(packed) && !crosses {
-                continue;
-            }
-            let passed = passed.up_to(at);
-            if packed & (RANGE | EVENT) != 0 {
-                thread.clock.issue((at - issued) as u64 + passed);
-                issued = at + 1;
-                let upper = packed >> record::ADDRESS_BITS;
-                sums.all -= upper;
-                sums.stores -= if packed & STORE != 0 { upper } else { 0 };
-                thread.others += 1;
-                self.range_or_event(thread, packed, values[at]);
-                continue;
-            }
-            thread.clock.issue((at + 1 - issued) as u64 + passed);
-            issued = at + 1;
-            thread.looked_up += 1;
-            let (address, store) = (record::address(packed), packed & STORE != 0);
-            let in_frame = if known == UNKNOWN { self.translate(thread, address) } else { known };
-            let lookup = self.access(thread, address, in_frame, store);
-            if lookup != Lookup::Hit(1) || crosses {
+            for ((&packed, &known), at) in records[first..].iter().zip(&*now).zip(first..) {
+                let crosses = CROSSING && packed % LINE + record::size(packed) > LINE;
+                if !CHECKED && thread.recent.has(packed) && !crosses {
+                    continue;
+                }
+                if packed & (RANGE | EVENT) != 0 {
+                    thread.clock.issue(issued.up_to(at, at));
+                    issued.records = at + 1;
+                    let upper = packed >> record::ADDRESS_BITS;
+                    sums.all -= upper;
+                    sums.stores -= if packed & STORE != 0 { upper } else { 0 };
+                    thread.others += 1;
+                    self.range_or_event(thread, packed, known, values[at]);
+                    continue;
+                }
+                let (address, store) = (record::address(packed), packed & STORE != 0);
+                let place = if known == UNKNOWN { self.translate(address) } else { known };
+                let first = self.access(thread, address, place, store);
+                if first == Some(Lookup::Hit(1)) && !crosses {
+                    continue;
+                }
+                thread.clock.issue(issued.up_to(at, at + 1));
                 let value = if packed >> record::ADDRESS_BITS == LOAD_OF_WORD { values[at] } else { 0 };
-                self.beyond(thread, address, in_frame, lookup, (store, value));
+                self.beyond(thread, (address, place), first, (store, value));
                 if crosses {
-                    self.access_line(thread, address / LINE + 1, (store, value));
+                    thread.more_lines += 1;
+                    self.access_line(thread, (address / LINE + 1) * LINE, UNKNOWN, (store, value));
                 }
             }
+            places.swap(0, 1);
         }
-        thread.clock.issue((records.len() - issued) as u64);
-        passed.before = passed.before.get(records.len()..).unwrap_or_default();
+        thread.clock.issue((records.len() - issued.records) as u64);
+        issued.records = 0;
+        issued.before = issued.before.get(records.len()..).unwrap_or_default();
     }
 
-    /// Where an access will go in its frame, if that is known, before its turn: has the host's caches bring what it will need of the
-    /// model, which is larger than they are.
+    /// Where the next records will go among the frames, as far as that is known, before their turn: has the host's caches bring what
+    /// they will need of the model, which is larger than they are.
     #[inline(always)]
-    fn look_ahead(&self, thread: &mut Thread, packed: Record) -> u64 {
-        if packed & (RANGE | EVENT) != 0 {
-            return UNKNOWN;
+    fn look_ahead(&mut self, core: CoreIndex, records: &[Record], places: &mut [u64; TOGETHER]) {
+        let Self { caches, space, .. } = self;
+        let outlook = caches.outlook(core);
+        for (&packed, place) in records.iter().zip(places) {
+            *place = UNKNOWN;
+            let address = record::address(packed);
+            if packed & EVENT != 0 {
+                continue;
+            }
+            let Some(frame) = space.known_frame(address / OS_PAGE) else { continue };
+            *place = u64::from(frame) * OS_PAGE + address % OS_PAGE;
+            outlook.expect(*place);
         }
-        let address = record::address(packed);
-        let os_page = address / OS_PAGE;
-        let Some(frame) = thread.frames.of(os_page, || self.space.known_frame(os_page)) else { return UNKNOWN };
-        let in_frame = u64::from(frame) * OS_PAGE + address % OS_PAGE;
-        if thread.looked_at.is_new(in_frame) {
-            self.caches.expect(thread.core, in_frame);
-        }
-        in_frame
     }
 
-    fn range_or_event(&mut self, thread: &mut Thread, packed: Record, value: u64) {
+    fn range_or_event(&mut self, thread: &mut Thread, packed: Record, place: u64, value: u64) {
         let address = record::address(packed);
         let store = packed & STORE != 0;
         if packed & RANGE != 0 {
-            self.range(thread, address, value, store);
+            self.range(thread, (address, place), value, store);
         } else if store {
             let (size, site) = record::block(value);
+            self.settle(thread);
             self.allocate(address, size, site);
         } else {
             self.free(address);
         }
     }
 
-    fn range(&mut self, thread: &mut Thread, address: u64, len: u64, store: bool) {
+    /// A range that begins at this address, which has this place among the frames, if that is known.
+    fn range(&mut self, thread: &mut Thread, (address, place): (u64, u64), len: u64, store: bool) {
         let counts = &mut thread.counts;
         let (ranges, bytes) = if store {
             (&mut counts.ranges_stored, &mut counts.range_bytes_stored)
@@ -237,76 +206,108 @@ impl<S: Serve> Engine<S> {
         if len == 0 {
             return;
         }
-        for line in address / LINE..=(address + len - 1) / LINE {
+        let lines = address / LINE..=(address + len - 1) / LINE;
+        thread.more_lines += lines.end() + 1 - lines.start();
+        for line in lines {
             thread.clock.issue(1);
-            if thread.recent.has(record::access(line * LINE, 0, store)) {
-                thread.counts.hits[0] += 1;
-            } else {
-                self.access_line(thread, line, (store, 0));
+            if !thread.recent.has(record::access(line * LINE, 0, store)) {
+                let at = line * LINE;
+                let is_near = place != UNKNOWN && at / OS_PAGE == address / OS_PAGE;
+                let place = if is_near { place - address % OS_PAGE + at % OS_PAGE } else { UNKNOWN };
+                self.access_line(thread, at, place, (store, 0));
             }
         }
     }
 
-    /// An access to the line of this number that was not looked at ahead.
-    fn access_line(&mut self, thread: &mut Thread, line: u64, (store, value): (bool, u64)) {
-        let address = line * LINE;
-        let in_frame = self.translate(thread, address);
-        let lookup = self.access(thread, address, in_frame, store);
-        self.beyond(thread, address, in_frame, lookup, (store, value));
+    /// An access to the line at this address, which has this place, if that is known.
+    fn access_line(&mut self, thread: &mut Thread, address: u64, place: u64, (store, value): (bool, u64)) {
+        let place = if place == UNKNOWN { self.translate(address) } else { place };
+        let first = self.access(thread, address, place, store);
+        self.beyond(thread, (address, place), first, (store, value));
     }
 
     /// Where an address lies in its frame, counted through all frames; it gets one if it had none.
-    fn translate(&mut self, thread: &mut Thread, address: u64) -> u64 {
+    fn translate(&mut self, address: u64) -> u64 {
         let os_page = address / OS_PAGE;
-        let frame = thread.frames.of(os_page, || Some(self.space.frame(os_page)));
-        u64::from(frame.unwrap_or(u32::MAX)) * OS_PAGE + address % OS_PAGE
+        u64::from(self.space.frame(os_page)) * OS_PAGE + address % OS_PAGE
     }
 
-    /// One access to one line, that of `at` among the frames.
+    /// One access to one line, that of `place` among the frames, as far as the first level.
     #[inline(always)]
-    fn access(&mut self, thread: &mut Thread, address: u64, at: u64, store: bool) -> Lookup {
-        let Self { caches, traffic, .. } = self;
-        let lookup = caches.access(thread.core, at, store, &mut |t| traffic.push(t));
+    fn access(&mut self, thread: &mut Thread, address: u64, place: u64, store: bool) -> Option<Lookup> {
         if self.recent_is_exact {
             thread.recent.remember(address, store);
         }
-        if lookup == Lookup::Hit(1) {
-            thread.counts.hits[0] += 1;
-        }
-        lookup
+        self.caches.in_first(thread.core, place, store)
     }
 
-    /// The rest of an access, where the first level did not have the line.
-    fn beyond(&mut self, thread: &mut Thread, address: u64, at: u64, lookup: Lookup, (store, value): (bool, u64)) {
-        if lookup == Lookup::Hit(1) {
-            return;
+    /// The rest of an access, after what was found in the first level.
+    #[inline(never)]
+    fn beyond(
+        &mut self,
+        thread: &mut Thread,
+        (address, place): (u64, u64),
+        first: Option<Lookup>,
+        (store, value): (bool, u64),
+    ) {
+        let lookup = match first {
+            Some(Lookup::Hit(1)) => return,
+            Some(lookup) => lookup,
+            None => {
+                let Self { caches, traffic, .. } = self;
+                caches.behind_first(thread.core, place, store, &mut |t| traffic.push(t))
+            }
+        };
+        thread.beyond += 1;
+        if thread.clock.has_many_waits() {
+            self.count_waits(thread);
         }
-        let label = self.space.label((at / OS_PAGE) as u32, at % OS_PAGE);
         let Thread { clock, counts, .. } = thread;
-        clock.begin(address, &mut Waiting { blocks: &mut self.placing.blocks, total_ps: &mut counts.waited_ps });
+        clock.begin(address);
         let now = clock.now_ps();
-        let done = match lookup {
+        match lookup {
             Lookup::Hit(level) => {
-                counts.hits[usize::from(level) - 1] += 1;
-                now + self.latencies_ps[usize::from(level) - 1]
+                let level = usize::from(level - 1) % LANES;
+                counts.hits[level] += 1;
+                let done = now + self.latencies_ps[level];
+                clock.fly(level, done, (!store, value), Whose::of_place(place));
             }
             Lookup::Prefetched(level) => {
-                counts.hits[usize::from(level) - 1] += 1;
-                let arrival = self.arrivals.remove(&(at / LINE)).unwrap_or(0);
-                arrival.max(now + self.latencies_ps[usize::from(level) - 1])
+                let level = usize::from(level - 1) % LANES;
+                counts.hits[level] += 1;
+                let arrival = self.arrivals.remove(&(place / LINE)).unwrap_or(0);
+                let done = arrival.max(now + self.latencies_ps[level]);
+                clock.fly(0, done, (!store, value), Whose::of_place(place));
             }
             Lookup::Miss => {
                 counts.misses += 1;
+                let label = self.space.label_at(place);
                 let blocks = &mut self.placing.blocks[usize::from(label)];
                 *if store { &mut blocks.store_misses } else { &mut blocks.load_misses } += 1;
                 let tier = TierIndex(blocks.tier);
-                self.serve(now, tier, Direction::Read, at)
+                let done = self.serve(now, tier, Direction::Read, place);
+                thread.clock.fly(0, done, (!store, value), Whose::of_label(label));
             }
-        };
-        clock.fly(done, !store, value, label);
+        }
         if !self.traffic.is_empty() {
             self.carry_traffic(now);
         }
+    }
+
+    /// Counts waiting where it belongs.
+    #[inline(never)]
+    pub(super) fn count_waits(&mut self, thread: &mut Thread) {
+        for (whose, ps) in thread.clock.waits() {
+            let label = whose.label(|place| self.space.label_at(place));
+            self.placing.blocks[usize::from(label)].waited_ps += ps;
+            thread.counts.waited_ps += ps;
+        }
+    }
+
+    /// Finds out whose lines the thread waited for and has in flight, before that changes.
+    fn settle(&mut self, thread: &mut Thread) {
+        self.count_waits(thread);
+        thread.clock.settle(|place| self.space.label_at(place));
     }
 
     fn serve(&mut self, now: u64, tier: TierIndex, direction: Direction, at: u64) -> u64 {
@@ -337,49 +338,22 @@ impl<S: Serve> Engine<S> {
     }
 }
 
-/// What of the accesses without a record the clock has.
+/// What the clock has of a batch.
 struct Issued<'a> {
+    /// Records,
+    records: usize,
+    /// and accesses without one, as they are counted.
     passed: u64,
     before: &'a [u64],
 }
 
 impl Issued<'_> {
-    /// Those before record `at` that the clock does not have yet.
+    /// What the clock does not have yet of `records`, and of the accesses before record `at`; now it has.
     #[inline]
-    fn up_to(&mut self, at: usize) -> u64 {
-        let Some(&counts) = self.before.get(at) else { return 0 };
+    fn up_to(&mut self, at: usize, records: usize) -> u64 {
+        let records = records - std::mem::replace(&mut self.records, records);
+        let Some(&counts) = self.before.get(at) else { return records as u64 };
         let before = std::mem::replace(&mut self.passed, number(counts));
-        self.passed.saturating_sub(before)
-    }
-}
-
-impl Thread {
-    /// Counts what had no record. Each found its line most recent in the first level.
-    fn count_passed(&mut self, [loaded, stored]: [Kind; 2]) {
-        let counts = &mut self.counts;
-        // Wrapping: see `Passed::since`.
-        counts.loads = counts.loads.wrapping_add(loaded.accesses);
-        counts.stores = counts.stores.wrapping_add(stored.accesses);
-        counts.hits[0] += loaded.lines + stored.lines;
-        counts.bytes_loaded += loaded.bytes;
-        counts.bytes_stored += stored.bytes;
-        counts.ranges_loaded += loaded.ranges;
-        counts.ranges_stored += stored.ranges;
-        counts.range_bytes_loaded += loaded.range_bytes;
-        counts.range_bytes_stored += stored.range_bytes;
-    }
-
-    /// Counts the plain accesses of a batch of `len` records.
-    fn count(&mut self, sums: &Tally, len: usize) {
-        const ONE_STORE: u64 = STORE >> record::ADDRESS_BITS;
-        let accesses = len as u64 - std::mem::take(&mut self.others);
-        let stores = sums.all / ONE_STORE;
-        let bytes_stored = sums.stores % ONE_STORE;
-        self.counts.loads += accesses - stores;
-        self.counts.stores += stores;
-        self.counts.bytes_loaded += sums.all % ONE_STORE - bytes_stored;
-        self.counts.bytes_stored += bytes_stored;
-        // Each found its line most recent in the first level, except those that `walk` looked up.
-        self.counts.hits[0] += accesses - std::mem::take(&mut self.looked_up);
+        records as u64 + self.passed.saturating_sub(before)
     }
 }

@@ -4,13 +4,12 @@ use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 
 use super::Overlap;
-use super::batch::Waiting;
-use super::clock::Clock;
+use super::clock::{Clock, LANES};
 use super::filter::Known;
 use super::placing::{Placing, Rules};
-use super::recent::{Frames, RECENT, Recent};
+use super::recent::{RECENT, Recent};
 use super::space::{PageHasher, Space};
-use crate::cache::{CacheConfig, CacheConfigError, CoreIndex, Hierarchy, LINE, LookedAt, Traffic};
+use crate::cache::{CacheConfig, CacheConfigError, CoreIndex, Hierarchy, LINE, Traffic};
 use crate::model::{HostIndex, Serve};
 use crate::time::Time;
 
@@ -54,12 +53,12 @@ pub(super) struct Thread {
     pub(super) counts: Counts,
     pub(super) ended: bool,
     pub(super) recent: Recent,
-    pub(super) frames: Frames,
-    pub(super) looked_at: LookedAt,
     /// Ranges and events of the batch that is going on.
     pub(super) others: u64,
-    /// Plain accesses of that batch that went to the caches.
-    pub(super) looked_up: u64,
+    /// Lines of its ranges, and second lines of its accesses.
+    pub(super) more_lines: u64,
+    /// Lines that the first level did not have, or that were prefetched into it.
+    pub(super) beyond: u64,
 }
 
 /// Puts the accesses of a program's threads through caches into memory.
@@ -77,7 +76,7 @@ pub struct Engine<S> {
     idle_cores: Vec<CoreIndex>,
     cores: u32,
     overlap: Overlap,
-    pub(super) latencies_ps: Vec<u64>,
+    pub(super) latencies_ps: [u64; LANES],
     /// Whether `Thread::recent` can be used: its slots are sets of the first level.
     pub(super) recent_is_exact: bool,
     /// Threads that have not ended.
@@ -107,6 +106,10 @@ impl<S: Serve> Engine<S> {
         let caches = Hierarchy::new(cache, 0)?;
         let first = &cache.private[0];
         let sets = first.size / (u64::from(first.ways) * LINE);
+        let mut latencies_ps = [0; LANES];
+        for (ps, level) in latencies_ps.iter_mut().zip(cache.levels()) {
+            *ps = Time::from_ns(level.latency_ns).0;
+        }
         let fills_first_only_on_demand = cache.prefetch.is_none() || cache.private.len() > 1;
         Ok(Self {
             host: HostIndex(0),
@@ -118,7 +121,7 @@ impl<S: Serve> Engine<S> {
             idle_cores: Vec::new(),
             cores: 0,
             overlap,
-            latencies_ps: cache.levels().map(|level| Time::from_ns(level.latency_ns).0).collect(),
+            latencies_ps,
             recent_is_exact: sets.is_power_of_two() && sets >= RECENT as u64 && fills_first_only_on_demand,
             running: 0,
             last: None,
@@ -143,10 +146,9 @@ impl<S: Serve> Engine<S> {
             counts: Counts::default(),
             ended: false,
             recent: Recent::new(),
-            frames: Frames::new(),
-            looked_at: LookedAt::default(),
             others: 0,
-            looked_up: 0,
+            more_lines: 0,
+            beyond: 0,
         };
         self.threads.push(Some(Box::new(thread)));
         self.running += 1;
@@ -201,10 +203,11 @@ impl<S: Serve> Engine<S> {
     }
 
     /// Waits until all that the thread has in flight is there.
-    pub fn drain(&mut self, thread: ThreadIndex) {
-        let Some(Some(thread)) = self.threads.get_mut(thread.0 as usize) else { return };
-        let Thread { clock, counts, .. } = thread.as_mut();
-        clock.drain(&mut Waiting { blocks: &mut self.placing.blocks, total_ps: &mut counts.waited_ps });
+    pub fn drain(&mut self, index: ThreadIndex) {
+        let Some(mut thread) = self.threads.get_mut(index.0 as usize).and_then(Option::take) else { return };
+        thread.clock.drain();
+        self.count_waits(&mut thread);
+        self.threads[index.0 as usize] = Some(thread);
     }
 
     /// A thread's clock, picoseconds; 0 if there is no such thread.
@@ -238,7 +241,6 @@ impl<S: Serve> Engine<S> {
     pub fn unmap(&mut self, address: u64, len: u64) {
         self.space.forget(address, len);
         for thread in self.threads.iter_mut().flatten() {
-            thread.frames.forget();
             thread.recent.forget();
         }
     }

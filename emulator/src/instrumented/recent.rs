@@ -6,33 +6,6 @@ use crate::cache::LINE;
 /// Lines that a thread remembers as the most recent of their sets.
 pub const RECENT: usize = 64;
 
-/// OS pages whose frames a thread remembers.
-const REMEMBERED: usize = 1024;
-
-/// Remembered frames, by the low bits of the OS page's number.
-#[derive(Debug)]
-pub struct Frames(Box<[(u64, u32); REMEMBERED]>);
-
-impl Frames {
-    pub fn new() -> Self {
-        Self(Box::new([(u64::MAX, 0); REMEMBERED]))
-    }
-
-    /// The frame of the OS page with this number; `find` knows it, perhaps.
-    #[inline(always)]
-    pub fn of(&mut self, number: u64, find: impl FnOnce() -> Option<u32>) -> Option<u32> {
-        let remembered = &mut self.0[number as usize % REMEMBERED];
-        if remembered.0 != number {
-            *remembered = (number, find()?);
-        }
-        Some(remembered.1)
-    }
-
-    pub fn forget(&mut self) {
-        self.0.fill((u64::MAX, 0));
-    }
-}
-
 /// By the low six bits of a line's number: the line that was used last in the set of the first level that these bits
 /// stand for. Finding it is the same as finding the line most recent in its set, so that such accesses need no more.
 ///
@@ -42,7 +15,7 @@ impl Frames {
 /// bit              57      56      55             46..42  41..0
 /// ```
 #[derive(Debug)]
-pub struct Recent(Box<[u64; RECENT]>);
+pub struct Recent([u64; RECENT]);
 
 const STORE_HERE: u64 = STORE / LINE;
 /// Everything of a record but its size.
@@ -50,7 +23,7 @@ const KEY: u64 = !(0x1f << (record::ADDRESS_BITS - 6));
 
 impl Recent {
     pub fn new() -> Self {
-        Self(Box::new([u64::MAX; RECENT]))
+        Self([u64::MAX; RECENT])
     }
 
     pub fn forget(&mut self) {

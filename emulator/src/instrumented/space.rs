@@ -11,6 +11,9 @@ const GRANULES: usize = (OS_PAGE / GRANULE) as usize;
 /// OS pages whose frames stand together: 2 MiB of addresses.
 const REGION: usize = 512;
 
+/// Regions that are found without a search, if they lie side by side: 128 MiB.
+const LATELY: usize = 64;
+
 /// What a block is: an index into the engine's labels. 0 is what nobody allocated: stacks, static data, code.
 pub type Label = u16;
 
@@ -68,16 +71,16 @@ impl Space {
     }
 
     /// The frame of the OS page with this number, if it has one.
-    #[inline]
-    pub fn known_frame(&self, number: u64) -> Option<u32> {
-        self.regions.find(number / REGION as u64)?[number as usize % REGION].checked_sub(1)
+    #[inline(always)]
+    pub fn known_frame(&mut self, number: u64) -> Option<u32> {
+        self.regions.find(number / REGION as u64)[number as usize % REGION].checked_sub(1)
     }
 
-    /// Whose block the byte at `offset` of a frame lies in.
+    /// Whose block the byte at this place, counted through all frames, lies in.
     #[inline]
-    pub fn label(&self, frame: u32, offset: u64) -> Label {
-        let owner = self.owners[frame as usize];
-        if owner & IN_PARTS == 0 { owner as Label } else { self.label_in_parts(owner, offset) }
+    pub fn label_at(&self, place: u64) -> Label {
+        let owner = self.owners[(place / OS_PAGE) as usize];
+        if owner & IN_PARTS == 0 { owner as Label } else { self.label_in_parts(owner, place % OS_PAGE) }
     }
 
     fn label_in_parts(&self, owner: Owner, offset: u64) -> Label {
@@ -147,11 +150,13 @@ struct Regions {
     slots: Vec<(u64, u32)>,
     /// The first one is nobody's.
     frames: Vec<[u32; REGION]>,
+    /// Known regions, by their low bits, as they stand in `slots`: nearly always the one that is asked for.
+    lately: [(u64, u32); LATELY],
 }
 
 impl Regions {
     fn new() -> Self {
-        Self { slots: vec![(0, 0); 64], frames: vec![[0; REGION]] }
+        Self { slots: vec![(0, 0); 64], frames: vec![[0; REGION]], lately: [(0, 0); LATELY] }
     }
 
     /// Where the region stands, or would.
@@ -166,12 +171,19 @@ impl Regions {
         slot
     }
 
-    #[inline]
-    fn find(&self, region: u64) -> Option<&[u32; REGION]> {
-        match self.slots[self.slot(region)].1 {
-            0 => None,
-            index => self.frames.get(index as usize),
-        }
+    /// The frames of a region; none has one where the region is not known.
+    #[inline(always)]
+    fn find(&mut self, region: u64) -> &[u32; REGION] {
+        let (known, index) = self.lately[region as usize % LATELY];
+        let index = if known == region && index != 0 { index } else { self.search(region) };
+        &self.frames[index as usize]
+    }
+
+    #[inline(never)]
+    fn search(&mut self, region: u64) -> u32 {
+        let found = self.slots[self.slot(region)];
+        self.lately[region as usize % LATELY] = found;
+        found.1
     }
 
     #[inline]
@@ -253,7 +265,7 @@ mod tests {
             let Some(frame) = space.known_frame(page) else { continue };
             for at in 0..GRANULES {
                 let of_page = &granules[page as usize * GRANULES..][..GRANULES];
-                assert_eq!(space.label(frame, at as u64 * GRANULE), of_page[at]);
+                assert_eq!(space.label_at(u64::from(frame) * OS_PAGE + at as u64 * GRANULE), of_page[at]);
                 let line = of_page[at / 4 * 4..][..4].iter().find(|label| **label != 0);
                 assert_eq!(space.label_of_line(frame, at as u64 / 4 * 64), line.copied().unwrap_or(0));
             }

@@ -1,6 +1,6 @@
 //! The engine on programs of a few accesses, by hand.
 
-use super::record::{access, range};
+use super::record::{access, allocated, freed, range};
 use super::{Batch, Engine, Overlap, Rules};
 use crate::cache::CacheConfig;
 use crate::model::{Request, Serve, TierIndex};
@@ -53,6 +53,39 @@ fn blocks_take_the_time_of_their_tier() {
     assert_eq!(engine.placing.frames[0], [1, 2]);
     engine.free(0x10_0000);
     assert_eq!(engine.placing.blocks[3].live, 0);
+}
+
+/// A line may be in flight while its block ends and another one takes its place.
+#[test]
+fn waiting_is_put_down_to_whom_the_line_belonged_when_it_was_asked_for() {
+    const LINE: u64 = 0x10_0000;
+    const POINTED_AT: u64 = 0x20_0000;
+    for in_one_batch in [true, false] {
+        let mut engine = engine(Rules::All(TierIndex(0)));
+        let [before, after] = [1, 2].map(|frame| engine.site(&[frame]));
+        engine.allocate(LINE, 64, before);
+        let thread = engine.begin_thread(None);
+        let load = |address| access(address, 8, false);
+        // The second level has the line, so that its next flight has no label yet, and the misses have landed.
+        let records = [[load(LINE), load(LINE + 4096)].as_slice(), &[load(POINTED_AT); 200]].concat();
+        engine.batch(thread, &Batch { records: &records, values: &[0; 202], ..Batch::default() });
+        let waited = |engine: &Engine<Fixed>, label: usize| engine.placing.blocks[label].waited_ps;
+        let at_first = waited(&engine, 3);
+        let (block, value) = allocated(LINE, 64, after);
+        let records = [load(LINE), freed(LINE), block, load(POINTED_AT + 64)];
+        let values = [POINTED_AT, 0, value, 0];
+        let mut batch = |records: &[u64], values: &[u64]| {
+            engine.batch(thread, &Batch { records, values, ..Batch::default() });
+        };
+        if in_one_batch {
+            batch(&records, &values);
+        } else {
+            batch(&records[..1], &values[..1]);
+            batch(&records[1..], &values[1..]);
+        }
+        assert_eq!(engine.placing.blocks[4].site, Some(after));
+        assert_eq!((waited(&engine, 3) - at_first, waited(&engine, 4)), (9000, 0), "in one batch: {in_one_batch}");
+    }
 }
 
 #[test]

@@ -149,6 +149,24 @@ impl Lane {
         self.admit_elsewhere(at, work)
     }
 
+    /// What slot `slot`, which is the newest, would have to do after another line.
+    #[inline]
+    pub(super) const fn with_line(&self, slot: u64) -> u64 {
+        self.used[Self::index(slot)] + self.line.0
+    }
+
+    /// Lets a line pass in slot `slot`, which is the newest and has room: see [`with_line`](Self::with_line).
+    #[inline]
+    pub(super) const fn admit_line(&mut self, slot: u64, with_line: u64) {
+        self.used[Self::index(slot)] = with_line;
+    }
+
+    /// The slot of a time, picoseconds.
+    #[inline]
+    pub(super) const fn slot(&self, at: u64) -> u64 {
+        at >> self.shift
+    }
+
     #[inline(never)]
     fn admit_elsewhere(&mut self, at: u64, work: Work) -> u64 {
         let own = at >> self.shift;
@@ -166,7 +184,8 @@ impl Lane {
         (slot % SLOTS) as usize
     }
 
-    const fn width(&self) -> u64 {
+    #[inline]
+    pub(super) const fn width(&self) -> u64 {
         self.width
     }
 

@@ -83,8 +83,31 @@ impl Memory {
         self.recompute(self.seen);
     }
 
-    /// When what arrives at `at` is answered; picoseconds.
+    /// As [`serve`](Self::serve) of a line for which every lane has room at once, which is nearly always so; `None` if not.
     #[inline]
+    pub(super) fn serve_at_once(&mut self, at: u64, direction: Direction) -> Option<u64> {
+        let side = match direction {
+            Direction::Read => &mut self.read,
+            Direction::Write => &mut self.write,
+        };
+        let slot = side.lane.slot(at);
+        let after = side.lane.with_line(slot);
+        // All lanes have reached the slot that was seen, and are as wide as each other.
+        if slot != self.seen || after > side.lane.width() {
+            return None;
+        }
+        if let Some(total) = &mut self.total {
+            let after = total.with_line(slot);
+            if after > side.lane.width() {
+                return None;
+            }
+            total.admit_line(slot, after);
+        }
+        side.lane.admit_line(slot, after);
+        Some(at + side.idle + side.extra)
+    }
+
+    /// When what arrives at `at` is answered; picoseconds.
     pub(super) fn serve(&mut self, at: u64, direction: Direction, len: u32) -> u64 {
         let side = match direction {
             Direction::Read => &mut self.read,
@@ -145,5 +168,56 @@ impl Memory {
         let factor = self.figures.latency_factor(utilisation);
         self.read.load(factor);
         self.write.load(factor);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tiermem_topology::{Profile, ProfileFigures};
+
+    use super::*;
+
+    fn memory(profile: &str) -> Memory {
+        match &Profile::builtin(profile).unwrap().figures {
+            ProfileFigures::Memory(figures) => Memory::new(figures),
+            _ => panic!("{profile} is no memory"),
+        }
+    }
+
+    proptest! {
+        /// Whether a line is served at once or the long way, it takes as long, and so do those after it.
+        #[test]
+        fn lines_take_as_long_either_way(
+            with_total in any::<bool>(),
+            steps in prop::collection::vec((0..40_000_u64, 0..1_000_000_u64, 0..3_u32, 1..200_u32), 1..300),
+        ) {
+            let mut short = memory("cxl-asic");
+            if !with_total {
+                short.total = None;
+            }
+            let mut long = short.clone();
+            let (mut clock, mut at_once) = (0, 0);
+            for (step, back, kind, count) in steps {
+                clock += step;
+                let direction = if kind == 0 { Direction::Write } else { Direction::Read };
+                // Some come late, some many at once, and some are no lines.
+                let at = if kind == 1 { clock.saturating_sub(back) } else { clock };
+                for _ in 0..if step < 2000 { count } else { 1 } {
+                    let done = short.serve_at_once(at, direction);
+                    at_once += u32::from(done.is_some());
+                    let done = done.unwrap_or_else(|| short.serve(at, direction, LINE as u32));
+                    prop_assert_eq!(done, long.serve(at, direction, LINE as u32));
+                }
+                if step % 16 == 0 {
+                    prop_assert_eq!(short.serve(at, direction, count), long.serve(at, direction, count));
+                }
+                if step % 1000 == 0 {
+                    short.slow(2.0);
+                    long.slow(2.0);
+                }
+            }
+            prop_assert!(at_once > 0 || short.seen > 0);
+        }
     }
 }

@@ -44,6 +44,8 @@ pub struct System {
     tiers: Vec<TierInfo>,
     /// How each host reaches each tier, host by host; `None` if it does not.
     routes: Vec<Option<Route>>,
+    /// By route: where nothing limits the way to memory on one device, that is all there is to it.
+    near: Vec<Option<Near>>,
     edges: Vec<Edge>,
     devices: Vec<Model>,
 }
@@ -54,6 +56,14 @@ struct Route {
     interleave: Interleave,
     /// One for each device of the tier.
     legs: Vec<Leg>,
+}
+
+/// A device that is memory and that nothing but itself limits.
+#[derive(Clone, Copy, Debug)]
+struct Near {
+    device: u32,
+    /// What the way adds to the latency, picoseconds.
+    latency: u64,
 }
 
 /// How a host reaches one device.
@@ -92,10 +102,12 @@ impl System {
             return Err(ModelError::TooLarge);
         }
         // Gathered tier by tier, wanted host by host.
-        let routes = (0..hosts * tiers).map(|at| builder.routes[at % tiers][at / tiers].clone()).collect();
+        let routes: Vec<Option<Route>> =
+            (0..hosts * tiers).map(|at| builder.routes[at % tiers][at / tiers].clone()).collect();
         let Builder { tiers, devices, .. } = builder;
+        let near = routes.iter().map(|route| route.as_ref()?.near(&devices)).collect();
         let hosts = topology.hosts.iter().map(|host| host.name.clone()).collect();
-        Ok(Self { hosts, tiers, routes, edges: network.edges, devices })
+        Ok(Self { hosts, tiers, routes, near, edges: network.edges, devices })
     }
 
     /// The host of that name.
@@ -165,13 +177,31 @@ impl System {
         usize::from(host.0) * self.tiers.len() + usize::from(tier.0)
     }
 
-    /// As [`send`](Self::send), of an interleave set.
-    fn send_part(edges: &mut [Edge], devices: &mut [Model], leg: &Leg, at: u64, direction: Direction, len: u32) -> u64 {
-        Self::send(edges, devices, leg, at, direction, len)
+    /// Any request, over however many legs it takes.
+    #[inline(never)]
+    fn serve_any(&mut self, at: Time, request: Request) -> Time {
+        let index = self.route_index(request.host, request.tier);
+        let Some(Some(route)) = self.routes.get(index) else {
+            panic!("host {} has no way to tier {}", request.host.0, request.tier.0);
+        };
+        let Request { direction, offset, len, .. } = request;
+        let (edges, devices) = (&mut self.edges[..], &mut self.devices[..]);
+        if let [leg] = route.legs.as_slice() {
+            return Time(Self::send(edges, devices, leg, at.0, direction, len));
+        }
+        let mut send = |leg: &Leg, len: u32| Self::send(edges, devices, leg, at.0, direction, len);
+        let (first, _) = route.interleave.place(offset);
+        if len <= 1 || route.interleave.share(offset, u64::from(len), first) == u64::from(len) {
+            return Time(send(&route.legs[first], len));
+        }
+        let shares = route.legs.iter().enumerate().map(|(way, leg)| {
+            // No more than `len`, which is 32 bits.
+            (leg, u32::try_from(route.interleave.share(offset, u64::from(len), way)).unwrap_or(u32::MAX))
+        });
+        Time(shares.filter(|&(_, share)| share > 0).map(|(leg, share)| send(leg, share)).max().unwrap_or(at.0))
     }
 
     /// Sends `len` bytes over one leg; picoseconds.
-    #[inline(always)]
     fn send(edges: &mut [Edge], devices: &mut [Model], leg: &Leg, at: u64, direction: Direction, len: u32) -> u64 {
         let mut arrives = at;
         let mut transfer = 0;
@@ -193,30 +223,28 @@ impl System {
     }
 }
 
+impl Route {
+    fn near(&self, devices: &[Model]) -> Option<Near> {
+        let [Leg { device, edges, latency }] = self.legs.as_slice() else { return None };
+        let is_near = edges.is_empty() && matches!(devices[*device], Model::Memory(_));
+        is_near.then_some(Near { device: u32::try_from(*device).ok()?, latency: *latency })
+    }
+}
+
 impl Serve for System {
     /// # Panics
     /// If the request's host has no way to its tier; [`System::reaches`] tells.
-    #[inline]
+    #[inline(always)]
     fn serve(&mut self, at: Time, request: Request) -> Time {
-        let index = self.route_index(request.host, request.tier);
-        let Some(Some(route)) = self.routes.get(index) else {
-            panic!("host {} has no way to tier {}", request.host.0, request.tier.0);
-        };
-        let Request { direction, offset, len, .. } = request;
-        let (edges, devices) = (&mut self.edges[..], &mut self.devices[..]);
-        if let [leg] = route.legs.as_slice() {
-            return Time(Self::send(edges, devices, leg, at.0, direction, len));
+        // Nearly all requests, in as few steps as possible.
+        if u64::from(request.len) == LINE
+            && let Some(Some(near)) = self.near.get(self.route_index(request.host, request.tier))
+            && let Some(Model::Memory(memory)) = self.devices.get_mut(near.device as usize)
+            && let Some(answered) = memory.serve_at_once(at.0 + near.latency, request.direction)
+        {
+            return Time(answered);
         }
-        let mut send = |leg: &Leg, len: u32| Self::send_part(edges, devices, leg, at.0, direction, len);
-        let (first, _) = route.interleave.place(offset);
-        if len <= 1 || route.interleave.share(offset, u64::from(len), first) == u64::from(len) {
-            return Time(send(&route.legs[first], len));
-        }
-        let shares = route.legs.iter().enumerate().map(|(way, leg)| {
-            // No more than `len`, which is 32 bits.
-            (leg, u32::try_from(route.interleave.share(offset, u64::from(len), way)).unwrap_or(u32::MAX))
-        });
-        Time(shares.filter(|&(_, share)| share > 0).map(|(leg, share)| send(leg, share)).max().unwrap_or(at.0))
+        self.serve_any(at, request)
     }
 }
 

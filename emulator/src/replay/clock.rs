@@ -13,7 +13,7 @@ pub enum Cause {
 }
 
 /// A line on its way.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Pending {
     done: u64,
     line: u64,
@@ -27,9 +27,6 @@ struct Pending {
 /// Counts of lines on their way, by the low bits of a line's number.
 const SLOTS: usize = 256;
 
-/// So many that have come are kept before the others move up.
-const COME_MAX: usize = 64;
-
 const fn slot(line: u64) -> usize {
     (line / LINE) as usize % SLOTS
 }
@@ -42,15 +39,21 @@ pub struct ThreadClock {
     /// When the value of the last load is there, and from where.
     pub ready: u64,
     pub ready_from: Cause,
-    /// Lines on their way, behind some that have come: the first to come first, and of those that come together the one
-    /// that was asked for first.
-    pending: Vec<Pending>,
-    /// How many of them have come.
-    come: usize,
+    /// Lines on their way, in a ring: the first to come first, and of those that come together the one that was asked for
+    /// first. Line `n` of them stands at `n` modulo the ring's length, which is a power of two.
+    ring: Box<[Pending]>,
+    /// The first of them.
+    first: usize,
+    /// Behind the last of them.
+    end: usize,
+    /// How many there may be.
+    outstanding: usize,
+    /// How many accesses may run ahead of one that is not done.
+    window: u64,
     /// How many lines on their way have each slot, so that most lines are known to be none of them.
     by_slot: [u16; SLOTS],
-    /// None of them belongs to an access before this one; `u64::MAX` if there is none.
-    oldest: u64,
+    /// Up to this access none of them can be too old; `u64::MAX` if there is none.
+    due: u64,
     /// When the last of them comes.
     all_done: u64,
     /// Accesses so far.
@@ -64,16 +67,19 @@ pub struct ThreadClock {
 }
 
 impl ThreadClock {
-    /// A clock at zero.
-    pub fn new() -> Self {
+    /// A clock at zero, for at most so many lines on their way at once, and accesses ahead of one that is not done.
+    pub fn new(outstanding: usize, window: u64) -> Self {
         Self {
             now: 0,
             ready: 0,
             ready_from: Cause::Cache,
-            pending: Vec::with_capacity(COME_MAX + 16),
-            come: 0,
+            ring: vec![Pending::default(); outstanding.next_power_of_two()].into_boxed_slice(),
+            first: 0,
+            end: 0,
+            outstanding,
+            window,
             by_slot: [0; SLOTS],
-            oldest: u64::MAX,
+            due: u64::MAX,
             all_done: 0,
             accesses: 0,
             asked: 0,
@@ -99,88 +105,105 @@ impl ThreadClock {
 
     /// Counts an access, and waits where it would run too far ahead of one that is not done.
     #[inline]
-    pub fn begin(&mut self, window: u64, table: &mut Table) {
+    pub fn begin(&mut self, table: &mut Table) {
         self.accesses += 1;
-        if self.accesses.saturating_sub(self.oldest) > window {
-            self.wait_for_window(window, table);
+        if self.accesses > self.due {
+            self.wait_for_window(table);
         }
     }
 
     #[cold]
-    fn wait_for_window(&mut self, window: u64, table: &mut Table) {
+    fn wait_for_window(&mut self, table: &mut Table) {
         while let Some(at) = self.first_asked() {
-            self.oldest = self.pending[at].access;
-            if self.accesses - self.oldest <= window {
+            self.due = self.pending(at).access + self.window;
+            if self.accesses <= self.due {
                 return;
             }
             self.wait_for(at, table);
         }
-        self.oldest = u64::MAX;
+        self.due = u64::MAX;
+    }
+
+    #[inline]
+    fn pending(&mut self, at: usize) -> &mut Pending {
+        let mask = self.ring.len() - 1;
+        &mut self.ring[at & mask]
+    }
+
+    fn all_pending(&self) -> impl DoubleEndedIterator<Item = (usize, &Pending)> {
+        (self.first..self.end).map(|at| (at, &self.ring[at & (self.ring.len() - 1)]))
     }
 
     /// Of the lines on their way, the one that was asked for first.
     fn first_asked(&self) -> Option<usize> {
-        (self.come..self.pending.len()).min_by_key(|&at| self.pending[at].number)
+        self.all_pending().min_by_key(|(_, pending)| pending.number).map(|(at, _)| at)
     }
 
     fn wait_for(&mut self, at: usize, table: &mut Table) {
-        let Pending { done, line, region, .. } = self.pending.remove(at);
+        let Pending { done, line, region, .. } = *self.pending(at);
+        // Those before it move up.
+        for at in (self.first..at).rev() {
+            *self.pending(at + 1) = *self.pending(at);
+        }
+        self.first += 1;
         self.by_slot[slot(line)] -= 1;
         self.wait(done, Cause::Region(region), table);
     }
 
     /// Waits until another line can be asked for.
     #[inline]
-    pub fn make_room(&mut self, outstanding: usize, table: &mut Table) {
-        while let Some(&Pending { done, line, region, .. }) = self.pending.get(self.come) {
+    pub fn make_room(&mut self, table: &mut Table) {
+        while self.first != self.end {
+            let Pending { done, line, region, .. } = *self.pending(self.first);
             if done > self.now {
-                if self.pending.len() - self.come < outstanding {
+                if self.end - self.first < self.outstanding {
                     break;
                 }
                 self.wait(done, Cause::Region(region), table);
             }
             self.by_slot[slot(line)] -= 1;
-            self.come += 1;
+            self.first += 1;
         }
     }
 
-    /// A line that was asked for just now comes at `done`.
+    /// A line that was asked for just now comes at `done`. There must be [room](Self::make_room) for it.
     #[inline]
     pub fn ask(&mut self, line: u64, done: u64, region: RegionIndex) {
-        if self.come == self.pending.len() || self.come >= COME_MAX {
-            self.pending.drain(..self.come);
-            self.come = 0;
-        }
         self.asked += 1;
-        let comes_before = self.pending.last().is_some_and(|last| last.done > done);
-        self.pending.push(Pending { done, line, access: self.accesses, number: self.asked, region });
         // Lines come nearly in the order in which they were asked for.
-        if comes_before {
-            self.move_up();
+        let mut at = self.end;
+        while at != self.first && self.pending(at - 1).done > done {
+            *self.pending(at) = *self.pending(at - 1);
+            at -= 1;
         }
+        *self.pending(at) = Pending { done, line, access: self.accesses, number: self.asked, region };
+        self.end += 1;
         self.by_slot[slot(line)] += 1;
         self.all_done = self.all_done.max(done);
-        self.oldest = self.oldest.min(self.accesses);
-    }
-
-    /// Puts the line that was asked for last where it belongs.
-    #[inline(never)]
-    fn move_up(&mut self) {
-        let on_their_way = &mut self.pending[self.come..];
-        let Some((new, others)) = on_their_way.split_last() else { return };
-        let at = others.partition_point(|other| other.done <= new.done);
-        on_their_way[at..].rotate_right(1);
+        self.due = self.due.min(self.accesses + self.window);
     }
 
     /// When a line that the caches have taken in comes, if it is still on its way, and from where.
     #[inline]
     pub fn on_its_way(&self, line: u64) -> Option<(u64, Cause)> {
-        if self.all_done <= self.now || self.by_slot[slot(line)] == 0 {
+        let candidates = self.by_slot[slot(line)];
+        if self.all_done <= self.now || candidates == 0 {
             return None;
         }
-        let same = self.pending[self.come..].iter().filter(|pending| pending.line == line && pending.done > self.now);
-        // Where the caches lost it meanwhile it was asked for again.
-        let found = same.min_by_key(|pending| pending.number)?;
+        self.find(line, candidates)
+    }
+
+    /// As [`on_its_way`](Self::on_its_way); so many lines that were asked for have its slot.
+    #[inline(never)]
+    fn find(&self, line: u64, candidates: u16) -> Option<(u64, Cause)> {
+        let mut same = self.all_pending().map(|(_, pending)| pending).filter(|pending| pending.line == line);
+        let found = if candidates == 1 {
+            // Most likely it is one of the last.
+            same.next_back().filter(|pending| pending.done > self.now)
+        } else {
+            // Where the caches lost it meanwhile it was asked for again.
+            same.filter(|pending| pending.done > self.now).min_by_key(|pending| pending.number)
+        }?;
         Some((found.done, Cause::Region(found.region)))
     }
 
@@ -189,7 +212,7 @@ impl ThreadClock {
         while let Some(at) = self.first_asked() {
             self.wait_for(at, table);
         }
-        self.oldest = u64::MAX;
+        self.due = u64::MAX;
         let (ready, from) = (self.ready, self.ready_from);
         self.wait(ready, from, table);
     }

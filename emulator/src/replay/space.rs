@@ -1,10 +1,12 @@
 //! Whose memory an address is.
 //!
-//! A table by OS page, like the shadow memory of AddressSanitizer: a page whose bytes are all of one region is one entry,
-//! others have an entry for each 16 bytes, which is what allocators align blocks to. A lookup is exact for such blocks and
-//! takes a few nanoseconds.
+//! A table by OS page, like the shadow memory of AddressSanitizer: the entry of a page whose bytes are all of one region is that
+//! region, other pages have an entry for each 16 bytes, which is what allocators align blocks to. A lookup is exact for such
+//! blocks and takes a few nanoseconds.
 
 use std::collections::HashMap;
+
+use tiermem_sys::cpu::prefetch;
 
 use super::placing::Placement;
 use super::table::RegionIndex;
@@ -30,27 +32,74 @@ pub struct Region {
     pub tier: TierIndex,
 }
 
-#[derive(Debug)]
-enum Page {
-    Whole(RegionIndex),
-    Parts(Box<[RegionIndex; GRANULES]>),
+/// How memory of a region is told to the models.
+#[derive(Clone, Copy, Debug)]
+pub struct Home {
+    /// Where it is.
+    pub tier: TierIndex,
+    /// What of an address counts; 0 where the tier's capacity is no power of two.
+    mask: u64,
+    capacity: u64,
+}
+
+impl Home {
+    fn new(tier: TierIndex, capacities: &[u64]) -> Self {
+        let capacity = capacities.get(usize::from(tier.0)).copied().unwrap_or(0);
+        let mask = match capacity {
+            0 => u64::MAX,
+            1 => 0,
+            _ if capacity.is_power_of_two() => capacity - 1,
+            _ => 0,
+        };
+        Self { tier, mask, capacity }
+    }
+
+    /// The offset of an address in the tier.
+    #[inline]
+    pub const fn offset(self, address: u64) -> u64 {
+        // Dividing takes longer than all the rest of a request.
+        if self.mask != 0 { address & self.mask } else { address % self.capacity }
+    }
+}
+
+/// What a page is: a region, or with this bit the number of its [parts](Space::parts_of).
+pub type Page = u32;
+const IN_PARTS: Page = 1 << 31;
+
+/// Whether a page is all of one region, which it then is itself.
+#[inline]
+pub const fn is_whole(page: Page) -> bool {
+    page & IN_PARTS == 0
+}
+
+/// Which part of its page an address is in.
+#[inline]
+const fn granule(address: u64) -> usize {
+    (address >> GRANULE_SHIFT) as usize % GRANULES
 }
 
 /// All memory of a program.
 #[derive(Debug)]
 pub struct Space {
     placement: Placement,
+    /// The first one is that of all pages that are not known.
     regions: Vec<Region>,
+    /// By region.
+    homes: Vec<Home>,
     by_region: HashMap<Region, RegionIndex>,
-    /// The first one stands for all pages that are not known.
-    pages: Vec<Page>,
-    /// The index of each page, by leaf. The first one stands for all leaves without a page that is known.
-    leaves: Vec<Box<[u32; LEAF]>>,
+    /// The pages that are known. The first leaf stands for all of those without such a page.
+    leaves: Vec<Box<[Page; LEAF]>>,
+    /// The regions in pages that have several.
+    parts_of: Vec<[RegionIndex; GRANULES]>,
+    /// Those of the parts that belong to no page.
+    parts_free: Vec<Page>,
     by_leaf: HashMap<u64, u32>,
     /// Leaf number and index, by the lower bits of the number.
     memo: [(u64, u32); MEMO],
     /// Blocks by address: size and region.
     blocks: HashMap<u64, (u64, RegionIndex)>,
+    /// How often it changed.
+    version: u64,
 }
 
 impl Space {
@@ -59,16 +108,18 @@ impl Space {
         let mut space = Self {
             placement,
             regions: Vec::new(),
+            homes: Vec::new(),
             by_region: HashMap::new(),
-            pages: Vec::new(),
+            parts_of: Vec::new(),
+            parts_free: Vec::new(),
             leaves: vec![Box::new([0; LEAF])],
             by_leaf: HashMap::new(),
             memo: [(u64::MAX, 0); MEMO],
             blocks: HashMap::new(),
+            version: 0,
         };
         let default = space.placement.default_tier();
-        let elsewhere = space.region(Region { site: None, tier: default });
-        space.pages.push(Page::Whole(elsewhere));
+        space.region(Region { site: None, tier: default });
         let extents: Vec<_> = space.placement.extents().rev().collect();
         for (range, tier) in extents {
             let region = space.region(Region { site: None, tier });
@@ -82,6 +133,7 @@ impl Space {
         let index = *self.by_region.entry(region).or_insert(next);
         if index == next {
             self.regions.push(region);
+            self.homes.push(Home::new(region.tier, self.placement.capacities()));
         }
         index
     }
@@ -91,22 +143,49 @@ impl Space {
         self.regions[region as usize]
     }
 
+    /// How memory of a region is told to the models.
+    #[inline]
+    pub fn home(&self, region: RegionIndex) -> Home {
+        self.homes[region as usize]
+    }
+
+    /// As long as it stays the same, so does what [`lookup`](Self::lookup) gives.
+    pub const fn version(&self) -> u64 {
+        self.version
+    }
+
     /// The region of an address.
-    #[inline(always)]
+    #[inline]
     pub fn lookup(&mut self, address: u64) -> RegionIndex {
-        let page = self.page(address >> PAGE_SHIFT) as usize;
-        match &self.pages[page] {
-            Page::Whole(region) => *region,
-            Page::Parts(parts) => parts[(address >> GRANULE_SHIFT) as usize % GRANULES],
+        let page = self.page(address >> PAGE_SHIFT);
+        self.lookup_in(page, address)
+    }
+
+    /// The page of an address, for [`lookup_in`](Self::lookup_in), and has the host bring near what that will look at: the parts
+    /// of many pages take more room than the host's caches have.
+    #[inline(always)]
+    pub fn expect(&mut self, address: u64) -> Page {
+        let page = self.page(address >> PAGE_SHIFT);
+        if !is_whole(page) {
+            prefetch(&self.parts_of[(page - IN_PARTS) as usize][granule(address)]);
         }
+        page
+    }
+
+    /// The region of an address in a page.
+    #[inline]
+    pub fn lookup_in(&self, page: Page, address: u64) -> RegionIndex {
+        if is_whole(page) { page } else { self.parts_of[(page - IN_PARTS) as usize][granule(address)] }
     }
 
     #[inline]
-    fn page(&mut self, number: u64) -> u32 {
-        match self.leaf(number >> LEAF_SHIFT) {
-            0 => 0,
-            leaf => self.leaves[leaf as usize][number as usize % LEAF],
+    fn page(&mut self, number: u64) -> Page {
+        if self.leaves.len() == 1 {
+            // No block so far, and in traces without allocations never.
+            return 0;
         }
+        let leaf = self.leaf(number >> LEAF_SHIFT);
+        self.leaves[leaf as usize][number as usize % LEAF]
     }
 
     #[inline]
@@ -122,19 +201,7 @@ impl Space {
         index
     }
 
-    fn page_mut(&mut self, number: u64) -> &mut Page {
-        let mut index = self.page(number);
-        if index == 0 {
-            index = self.pages.len() as u32;
-            let Page::Whole(elsewhere) = self.pages[0] else { unreachable!("the first page is whole") };
-            self.pages.push(Page::Whole(elsewhere));
-            let leaf = self.leaf_mut(number >> LEAF_SHIFT);
-            leaf[number as usize % LEAF] = index;
-        }
-        &mut self.pages[index as usize]
-    }
-
-    fn leaf_mut(&mut self, number: u64) -> &mut [u32; LEAF] {
+    fn leaf_mut(&mut self, number: u64) -> &mut [Page; LEAF] {
         let mut index = self.leaf(number);
         if index == 0 {
             index = self.leaves.len() as u32;
@@ -152,24 +219,38 @@ impl Space {
         while at < end {
             let number = at >> PAGE_SHIFT;
             let next = (number << PAGE_SHIFT).saturating_add(PAGE).min(end);
+            let before = self.page(number);
             if next - at == PAGE {
-                *self.page_mut(number) = Page::Whole(region);
-            } else {
-                let page = self.page_mut(number);
-                if let Page::Whole(before) = *page {
-                    *page = Page::Parts(Box::new([before; GRANULES]));
+                self.set_page(number, region);
+                if before & IN_PARTS != 0 {
+                    self.parts_free.push(before);
                 }
-                let Page::Parts(parts) = page else { continue };
-                let first = (at % PAGE) as usize >> GRANULE_SHIFT;
-                let last = ((next - 1) % PAGE) as usize >> GRANULE_SHIFT;
-                parts[first..=last].fill(region);
+            } else {
+                let page = if before & IN_PARTS == 0 { self.split(number, before) } else { before };
+                self.parts_of[(page - IN_PARTS) as usize][granule(at)..=granule(next - 1)].fill(region);
             }
             at = next;
         }
     }
 
+    fn set_page(&mut self, number: u64, page: Page) {
+        self.leaf_mut(number >> LEAF_SHIFT)[number as usize % LEAF] = page;
+    }
+
+    /// Gives a page, which is of one region, parts of its own.
+    fn split(&mut self, number: u64, region: RegionIndex) -> Page {
+        let page = self.parts_free.pop().unwrap_or(IN_PARTS + self.parts_of.len() as Page);
+        match self.parts_of.get_mut((page - IN_PARTS) as usize) {
+            Some(parts) => *parts = [region; GRANULES],
+            None => self.parts_of.push([region; GRANULES]),
+        }
+        self.set_page(number, page);
+        page
+    }
+
     /// An event that changes where memory is.
     pub fn happen(&mut self, event: &Event) {
+        self.version += 1;
         match *event {
             Event::Allocate(e) => self.allocate(e.address, e.size, e.site, e.tier),
             Event::Free(e) => self.free(e.address),
@@ -211,15 +292,14 @@ impl Space {
         while at < end {
             let page = self.page(at >> PAGE_SHIFT);
             let is_unknown = self.leaf(at >> (PAGE_SHIFT + LEAF_SHIFT)) == 0;
-            let (region, next) = match &self.pages[page as usize] {
+            let (region, next) = if page & IN_PARTS != 0 {
+                let parts = &self.parts_of[(page - IN_PARTS) as usize];
+                (parts[granule(at)], ((at >> GRANULE_SHIFT) + 1) << GRANULE_SHIFT)
+            } else if is_unknown {
                 // Where nothing is known, a leaf at a time: ranges may be as large as the address space.
-                Page::Whole(region) if is_unknown => {
-                    (*region, ((at >> (PAGE_SHIFT + LEAF_SHIFT)) + 1) << (PAGE_SHIFT + LEAF_SHIFT))
-                }
-                Page::Whole(region) => (*region, ((at >> PAGE_SHIFT) + 1) << PAGE_SHIFT),
-                Page::Parts(parts) => {
-                    (parts[(at >> GRANULE_SHIFT) as usize % GRANULES], ((at >> GRANULE_SHIFT) + 1) << GRANULE_SHIFT)
-                }
+                (page, ((at >> (PAGE_SHIFT + LEAF_SHIFT)) + 1) << (PAGE_SHIFT + LEAF_SHIFT))
+            } else {
+                (page, ((at >> PAGE_SHIFT) + 1) << PAGE_SHIFT)
             };
             let next = if next <= at { end } else { next.min(end) };
             match parts.last_mut() {
@@ -248,97 +328,4 @@ impl Space {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const SLOW: TierIndex = TierIndex(1);
-
-    /// What each granule belongs to, in a list of all of them.
-    #[derive(Default)]
-    struct Plain {
-        granules: HashMap<u64, Region>,
-        blocks: HashMap<u64, u64>,
-    }
-
-    impl Plain {
-        fn fill(&mut self, address: u64, len: u64, region: impl Fn(Region) -> Region) {
-            for granule in address >> GRANULE_SHIFT..=(address + len - 1) >> GRANULE_SHIFT {
-                let there = self.at(granule << GRANULE_SHIFT);
-                self.granules.insert(granule, region(there));
-            }
-        }
-
-        fn at(&self, address: u64) -> Region {
-            let nowhere = Region { site: None, tier: TierIndex(0) };
-            self.granules.get(&(address >> GRANULE_SHIFT)).copied().unwrap_or(nowhere)
-        }
-
-        fn free(&mut self, address: u64) {
-            if let Some(len) = self.blocks.remove(&address) {
-                self.fill(address, len, |_| Region { site: None, tier: TierIndex(0) });
-            }
-        }
-    }
-
-    #[derive(Clone, Debug)]
-    enum Step {
-        Allocate(u64, u64, u32, u8),
-        Free(u64),
-        Place(u64, u64, u8),
-    }
-
-    /// Places on both sides of the border between two leaves, and far away from both.
-    fn address() -> impl Strategy<Value = u64> {
-        let border = PAGE << LEAF_SHIFT;
-        prop_oneof![0..64u64, 1u64 << 40..(1 << 40) + 8].prop_map(move |n| border - 32 * 1024 + n * 1024)
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        prop_oneof![
-            4 => (address(), 1..20_000u64, 0..3u32, 0..2u8).prop_map(|(a, l, s, t)| Step::Allocate(a, l, s, t)),
-            2 => address().prop_map(Step::Free),
-            1 => (address(), (1..1500u64).prop_map(|n| n * 16), 0..2u8).prop_map(|(a, l, t)| Step::Place(a, l, t)),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn every_granule_is_whose_a_list_says(steps in proptest::collection::vec(step(), 1..60)) {
-            let recorded = [(TierTag(0), TierIndex(0)), (TierTag(1), SLOW)].into();
-            let mut space = Space::new(Placement::all(TierIndex(0), vec![0; 2]).as_recorded(recorded));
-            let mut plain = Plain::default();
-            for step in steps {
-                match step {
-                    Step::Allocate(address, len, site, tier) => {
-                        space.allocate(address, len, SiteId(site), TierTag(tier));
-                        plain.free(address);
-                        plain.fill(address, len, |_| Region { site: Some(SiteId(site)), tier: TierIndex(tier.into()) });
-                        plain.blocks.insert(address, len);
-                    }
-                    Step::Free(address) => {
-                        space.free(address);
-                        plain.free(address);
-                    }
-                    Step::Place(address, len, tier) => {
-                        space.place(address, len, TierTag(tier));
-                        plain.fill(address, len, |before| Region { tier: TierIndex(tier.into()), ..before });
-                    }
-                }
-                for &granule in plain.granules.keys() {
-                    let address = granule << GRANULE_SHIFT;
-                    let found = space.lookup(address);
-                    prop_assert_eq!(space.describe(found), plain.at(address));
-                }
-            }
-            let border = PAGE << LEAF_SHIFT;
-            let mut at = border - PAGE * 20;
-            for (bytes, region) in space.parts(at, PAGE * 60) {
-                prop_assert_eq!(space.describe(region), plain.at(at));
-                prop_assert_eq!(space.describe(region), plain.at(at + bytes - 1));
-                at += bytes;
-            }
-            prop_assert_eq!(at, border + PAGE * 40);
-        }
-    }
-}
+mod tests;

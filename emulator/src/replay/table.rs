@@ -16,15 +16,14 @@ impl Table {
     #[inline]
     pub fn of(&mut self, region: RegionIndex) -> &mut Count {
         let index = region as usize;
-        if index >= self.counts.len() {
-            self.grow(index);
-        }
-        &mut self.counts[index]
+        if index < self.counts.len() { &mut self.counts[index] } else { self.grow(index) }
     }
 
     #[cold]
-    fn grow(&mut self, index: usize) {
+    #[inline(never)]
+    fn grow(&mut self, index: usize) -> &mut Count {
         self.counts.resize(index + 1, Count::default());
+        &mut self.counts[index]
     }
 
     /// Adds another table to this one.

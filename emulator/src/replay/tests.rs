@@ -3,7 +3,9 @@
 use super::*;
 use crate::cache::LevelConfig;
 use crate::model::{Request, TierIndex};
-use crate::trace::{Access, Allocate, Counts, Free, Interval, Place, Sample, SiteId, Strictness, TierTag, Writer};
+use crate::trace::{
+    Access, Allocate, Counts, Event, Free, Interval, Place, Sample, SiteId, Strictness, TierTag, Writer,
+};
 
 const FAST: TierIndex = TierIndex(0);
 const SLOW: TierIndex = TierIndex(1);
@@ -317,4 +319,16 @@ fn samples_and_counts_go_to_the_tier_that_the_memory_is_on() {
     assert_eq!((of(FAST), of(SLOW)), (fast, slow));
     assert_eq!((tally.sites[0].tier, tally.sites[0].site), (SLOW, Some(SiteId(7))));
     assert!(tally.assumptions.iter().any(|sentence| sentence.contains("3 samples")));
+}
+
+/// A thread decodes ahead; what another one allocates meanwhile counts from then on, and not before.
+#[test]
+fn accesses_that_were_decoded_before_a_block_came_belong_to_it() {
+    let mut events: Vec<(u32, Event)> = (0..20).map(|n| (1, load(n * 10, 0x10_0000, false))).collect();
+    events.push((2, allocate(95, 0x10_0000, 64, 7)));
+    events.push((2, Event::Free(Free { at: 145, address: 0x10_0000 })));
+    events.sort_by_key(|(_, event)| event.at());
+    let report = run(&events, all(FAST), &config());
+    let of_block = report.sites.iter().find(|site| site.site == Some(SiteId(7))).unwrap();
+    assert_eq!((of_block.count.accesses, report.total.accesses), (5, 20));
 }

@@ -1,5 +1,7 @@
 //! Bytes to events.
 
+mod plain;
+
 use super::BlockHeader;
 use super::error::{Error, ErrorKind, Readable};
 use super::{
@@ -41,10 +43,9 @@ impl<B: AsRef<[u8]>> Events<B> {
         self.left
     }
 
-    /// The next event, if it is a plain access; a fast way through the most frequent ones. `None` says nothing about whether
-    /// another event follows: ask [`advance`](Self::advance).
-    #[inline(always)]
-    pub fn next_access(&mut self) -> Option<Access> {
+    /// The next event, if it is a plain access. `None` says nothing about whether another event follows.
+    #[inline(never)]
+    fn next_access(&mut self) -> Option<Access> {
         if self.at >= self.end {
             return None;
         }

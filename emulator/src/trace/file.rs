@@ -290,8 +290,9 @@ impl<S: ReadAt> Trace<S> {
     /// Reads a payload and its padding.
     fn read_payload(&self, place: &Place, bytes: &mut Vec<u8>) -> Result<(), Error> {
         let len = place.header.len as usize;
-        bytes.clear();
+        // What the payload will overwrite needs not be zero.
         bytes.resize(len + PADDING, 0);
+        bytes[len..].fill(0);
         let offset = place.offset + HEADER_LEN as u64;
         let found =
             self.source.read_at(&mut bytes[..len], offset).map_err(|error| place.error(ErrorKind::Io(error)))?;

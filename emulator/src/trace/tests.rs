@@ -2,6 +2,8 @@
 
 use proptest::prelude::*;
 
+mod many;
+
 use super::*;
 
 fn access() -> impl Strategy<Value = Event> {

@@ -16,7 +16,10 @@ pub const DELTA_LEN: [u8; 6] = [1, 2, 3, 4, 6, 8];
 pub const DELTA_FAR: u8 = 3;
 
 /// After so many new places, which slots were of use is found out anew.
-const FORGET_EACH: u8 = 64;
+const FORGET_EACH: u32 = 64;
+
+/// A bit for each slot.
+const ALL_SLOTS: u32 = (1 << SLOTS) - 1;
 
 /// The operations of tags that are no plain access.
 pub mod operation {
@@ -48,11 +51,11 @@ pub struct Memory {
     /// Addresses of late accesses.
     pub slots: [u64; SLOTS],
     /// The slots that were of use lately, a bit each.
-    pub useful: u8,
+    pub useful: u32,
     /// The slot that was taken last for a new place.
-    pub victim: u8,
+    pub victim: u32,
     /// New places so far.
-    pub news: u8,
+    pub news: u32,
     /// The address of the last record that was no access.
     pub anchor: u64,
     /// The last request of a key operation.
@@ -71,12 +74,13 @@ impl Memory {
         // A new place takes a slot that was of no use lately, each of them in turn: a table that is looked up at random
         // does not drive out the arrays that are walked meanwhile.
         self.news = self.news.wrapping_add(1);
-        if self.useful == u8::MAX || self.news.is_multiple_of(FORGET_EACH) {
+        if self.useful == ALL_SLOTS || self.news.is_multiple_of(FORGET_EACH) {
             self.useful = 0;
         }
-        let next = (u32::from(self.victim) + 1) % SLOTS as u32;
-        let steps = (!self.useful).rotate_right(next).trailing_zeros();
-        self.victim = ((next + steps) % SLOTS as u32) as u8;
-        self.slots[usize::from(self.victim) % SLOTS] = address;
+        let next = (self.victim + 1) % SLOTS as u32;
+        // Twice in a row, so that a search from the middle goes on at the beginning.
+        let useful = self.useful | self.useful << SLOTS;
+        self.victim = (next + (!useful >> next).trailing_zeros()) % SLOTS as u32;
+        self.slots[self.victim as usize % SLOTS] = address;
     }
 }

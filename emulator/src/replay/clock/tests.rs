@@ -50,17 +50,17 @@ proptest! {
         outstanding in 1..6_usize,
         steps in prop::collection::vec((0..40_u64, 0..9_u64, 0..200_u64, 0..4_u32, prop::bool::ANY), 1..400),
     ) {
-        let (mut clock, mut table, mut plain) = (ThreadClock::new(), Table::default(), Plain::default());
+        let (mut clock, mut table, mut plain) = (ThreadClock::new(outstanding, window), Table::default(), Plain::default());
         for (passed, number, takes, region, asks) in steps {
             // Some share a slot.
             let line = (number % 3 * SLOTS as u64 + number / 3) * LINE;
             clock.now += passed;
             plain.now += passed;
-            clock.begin(window, &mut table);
+            clock.begin(&mut table);
             plain.begin(window);
             prop_assert_eq!(clock.on_its_way(line), plain.on_its_way(line));
             if asks {
-                clock.make_room(outstanding, &mut table);
+                clock.make_room(&mut table);
                 plain.make_room(outstanding);
                 let done = clock.now + takes;
                 clock.ask(line, done, region);
