@@ -85,8 +85,15 @@ pub fn offer_python_tests() {
 /// that instrument programs with gcc are skipped without.
 pub fn offer_gcc_plugins() {
     let (known, answer) = captured(Command::new("gcc").arg("-dumpversion"));
-    let Some(version) = answer.trim().split('.').next().filter(|_| known) else { return };
-    offer(&format!("gcc-{version}-plugin-dev"));
+    if let Some(package) = plugin_headers(&answer).filter(|_| known) {
+        offer(&package);
+    }
+}
+
+/// The package of the headers for the gcc that gave this version, as its last line.
+fn plugin_headers(answer: &str) -> Option<String> {
+    let version = answer.lines().last()?.split('.').next()?;
+    version.parse::<u32>().ok().map(|version| format!("gcc-{version}-plugin-dev"))
 }
 
 /// Installs a package if that can be done.
@@ -145,6 +152,16 @@ mod tests {
     fn only_installed_packages_count() {
         let answer = "gcc installed\nredis-server config-files\n";
         assert_eq!(absent(&["gcc", "redis-server", "valgrind"], answer), ["redis-server", "valgrind"]);
+    }
+
+    /// What a command says comes behind a line with the command itself.
+    #[test]
+    fn the_headers_are_those_of_the_gcc_that_is_there() {
+        assert_eq!(plugin_headers("$ gcc -dumpversion\n12\n").as_deref(), Some("gcc-12-plugin-dev"));
+        assert_eq!(plugin_headers("$ gcc -dumpversion\n14.2.0\n").as_deref(), Some("gcc-14-plugin-dev"));
+        assert_eq!(plugin_headers("$ gcc -dumpversion\ngcc: no such option\n"), None);
+        let (known, answer) = captured(Command::new("gcc").arg("-dumpversion"));
+        assert!(!known || plugin_headers(&answer).is_some(), "{answer}");
     }
 
     #[test]
