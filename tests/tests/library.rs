@@ -35,8 +35,21 @@ const MALLOC_FAMILY: [&str; 20] = [
 
 /// What ends a process or its program without exit handlers: the last place where a recorded process can write what it has not
 /// written yet.
-const ENDINGS: [&str; 11] =
-    ["_Exit", "_exit", "execl", "execle", "execlp", "execv", "execve", "execveat", "execvp", "execvpe", "fexecve"];
+const ENDINGS: [&str; 13] = [
+    "__assert_fail",
+    "_Exit",
+    "_exit",
+    "abort",
+    "execl",
+    "execle",
+    "execlp",
+    "execv",
+    "execve",
+    "execveat",
+    "execvp",
+    "execvpe",
+    "fexecve",
+];
 
 /// All that may be loaded along with it. A GPU runtime, hwloc or libstdc++ would come into every program.
 const NEEDED: [&str; 4] = ["libc.so.6", "libgcc_s.so.1", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"];
