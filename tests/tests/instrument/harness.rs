@@ -60,6 +60,13 @@ fn tierctl() -> Command {
     command
 }
 
+/// The first of the CPUs that this process may run on.
+pub fn first_cpu() -> String {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
+    list.trim().split([',', '-']).next().unwrap().to_owned()
+}
+
 /// Has a command that runs another one have its environment.
 fn pass_environment(from: &Command, to: &mut Command) {
     for (name, value) in from.get_envs() {
@@ -199,7 +206,7 @@ impl Program {
     pub fn report_on_one(&self, options: &[&str], words: &[&str]) -> Value {
         let tierctl = tierctl();
         let mut command = Command::new("taskset");
-        command.args(["--cpu-list", "0"]).arg(tierctl.get_program());
+        command.args(["--cpu-list", &first_cpu()]).arg(tierctl.get_program());
         pass_environment(&tierctl, &mut command);
         self.report_of(&mut command, options, words).0
     }
