@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use crate::failure::{Context, Failure, Result};
-use crate::step::captured;
+use crate::step::{answered, captured};
 
 /// What the workspace is built with, beside Rust and a C compiler. The hwloc bindings ask the linker for what hwloc
 /// itself uses too, hence libudev.
@@ -76,16 +76,16 @@ pub fn ensure(names: &[&str]) -> Result<()> {
 pub fn offer_python_tests() {
     let version = "import sys; print('%d.%d' % sys.version_info[:2])";
     // The system's own, not one that happens to come first in the PATH.
-    let (known, answer) = captured(Command::new("/usr/bin/python3").args(["-c", version]));
-    let Some(version) = answer.lines().last().filter(|_| known) else { return };
-    offer(&format!("libpython{version}-testsuite"));
+    if let Some(version) = answered(Command::new("/usr/bin/python3").args(["-c", version])) {
+        offer(&format!("libpython{}-testsuite", version.trim()));
+    }
 }
 
 /// Installs the headers for plugins of gcc, which Debian packs for each of its versions. They are no condition: the tests
 /// that instrument programs with gcc are skipped without.
 pub fn offer_gcc_plugins() {
-    let (known, answer) = captured(Command::new("gcc").arg("-dumpversion"));
-    if let Some(package) = plugin_headers(&answer).filter(|_| known) {
+    let version = answered(Command::new("gcc").arg("-dumpversion"));
+    if let Some(package) = version.and_then(|version| plugin_headers(&version)) {
         offer(&package);
     }
 }

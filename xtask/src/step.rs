@@ -81,6 +81,12 @@ pub fn captured(command: &mut Command) -> (bool, String) {
     }
 }
 
+/// What a program that succeeds writes to its standard output, and nothing else.
+pub fn answered(command: &mut Command) -> Option<String> {
+    let output = command.stdin(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 /// Passed if the program succeeds, failed with its whole output if not.
 pub fn succeeds(command: &mut Command) -> Outcome {
     match captured(command) {

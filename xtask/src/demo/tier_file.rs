@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::failure::Result;
-use crate::step::captured;
+use crate::step::answered;
 use crate::workspace::Workspace;
 
 /// Where shared memory lives on Linux.
@@ -19,10 +19,9 @@ pub struct TierFile {
 impl TierFile {
     /// A file in memory if there is room for `bytes`, else one in `folder`, which it says.
     pub fn choose(workspace: &Workspace, folder: &Path, name: &str, bytes: u64) -> Result<Self> {
-        let (asked, answer) =
-            captured(workspace.command("df").args(["--output=avail", "--block-size=1", SHARED_MEMORY]));
-        let room = answer.lines().find_map(|line| line.trim().parse::<u64>().ok());
-        let roomy = asked && room.is_some_and(|room| room >= bytes);
+        let answer = answered(workspace.command("df").args(["--output=avail", "--block-size=1", SHARED_MEMORY]));
+        let room = answer.and_then(|answer| answer.lines().find_map(|line| line.trim().parse::<u64>().ok()));
+        let roomy = room.is_some_and(|room| room >= bytes);
         if !roomy {
             println!("{SHARED_MEMORY} has no room for {bytes} bytes: the slow tier is a file on disk instead");
         }
