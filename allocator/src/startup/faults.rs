@@ -2,6 +2,7 @@
 //! does to the machine whose tiers it uses.
 
 use std::path::Path;
+use std::time::Duration;
 
 use tiermem_sys::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use tiermem_sys::thread;
@@ -13,11 +14,6 @@ use super::FAULTS_VARIABLE;
 use super::configure::{Outcome, variable};
 use crate::control::{self, EventKind};
 use crate::tiers::{self, TIERS_MAX};
-
-/// How often time is looked at, milliseconds.
-const POLL_MS: u32 = 2;
-/// How often somebody looks whether an emulated machine has got other faults.
-const KEPT_POLL_MS: u32 = 100;
 
 /// Whether a thread looks at the clock.
 static WATCHED: AtomicBool = AtomicBool::new(false);
@@ -79,19 +75,18 @@ pub fn restart_in_child() {
 }
 
 extern "C" fn run() {
-    while let Some(pause_ms) = poll() {
-        thread::sleep_ms(pause_ms);
+    while let Some(pause) = poll() {
+        thread::sleep_ms(pause.as_millis() as u32);
     }
     WATCHED.store(false, Ordering::Relaxed);
 }
 
-/// Brings what is due; says when to look again, if anything can still come by itself.
-fn poll() -> Option<u32> {
-    let mut next: Option<u32> = None;
+/// Brings what is due; says after how long to look again, if anything can still come by itself.
+fn poll() -> Option<Duration> {
+    let mut next: Option<Duration> = None;
     for (tier, faulty) in all() {
-        let waits_for_time = faulty.poll();
+        let own = faulty.poll_again_in();
         tiers::pool(tier as u8).heed();
-        let own = if waits_for_time { Some(POLL_MS) } else { faulty.has_kept().then_some(KEPT_POLL_MS) };
         next = next.into_iter().chain(own).min();
     }
     tell();

@@ -3,13 +3,9 @@
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
 
 use tiermem_sys::process;
 use tiermem_tiers::provider::fault::Faulty;
-
-/// How often while a fault waits for time, and how often while none does.
-const PAUSES: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(100)];
 
 /// The thread; it ends when this is dropped.
 pub(super) struct Watcher {
@@ -24,8 +20,7 @@ impl Watcher {
     pub(super) fn start(tier: Arc<Faulty>) -> Option<Self> {
         let (stop, stopped) = mpsc::channel();
         let look = move || {
-            loop {
-                let pause = if tier.poll() { PAUSES[0] } else { PAUSES[1] };
+            while let Some(pause) = tier.poll_again_in() {
                 if stopped.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
                     break;
                 }

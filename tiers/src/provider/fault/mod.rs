@@ -22,6 +22,7 @@ mod state;
 
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use tiermem_sys::sync::Lock;
 use tiermem_sys::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -123,10 +124,13 @@ impl Faulty {
         state.waits_for_time()
     }
 
-    /// Whether a script is kept beside the tier, empty or not: then another one may come at any time, and somebody calls
-    /// [`poll`](Self::poll) now and then also while nothing waits for time.
-    pub fn has_kept(&self) -> bool {
-        self.state.lock().has_kept()
+    /// [Polls](Self::poll), and says after how long to do so again: soon while a fault waits for time, later where a script is kept
+    /// beside the tier, empty or not, because another one may come; `None` where nothing can come by itself.
+    pub fn poll_again_in(&self) -> Option<Duration> {
+        const TIME_MOVES: Duration = Duration::from_millis(2);
+        const SCRIPT_MAY_CHANGE: Duration = Duration::from_millis(100);
+        let waits_for_time = self.poll();
+        if waits_for_time { Some(TIME_MOVES) } else { self.state.lock().has_kept().then_some(SCRIPT_MAY_CHANGE) }
     }
 
     /// By how much the tier is slower now; 1 if it is not. For models: the tier itself does not wait.
