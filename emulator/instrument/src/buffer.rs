@@ -14,7 +14,7 @@
 //! Writing a record and moving the position are two steps, which a signal can interrupt; [`signals`](crate::signals)
 //! has handlers start in a buffer of their own.
 
-use std::ptr::{NonNull, null_mut, with_exposed_provenance, with_exposed_provenance_mut};
+use std::ptr::{NonNull, with_exposed_provenance, with_exposed_provenance_mut};
 
 use tiermem_emulator::instrumented::filter::{self, Passed};
 use tiermem_emulator::instrumented::{Batch, Record, ThreadIndex, record};
@@ -41,7 +41,7 @@ struct Header {
     /// Where it waits to be taken: how far it is filled, what was counted, and another buffer that waits.
     end: usize,
     passed: Passed,
-    next: *mut u8,
+    next: Option<Buffer>,
 }
 
 /// Bytes before the first record.
@@ -89,14 +89,14 @@ impl Buffer {
     /// Nobody uses it.
     pub unsafe fn give_to(self, thread: *const Thread, start: Passed) {
         let thread = thread.cast_mut();
-        let header = Header { thread, taken: self.first(), start, end: 0, passed: Passed::default(), next: null_mut() };
+        let header = Header { thread, taken: self.first(), start, end: 0, passed: Passed::default(), next: None };
         // SAFETY: the buffer begins with room for its header.
         unsafe { self.0.cast::<Header>().write(header) };
     }
 
-    /// The one that this position, not 0, leads into.
+    /// The one that this position leads into; none if it is 0.
     pub fn at(position: usize) -> Option<Self> {
-        NonNull::new(with_exposed_provenance_mut((position - 1) / BYTES * BYTES)).map(Self)
+        NonNull::new(with_exposed_provenance_mut(position.checked_sub(1)? / BYTES * BYTES)).map(Self)
     }
 
     /// Whose it is.
@@ -141,10 +141,10 @@ impl Buffer {
     ///
     /// # Safety
     /// It is the calling thread's, which fills it no more.
-    pub unsafe fn fill(self, end: usize, passed: Passed, next: *mut u8) {
+    pub unsafe fn fill(self, end: usize, passed: Passed) {
         // SAFETY: it begins with a header; nobody else uses it.
         let header = unsafe { self.0.cast::<Header>().as_mut() };
-        (header.end, header.passed, header.next) = (end, passed, next);
+        (header.end, header.passed) = (end, passed);
     }
 
     /// Gives what waits in it to `take`, and whose it is.
@@ -165,22 +165,19 @@ impl Buffer {
     ///
     /// # Safety
     /// It waits, and nobody else uses it.
-    pub unsafe fn replace_next(self, other: *mut u8) -> *mut u8 {
+    pub unsafe fn replace_next(self, other: Option<Self>) -> Option<Self> {
         // SAFETY: it begins with a header.
         std::mem::replace(unsafe { &mut self.0.cast::<Header>().as_mut().next }, other)
     }
 
-    /// As a pointer, and back.
+    /// As a pointer,
     pub const fn as_ptr(self) -> *mut u8 {
         self.0.as_ptr()
     }
 
-    /// See [`as_ptr`](Self::as_ptr).
-    pub const fn from_ptr(at: *mut u8) -> Option<Self> {
-        match NonNull::new(at) {
-            Some(at) => Some(Self(at)),
-            None => None,
-        }
+    /// and back; none if it is null.
+    pub fn from_ptr(at: *mut u8) -> Option<Self> {
+        NonNull::new(at).map(Self)
     }
 
     /// Address of its first record.

@@ -32,8 +32,8 @@ impl Deferred {
             return false;
         }
         // SAFETY: the handler's own buffer.
-        unsafe { buffer.fill(end, passed, null_mut()) };
-        let before = self.last.swap(buffer.as_ptr(), Ordering::Relaxed);
+        unsafe { buffer.fill(end, passed) };
+        let before = Buffer::from_ptr(self.last.swap(buffer.as_ptr(), Ordering::Relaxed));
         // Another handler that interrupts this one here finds the list begin with this buffer, and leads to it.
         // SAFETY: it waits, and is taken only by the thread that this handler has interrupted.
         unsafe { buffer.replace_next(before) };
@@ -49,17 +49,17 @@ impl Deferred {
             if from.is_none() {
                 return;
             }
-            let mut first = null_mut();
+            let mut first = None;
             while let Some(waits) = from {
                 // SAFETY: in no list but this one.
-                from = Buffer::from_ptr(unsafe { waits.replace_next(first) });
-                first = waits.as_ptr();
+                from = unsafe { waits.replace_next(first) };
+                first = Some(waits);
             }
-            while let Some(waits) = Buffer::from_ptr(first) {
+            while let Some(waits) = first {
                 // SAFETY: the handler that filled it has ended.
                 unsafe { waits.take(|_, batch| take(batch)) };
                 // SAFETY: as above.
-                first = unsafe { waits.replace_next(null_mut()) };
+                first = unsafe { waits.replace_next(None) };
                 self.waiting.fetch_sub(1, Ordering::Relaxed);
                 // SAFETY: nobody's position leads into it, and it waits no more.
                 unsafe { waits.release() };

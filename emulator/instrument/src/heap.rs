@@ -86,7 +86,7 @@ unsafe extern "C" fn malloc_by(size: usize, caller: usize, frame: usize) -> *mut
 const NOT_FROM_THE_HEAP: usize = 33 << 20;
 
 unsafe extern "C" fn calloc_by(count: usize, size: usize, caller: usize, frame: usize) -> *mut c_void {
-    let count = if is_quiet() && state::is_starting() { count.max(NOT_FROM_THE_HEAP) } else { count };
+    let count = if state::is_starting() { count.max(NOT_FROM_THE_HEAP) } else { count };
     // SAFETY: any size may be asked for.
     begins(unsafe { __libc_calloc(count, size) }, count.saturating_mul(size), caller, frame)
 }

@@ -133,11 +133,6 @@ pub fn is_quiet() -> bool {
     quiet() & !CAPTIVE != 0
 }
 
-/// Whether the calling thread works in this library, so that a thread that it makes is not the program's.
-pub fn is_working() -> bool {
-    quiet() & !(CAPTIVE | IDLE) != 0
-}
-
 /// Runs `start`, which makes a thread that is none of the program's.
 pub fn starting<R>(start: impl FnOnce() -> R) -> R {
     set_quiet(quiet() | STARTING);

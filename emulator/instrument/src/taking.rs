@@ -47,17 +47,18 @@ pub fn give_up(index: ThreadIndex) {
 }
 
 impl Running {
-    /// A thread of the program that has not ended.
+    /// Threads of the program that have not ended.
+    fn alive(&self) -> impl Iterator<Item = &'static Thread> {
+        // SAFETY: threads end, and leave the list, while the engine is locked; so these are there as long as it is.
+        self.threads.iter().map(|thread| unsafe { thread.as_ref() })
+    }
+
     fn thread(&self, index: ThreadIndex) -> Option<&'static Thread> {
-        // SAFETY: threads end, and leave the list, while the engine is locked; so this one is there as long as it is.
-        let mut threads = self.threads.iter().map(|thread| unsafe { thread.as_ref() });
-        threads.find(|thread| thread.index == Some(index))
+        self.alive().find(|thread| thread.index == Some(index))
     }
 
     fn runners(&self) -> impl Iterator<Item = Runner> {
-        self.threads.iter().filter_map(|thread| {
-            // SAFETY: as above.
-            let thread = unsafe { thread.as_ref() };
+        self.alive().filter_map(|thread| {
             let index = thread.index?;
             let (has_work, waits) = (!thread.queue.is_empty(), thread.waits());
             Some(Runner { index, now_ps: self.engine.now_ps(index), has_work, waits })

@@ -1,7 +1,7 @@
 //! A thread of the program, as this library knows it: what it gathers, has passed on, and waits for.
 
 use std::cell::Cell;
-use std::ptr::{NonNull, null_mut};
+use std::ptr::NonNull;
 
 use tiermem_emulator::instrumented::filter::{Company, Passed, ThreadState};
 use tiermem_emulator::instrumented::{Batch, ThreadIndex};
@@ -71,12 +71,8 @@ impl Thread {
 
     /// The calling thread's, if it has begun.
     pub fn current() -> Option<NonNull<Self>> {
-        let position = position();
-        if position == 0 {
-            return None;
-        }
         // SAFETY: a buffer that is in use is a thread's, or nobody's.
-        unsafe { Buffer::at(position)?.thread() }
+        unsafe { Buffer::at(position())?.thread() }
     }
 
     /// Begins to fill its buffer.
@@ -111,7 +107,7 @@ impl Thread {
         let full = self.buffer.replace(empty);
         let state = state();
         // SAFETY: the thread's own, and not passed on yet.
-        unsafe { full.fill(position(), state.passed(), null_mut()) };
+        unsafe { full.fill(position(), state.passed()) };
         // Whoever takes what other threads have so far sees that it is not all there.
         self.moves.fetch_add(1, Ordering::SeqCst);
         state.go_on(company, self.company.replace(company));
@@ -141,7 +137,7 @@ impl Thread {
     /// Gives what it has gathered and was not taken yet to `take`. The engine is locked.
     pub fn take(&self, take: impl FnOnce(&Batch<'_>)) {
         let (end, passed) = self.so_far();
-        let Some(buffer) = (end != 0).then(|| Buffer::at(end)).flatten() else { return };
+        let Some(buffer) = Buffer::at(end) else { return };
         // SAFETY: it is its position.
         take(&unsafe { buffer.gathered(end, passed) });
         // SAFETY: the thread's, and the engine is locked.
@@ -151,8 +147,7 @@ impl Thread {
     /// Begins its buffer anew when all was taken, and its counts by `restart`. The thread is the calling one.
     pub fn restart(&self, company: Company, restart: impl FnOnce(&ThreadState)) {
         self.company.set(company);
-        let position = position();
-        let Some(buffer) = (position != 0).then(|| Buffer::at(position)).flatten() else { return };
+        let Some(buffer) = Buffer::at(position()) else { return };
         let state = state();
         restart(state);
         // SAFETY: the thread's, and the engine is locked.

@@ -14,7 +14,7 @@ use tiermem_sys::thread::ExitHook;
 
 use crate::engine;
 use crate::real::Real;
-use crate::state::{Quiet, is_captive, is_quiet, is_working};
+use crate::state::{Quiet, is_captive, is_quiet, is_starting};
 use crate::thread::Thread;
 
 thread_local! {
@@ -90,7 +90,7 @@ unsafe extern "C" fn pthread_create(
     start: Start,
     argument: *mut c_void,
 ) -> c_int {
-    if is_working() {
+    if is_starting() {
         // SAFETY: passed on to the caller.
         return unsafe { CREATE.get()(name, attributes, start, argument) };
     }

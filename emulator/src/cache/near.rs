@@ -3,7 +3,7 @@
 //! Usual are two private levels and a shared one, of powers of two of sets, without a prefetcher. A line is near where its
 //! number is so small that sixteen bits of tag tell it from all others in the levels behind the first, and 24 bits in
 //! the first. Where frames are counted from zero, that is all that a program has up to several GiB, and takes half the
-//! instructions of the general way ([`Hierarchy::access_any`]), which does the same.
+//! instructions of the general way (`in_first_any` and `search` of [`Hierarchy`]), which does the same.
 
 use super::level::Level;
 use super::set::{NEAR_BITS, state};
