@@ -31,6 +31,7 @@ mod reference;
 mod set;
 #[cfg(test)]
 mod tests;
+mod visitors;
 
 pub(crate) use ahead::LookedAt;
 pub(crate) use config::LEVELS_MAX;

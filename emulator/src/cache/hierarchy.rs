@@ -5,6 +5,7 @@ use super::config::LEVELS_MAX;
 use super::level::{Level, Levels, Place, Victim};
 use super::prefetch::Streams;
 use super::set::state;
+use super::visitors::Visitors;
 use super::{CacheConfig, CacheConfigError, CacheCounts, LINE, Lookup, Memory, Traffic, near};
 
 /// Number of a core, from 0 in the order of [`Hierarchy::add_core`].
@@ -67,7 +68,9 @@ pub struct Hierarchy {
     pub(super) cores: Vec<Core>,
     pub(super) shared: Option<Level>,
     /// Lines with lower numbers take the [way of the near](super::near), 0 once others were here.
-    near_lines: u64,
+    pub(super) near_lines: u64,
+    /// Of near lines; kept as soon as there are several cores.
+    pub(super) visitors: Visitors,
 }
 
 impl Hierarchy {
@@ -83,12 +86,16 @@ impl Hierarchy {
             config: config.clone(),
             cores: (0..cores).map(|_| Core::new(config)).collect(),
             shared,
+            visitors: Visitors::default(),
         })
     }
 
     /// One core more, with empty caches.
     pub fn add_core(&mut self) -> CoreIndex {
         self.cores.push(Core::new(&self.config));
+        if self.cores.len() == 2 {
+            self.count_visits();
+        }
         CoreIndex(u32::try_from(self.cores.len() - 1).unwrap_or(u32::MAX))
     }
 

@@ -211,8 +211,17 @@ impl Level {
 
     /// Every dirty line.
     pub fn dirty(&self) -> impl Iterator<Item = u64> {
+        self.lines_that_are(state::DIRTY)
+    }
+
+    /// Every line.
+    pub fn lines(&self) -> impl Iterator<Item = u64> {
+        self.lines_that_are(state::VALID)
+    }
+
+    fn lines_that_are(&self, flags: u64) -> impl Iterator<Item = u64> {
         let ways = (0..self.sets.len()).flat_map(|at| (0..self.ways.count()).map(move |way| (at, way)));
-        ways.filter(|&(at, way)| self.sets[at].state(way) & state::DIRTY != 0)
+        ways.filter(move |&(at, way)| self.sets[at].state(way) & flags != 0)
             .map(|(at, way)| self.line_of(at, self.sets[at].near(way) | self.far_of(at, way) << NEAR_BITS))
     }
 

@@ -66,11 +66,7 @@ impl Hierarchy {
             own.put_near(shared, in_first, state::VALID | owned | dirty, memory);
             return Lookup::Hit(2);
         }
-        let others = match (is_alone, store) {
-            (true, _) => 0,
-            (_, true) => self.take_near(core, number),
-            (_, false) => self.share_near(core, number, memory),
-        };
+        let others = if is_alone { 0 } else { self.ask_others(core, number, store, memory) };
         let (Some(shared), own) = (&mut self.shared, &mut self.cores[core.index()]) else { return Lookup::Miss };
         let in_shared = shared.near_place(number);
         let is_in_shared = shared.touch_word(in_shared).is_some();
@@ -92,14 +88,36 @@ impl Hierarchy {
         }
     }
 
+    /// From now on there are several cores: what the first one has, it brought.
+    pub(super) fn count_visits(&mut self) {
+        if self.near_lines == 0 {
+            return;
+        }
+        for line in self.cores[0].levels.iter().flat_map(Level::lines) {
+            self.visitors.came(CoreIndex(0), line / LINE);
+        }
+    }
+
+    /// What the other cores had of a near line that the core brings: they lose it to a store and share it with a load.
+    #[inline(always)]
+    fn ask_others(&mut self, core: CoreIndex, number: u64, store: bool, memory: &mut impl Memory) -> u64 {
+        let others = self.visitors.others(core, self.cores.len(), number);
+        self.visitors.came(core, number);
+        match (others.are_none(), store) {
+            (true, _) => 0,
+            (_, true) => self.take_near(core, number),
+            (_, false) => self.share_near(core, number, memory),
+        }
+    }
+
     /// [`take_from_others`](Self::take_from_others) of a near line.
     #[inline(never)]
     fn take_near(&mut self, core: CoreIndex, number: u64) -> u64 {
         let (mut all, mut taken) = (0, 0);
         let [first, second, ..] = &self.cores[core.index()].levels.all;
         let (in_first, in_second) = (first.near_place(number), second.near_place(number));
-        for (_, other) in self.cores.iter_mut().enumerate().filter(|(at, _)| *at != core.index()) {
-            let [first, second, ..] = &mut other.levels.all;
+        for other in self.visitors.others(core, self.cores.len(), number) {
+            let [first, second, ..] = &mut self.cores[other].levels.all;
             let had = first.remove_near(in_first) | second.remove_word(in_second);
             taken += u64::from(had != 0);
             all |= had;
@@ -114,8 +132,8 @@ impl Hierarchy {
         let mut all = 0;
         let [first, second, ..] = &self.cores[core.index()].levels.all;
         let (in_first, in_second) = (first.near_place(number), second.near_place(number));
-        for (_, other) in self.cores.iter_mut().enumerate().filter(|(at, _)| *at != core.index()) {
-            let [first, second, ..] = &mut other.levels.all;
+        for other in self.visitors.others(core, self.cores.len(), number) {
+            let [first, second, ..] = &mut self.cores[other].levels.all;
             for mut copy in first.peek_near(in_first).into_iter().chain(second.peek_word(in_second)) {
                 all |= copy.state();
                 copy.take(state::DIRTY | state::OWNED);

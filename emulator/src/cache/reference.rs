@@ -53,6 +53,16 @@ struct Core {
     counts: CacheCounts,
 }
 
+impl Core {
+    fn new(config: &CacheConfig) -> Self {
+        Self {
+            levels: config.private.iter().map(Level::new).collect(),
+            streams: config.prefetch.map(Streams::new),
+            counts: CacheCounts::default(),
+        }
+    }
+}
+
 /// See the module.
 pub struct Plain {
     cores: Vec<Core>,
@@ -63,16 +73,15 @@ pub struct Plain {
 
 impl Plain {
     pub fn new(config: &CacheConfig, cores: usize) -> Self {
-        let core = |_| Core {
-            levels: config.private.iter().map(Level::new).collect(),
-            streams: config.prefetch.map(Streams::new),
-            counts: CacheCounts::default(),
-        };
         Self {
-            cores: (0..cores).map(core).collect(),
+            cores: (0..cores).map(|_| Core::new(config)).collect(),
             shared: config.shared.as_ref().map(Level::new),
             traffic: Vec::new(),
         }
+    }
+
+    pub fn add_core(&mut self, config: &CacheConfig) {
+        self.cores.push(Core::new(config));
     }
 
     pub fn counts(&self, core: usize) -> CacheCounts {

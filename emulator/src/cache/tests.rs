@@ -261,18 +261,21 @@ fn lines_are_told_apart_when_the_first_far_one_comes() {
     assert_eq!((host.load(5), host.load(5 | 1 << 16)), (Lookup::Hit(2), Lookup::Hit(2)));
 }
 
-/// Shapes whose sets, ways and levels differ, each so small that lines make way all the time.
-const SHAPES: [&str; 10] = [
+/// Shapes whose sets, ways and levels differ, each so small that lines make way all the time. The last four are usual ones (see
+/// [`super::near`]).
+const SHAPES: [&str; 12] = [
     "512/2@1,1536/4@2,shared:3K/3@5",
-    "1K/16@1,2K/16@2,shared:4K/16@5",
     "768/12@1,shared:2K/16@5,prefetch:2x4",
     "256/2@1,1K/4@2,shared:2K/8@5,prefetch:4x8",
     "512/4@1",
     "384/2@1,640/5@2,prefetch:3x2",
     "128/1@1,256/2@2,512/4@3,shared:1K/1@5",
     "64/1@1,192/1@2,448/7@3,prefetch:1x63",
+    "1K/4@1,2K/8@2",
+    "1K/16@1,2K/16@2,shared:4K/16@5",
     "256/2@1,1K/4@2,shared:2K/8@5",
     "768/12@1,512/8@2,shared:4K/16@5",
+    "512/1@1,256/2@2,shared:1K/2@5",
 ];
 
 #[derive(Clone, Copy, Debug)]
@@ -282,6 +285,8 @@ enum Step {
     Flush(u64),
     Clean(u64),
     FlushAll,
+    /// Up to four cores.
+    AddCore,
 }
 
 /// Lines near each other, and some whose numbers differ only in one part of a tag: far above a set's own bits, so that
@@ -299,6 +304,7 @@ fn step() -> impl proptest::strategy::Strategy<Value = Step> {
         2 => line().prop_map(Step::Flush),
         2 => line().prop_map(Step::Clean),
         1 => proptest::strategy::Just(Step::FlushAll),
+        1 => proptest::strategy::Just(Step::AddCore),
     ]
 }
 
@@ -315,6 +321,7 @@ proptest::proptest! {
         let config = CacheConfig::parse(SHAPES[shape]).unwrap();
         let mut host = Host::new(SHAPES[shape], cores as u32);
         let mut plain = Plain::new(&config, cores);
+        let mut cores = cores;
         for step in steps {
             match step {
                 Step::Access(core, line, store) => {
@@ -338,6 +345,12 @@ proptest::proptest! {
                     caches.flush_all(&mut |t| traffic.push(t));
                     plain.flush_all();
                 }
+                Step::AddCore if cores < 4 => {
+                    proptest::prop_assert_eq!(host.caches.add_core(), CoreIndex(cores as u32));
+                    plain.add_core(&config);
+                    cores += 1;
+                }
+                Step::AddCore => {}
             }
             proptest::prop_assert_eq!(host.traffic(), std::mem::take(&mut plain.traffic));
         }
