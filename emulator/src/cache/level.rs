@@ -138,8 +138,8 @@ impl Level {
     /// [`insert`](Self::insert) where all lines are near.
     #[inline(always)]
     pub fn insert_near(&mut self, place: Place, flags: u64) -> Victim {
-        let (_, near, was) = self.sets[place.set].replace(self.ways, place.tag, flags);
-        (was & state::DIRTY != 0).then(|| (self.line_of(place.set, near), was))
+        let (near, was) = self.sets[place.set].replace_near(self.ways, place.tag, flags)?;
+        Some((self.line_of(place.set, near), was))
     }
 
     /// What it takes to bring its sets near.

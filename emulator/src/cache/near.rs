@@ -51,41 +51,30 @@ impl Hierarchy {
         memory: &mut impl Memory,
     ) -> Lookup {
         let is_alone = self.cores.len() == 1;
-        let own = &mut self.cores[core.index()];
+        let (Some(shared), own) = (&mut self.shared, &mut self.cores[core.index()]) else { return Lookup::Miss };
         let [first, second, ..] = &mut own.levels.all;
+        let places = (first.near_place(number), second.near_place(number), shared.near_place(number));
         let dirty = if store { state::DIRTY } else { 0 };
-        let (in_first, in_second) = (first.near_place(number), second.near_place(number));
-        if let Some(held) = second.touch_word(in_second) {
+        if let Some(held) = second.touch_word(places.1) {
             own.counts.hits[1] += 1;
-            let mut owned = held.state() & state::OWNED;
-            if store && owned == 0 {
-                owned = state::OWNED;
-                self.take_near(core, number);
+            let owned = held.state() & state::OWNED;
+            let flags = state::VALID | owned | dirty;
+            if !store || owned != 0 {
+                own.put_near(shared, places.0, flags, memory);
+                return Lookup::Hit(2);
             }
+            self.take_near(core, number);
             let (Some(shared), own) = (&mut self.shared, &mut self.cores[core.index()]) else { return Lookup::Miss };
-            own.put_near(shared, in_first, state::VALID | owned | dirty, memory);
+            own.put_near(shared, places.0, flags | state::OWNED, memory);
             return Lookup::Hit(2);
         }
-        let others = if is_alone { 0 } else { self.ask_others(core, number, store, memory) };
+        if is_alone {
+            return own.bring_near(shared, places, (state::OWNED, dirty), false, memory);
+        }
+        let others = self.ask_others(core, number, store, memory);
         let (Some(shared), own) = (&mut self.shared, &mut self.cores[core.index()]) else { return Lookup::Miss };
-        let in_shared = shared.near_place(number);
-        let is_in_shared = shared.touch_word(in_shared).is_some();
-        if !is_in_shared && let Some((victim, _)) = shared.insert_near(in_shared, state::VALID) {
-            own.write_back_near(victim, memory);
-        }
         let owned = if store || others == 0 { state::OWNED } else { 0 };
-        // What the second level drops leaves first.
-        if let Some((victim, _)) = own.levels.all[1].insert_near(in_second, state::VALID | owned) {
-            own.to_shared_near(shared, victim / LINE, memory);
-        }
-        own.put_near(shared, in_first, state::VALID | owned | dirty, memory);
-        if is_in_shared || others != 0 {
-            own.counts.hits[2] += 1;
-            Lookup::Hit(3)
-        } else {
-            own.counts.misses += 1;
-            Lookup::Miss
-        }
+        own.bring_near(shared, places, (owned, dirty), others != 0, memory)
     }
 
     /// From now on there are several cores: what the first one has, it brought.
@@ -149,6 +138,34 @@ impl Hierarchy {
 }
 
 impl Core {
+    /// Brings a near line, of which the core's own levels have nothing: from the shared level, another core or memory.
+    #[inline(always)]
+    fn bring_near(
+        &mut self,
+        shared: &mut Level,
+        (in_first, in_second, in_shared): (Place, Place, Place),
+        (owned, dirty): (u64, u64),
+        others_have_it: bool,
+        memory: &mut impl Memory,
+    ) -> Lookup {
+        let is_in_shared = shared.touch_word(in_shared).is_some();
+        if !is_in_shared && let Some((victim, _)) = shared.insert_near(in_shared, state::VALID) {
+            self.write_back_near(victim, memory);
+        }
+        // What the second level drops leaves first.
+        if let Some((victim, _)) = self.levels.all[1].insert_near(in_second, state::VALID | owned) {
+            self.to_shared_near(shared, victim / LINE, memory);
+        }
+        self.put_near(shared, in_first, state::VALID | owned | dirty, memory);
+        if is_in_shared || others_have_it {
+            self.counts.hits[2] += 1;
+            Lookup::Hit(3)
+        } else {
+            self.counts.misses += 1;
+            Lookup::Miss
+        }
+    }
+
     /// Puts a near line into the first level; a dirty one that makes way moves to the second one.
     #[inline(always)]
     fn put_near(&mut self, shared: &mut Level, in_first: Place, flags: u64, memory: &mut impl Memory) {

@@ -53,12 +53,20 @@ pub struct Ways {
     last: u32,
     /// The half bytes of all ways.
     all: u64,
+    /// Those beyond.
+    unused: u64,
 }
 
 impl Ways {
     pub const fn new(count: u32) -> Self {
         let last = 4 * (count - 1);
-        Self { count, last, all: u64::MAX >> (60 - last) }
+        let all = u64::MAX >> (60 - last);
+        Self { count, last, all, unused: !all }
+    }
+
+    #[inline(always)]
+    const fn least_recent(self, order: u64) -> usize {
+        (order >> self.last & 0xf) as usize
     }
 
     pub const fn count(self) -> usize {
@@ -146,21 +154,35 @@ impl Set {
         self.order = to_front(self.order, way);
     }
 
-    /// The least recent way, now the most recent one, gets a tag and a state. That way; the near bits of its tag, if it was dirty; its
-    /// state.
+    /// The least recent way, now the most recent one, gets a tag and a state. That way; the near bits of its tag; its state.
     #[inline(always)]
     pub fn replace(&mut self, ways: Ways, tag: u64, flags: u64) -> (usize, u64, u64) {
-        let way = (self.order >> ways.last & 0xf) as usize;
-        // The last one comes to the front, and those before it move up.
-        self.order = (self.order & !ways.all) | (self.order << 4 & ways.all) | way as u64;
+        let way = ways.least_recent(self.order);
+        let (near, was) = (self.near(way), self.state(way));
+        self.put(ways, way, tag, flags);
+        (way, near, was)
+    }
+
+    /// Likewise; the near bits of its tag and its state, if it was dirty, which few are.
+    #[inline(always)]
+    pub fn replace_near(&mut self, ways: Ways, tag: u64, flags: u64) -> Option<(u64, u64)> {
+        let way = ways.least_recent(self.order);
         let was = self.state(way);
-        let near = if was & state::DIRTY == 0 { 0 } else { self.near(way) };
+        let dirty = (was & state::DIRTY != 0).then(|| (self.near(way), was));
+        self.put(ways, way, tag, flags);
+        dirty
+    }
+
+    /// What the least recent way holds from now on.
+    #[inline(always)]
+    fn put(&mut self, ways: Ways, way: usize, tag: u64, flags: u64) {
+        // The last one comes to the front, and those before it move up.
+        self.order = self.order << 4 | way as u64 | ways.unused;
         #[expect(clippy::cast_possible_truncation, reason = "a part each")]
         {
             (self.low[way], self.high[way]) = (tag as u16, (tag >> 16) as u8);
         }
-        self.states ^= (was ^ flags) << (4 * way);
-        (way, near, was)
+        self.states ^= (self.state(way) ^ flags) << (4 * way);
     }
 
     /// Empties a way; the state that it had.
