@@ -102,7 +102,7 @@ fn measure<S: ReadAt>(name: &str, trace: &Trace<S>, rounds: u32) -> Result<(), F
     let capacities: Vec<u64> = system.tiers().iter().map(|tier| tier.capacity.0).collect();
     let caches = std::env::args().nth(3).map_or(Ok(CacheConfig::default()), |caches| CacheConfig::parse(&caches))?;
     let config = Config { caches, ..Config::default() };
-    let dram = system.tier("dram0").ok_or("the topology has no tier dram0")?;
+    let dram = system.tier("dram").ok_or("the topology has no tier dram")?;
     let on = |tier| (system.clone(), Placement::all(tier, capacities.clone()));
     let (mut alone, mut both) = (u64::MAX, u64::MAX);
     let mut last = None;

@@ -217,7 +217,7 @@ pub fn replay<S: ReadAt, M: Serve>(
 /// let system = System::new(&Topology::load("one-expander")?)?;
 /// let capacities: Vec<u64> = system.tiers().iter().map(|tier| tier.capacity.0).collect();
 /// let on = |tier: &str| (system.clone(), Placement::all(system.tier(tier).unwrap(), capacities.clone()));
-/// let [near, far] = replay_side_by_side(&trace, [on("dram0"), on("cxl0")], &Config::default())?;
+/// let [near, far] = replay_side_by_side(&trace, [on("dram"), on("cxl0")], &Config::default())?;
 /// assert_eq!(near.total.misses, far.total.misses);
 /// assert!(far.end > near.end);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
