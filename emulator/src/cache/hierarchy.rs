@@ -191,7 +191,7 @@ impl Hierarchy {
 
     /// A level of the core's own behind the first has it, in this state.
     #[inline(never)]
-    pub(super) fn found_behind(
+    fn found_behind(
         &mut self,
         core: CoreIndex,
         line: u64,
@@ -210,7 +210,7 @@ impl Hierarchy {
     }
 
     /// No level of the core's own has it.
-    pub(super) fn miss_own(&mut self, core: CoreIndex, line: u64, store: bool, memory: &mut impl Memory) -> Lookup {
+    fn miss_own(&mut self, core: CoreIndex, line: u64, store: bool, memory: &mut impl Memory) -> Lookup {
         let levels = self.cores[core.index()].levels.len();
         let others = if store { self.take_from_others(core, line) } else { self.share_with_others(core, line, memory) };
         let mut in_shared = false;
@@ -260,7 +260,7 @@ impl Hierarchy {
 
     /// What made way in front of level `at` goes there.
     #[inline(never)]
-    pub(super) fn move_on(&mut self, core: CoreIndex, at: usize, mut victim: Victim, memory: &mut impl Memory) {
+    fn move_on(&mut self, core: CoreIndex, at: usize, mut victim: Victim, memory: &mut impl Memory) {
         for level in &mut self.cores[core.index()].levels[at..] {
             let Some((line, was)) = victim else { return };
             let place = level.place(line);
@@ -299,7 +299,7 @@ impl Hierarchy {
 
     /// A store: the other cores lose the line. What they had modified moves to the one that stores.
     #[inline]
-    pub(super) fn take_from_others(&mut self, core: CoreIndex, line: u64) -> u64 {
+    fn take_from_others(&mut self, core: CoreIndex, line: u64) -> u64 {
         if self.cores.len() == 1 {
             return 0;
         }

@@ -105,6 +105,36 @@ impl Level {
         Some(set.held(way))
     }
 
+    /// A near line, the order of its set left alone. All lines of this level are near.
+    #[inline(always)]
+    pub fn peek_near(&mut self, place: Place) -> Option<Held<'_>> {
+        let set = &mut self.sets[place.set];
+        let way = set.find_near(place.tag)?;
+        Some(set.held(way))
+    }
+
+    /// Likewise where tags have sixteen bits.
+    #[inline(always)]
+    pub fn peek_word(&mut self, place: Place) -> Option<Held<'_>> {
+        let set = &mut self.sets[place.set];
+        let way = set.find_word(place.tag)?;
+        Some(set.held(way))
+    }
+
+    /// [`remove`](Self::remove) where all lines are near.
+    #[inline(always)]
+    pub fn remove_near(&mut self, place: Place) -> u64 {
+        let set = &mut self.sets[place.set];
+        set.find_near(place.tag).map_or(0, |way| set.remove(self.ways, way))
+    }
+
+    /// Likewise where tags have sixteen bits.
+    #[inline(always)]
+    pub fn remove_word(&mut self, place: Place) -> u64 {
+        let set = &mut self.sets[place.set];
+        set.find_word(place.tag).map_or(0, |way| set.remove(self.ways, way))
+    }
+
     /// [`insert`](Self::insert) where all lines are near.
     #[inline(always)]
     pub fn insert_near(&mut self, place: Place, flags: u64) -> Victim {
