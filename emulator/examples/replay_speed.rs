@@ -1,6 +1,7 @@
 //! What an access costs a replay: `cargo run --release -p tiermem-emulator --example replay_speed [TRACE-FILE | PATTERN]
-//! [ROUNDS] [CACHES]`. CPU time, opening the trace left out; the best round counts: the others were disturbed. The last column is
-//! a hash of all that the report says, the same as long as the model is.
+//! [ROUNDS] [CACHES]`, on one placement and on two side by side, of which each counts. CPU time, opening the trace left out; the best
+//! round counts: the others were disturbed. The last column is a hash of all that the report says, the same as long as the
+//! model is.
 
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -9,7 +10,7 @@ use std::path::Path;
 use tiermem_emulator::cache::CacheConfig;
 use tiermem_emulator::model::System;
 use tiermem_emulator::random::Random;
-use tiermem_emulator::replay::{Config, Placement, replay};
+use tiermem_emulator::replay::{Config, Placement, replay, replay_side_by_side};
 use tiermem_emulator::trace::{
     Access, Allocate, Clock, Completeness, Event, Free, Provenance, ReadAt, SiteId, StreamId, Strictness, TierTag,
     Trace, Writer,
@@ -101,22 +102,34 @@ fn measure<S: ReadAt>(name: &str, trace: &Trace<S>, rounds: u32) -> Result<(), F
     let capacities: Vec<u64> = system.tiers().iter().map(|tier| tier.capacity.0).collect();
     let caches = std::env::args().nth(3).map_or(Ok(CacheConfig::default()), |caches| CacheConfig::parse(&caches))?;
     let config = Config { caches, ..Config::default() };
-    let mut best = u64::MAX;
+    let dram = system.tier("dram").ok_or("the topology has no tier dram")?;
+    let on = |tier| (system.clone(), Placement::all(tier, capacities.clone()));
+    let (mut alone, mut both) = (u64::MAX, u64::MAX);
     let mut last = None;
     for _ in 0..rounds {
         let began = thread_cpu_ns();
-        let placement = Placement::all(tier, capacities.clone());
-        last = Some(replay(trace, system.clone(), placement, &config)?);
-        best = best.min(thread_cpu_ns() - began);
+        let (memory, placement) = on(tier);
+        let report = replay(trace, memory, placement, &config)?;
+        alone = alone.min(thread_cpu_ns() - began);
+        let began = thread_cpu_ns();
+        let [beside, _] = replay_side_by_side(trace, [on(tier), on(dram)], &config)?;
+        both = both.min(thread_cpu_ns() - began);
+        if beside != report {
+            return Err("side by side something else came out".into());
+        }
+        last = Some(report);
     }
     let Some(report) = last else { return Ok(()) };
     let mut hasher = DefaultHasher::new();
     format!("{report:?}").hash(&mut hasher);
     let accesses = report.total.accesses as f64;
     println!(
-        "{name:10} {:8.1} ns an access, {:6.1} million a second, {:4.1} % missed, {} written back; {:016x}",
-        best as f64 / accesses,
-        1e3 * accesses / best as f64,
+        "{name:10} {:8.1} ns an access, {:6.1} million a second; two placements {:8.1} ns, {:6.1} million; {:4.1} % missed, \
+         {} written back; {:016x}",
+        alone as f64 / accesses,
+        1e3 * accesses / alone as f64,
+        both as f64 / accesses,
+        2e3 * accesses / both as f64,
         100.0 * report.total.misses as f64 / accesses,
         report.total.written_back,
         hasher.finish()

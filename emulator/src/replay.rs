@@ -27,9 +27,9 @@
 //! How threads waited for one another is not in a trace; such waiting counts as work where the trace's clock is real time.
 
 mod access;
-mod ahead;
+mod batch;
 mod clock;
-mod compact;
+mod extents;
 mod lane;
 mod placing;
 mod report;
@@ -49,7 +49,7 @@ use crate::trace::{Clock, Completeness, Error, Provenance, ReadAt, StreamId, Tra
 
 use access::Accesses;
 use clock::ThreadClock;
-use compact::Compact;
+use extents::keep_their_sets;
 use lane::Lane;
 use space::Space;
 use table::Table;
@@ -187,11 +187,59 @@ pub fn replay<S: ReadAt, M: Serve>(
     placement: Placement,
     config: &Config,
 ) -> Result<Report, ReplayError> {
+    let [report] = replay_side_by_side(trace, [(memory, placement)], config)?;
+    Ok(report)
+}
+
+/// Replays `trace` with its memory placed in each of several ways, on a model for each; the reports are those of as many calls of
+/// [`replay`].
+///
+/// Of a trace of one thread, decoding and the caches' work are done once for all of them, because what the caches do does not
+/// depend on how long memory takes. Of several threads it does: where they meet, the faster one comes first. Such a trace is
+/// replayed as often as there are placements.
+///
+/// ```
+/// use tiermem_emulator::model::{System, TierIndex};
+/// use tiermem_emulator::replay::{Config, Placement, replay_side_by_side};
+/// use tiermem_emulator::trace::{Access, Completeness, Event, Provenance, StreamId, Strictness, Trace, Writer};
+/// use tiermem_topology::Topology;
+///
+/// // A hundred loads, each of which waits for the one before.
+/// let from = Provenance { accesses: Completeness::Exact, ..Provenance::default() };
+/// let mut writer = Writer::new(Vec::new(), &from)?;
+/// for n in 0..100 {
+///     let access = Access { at: n, address: 0x7f00_0000_0000 + n * 4096, len: 8, write: false, dependent: true };
+///     writer.event(StreamId(1), &Event::Access(access))?;
+/// }
+/// let bytes = writer.finish()?;
+/// let trace = Trace::new(bytes.as_slice(), Strictness::Strict)?;
+///
+/// let system = System::new(&Topology::load("one-expander")?)?;
+/// let capacities: Vec<u64> = system.tiers().iter().map(|tier| tier.capacity.0).collect();
+/// let on = |tier: &str| (system.clone(), Placement::all(system.tier(tier).unwrap(), capacities.clone()));
+/// let [near, far] = replay_side_by_side(&trace, [on("dram"), on("cxl0")], &Config::default())?;
+/// assert_eq!(near.total.misses, far.total.misses);
+/// assert!(far.end > near.end);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// As [`replay`].
+pub fn replay_side_by_side<S: ReadAt, M: Serve, const N: usize>(
+    trace: &Trace<S>,
+    placed: [(M, Placement); N],
+    config: &Config,
+) -> Result<[Report; N], ReplayError> {
+    const { assert!(N > 0, "nothing to replay on") };
     check(trace.provenance(), config)?;
-    let mut replay = Replay::new(trace, memory, placement, config)?;
-    replay.run()?;
-    let report = replay.report(trace, config);
-    if report.total.accesses == 0 { Err(ReplayError::Empty) } else { Ok(report) }
+    if trace.streams().count() <= 1 {
+        return Replay::new(trace, placed, config)?.run_and_report(trace, config);
+    }
+    let mut reports = Vec::with_capacity(N);
+    for one in placed {
+        reports.extend(Replay::new(trace, [one], config)?.run_and_report(trace, config)?);
+    }
+    Ok(reports.try_into().unwrap_or_else(|_| unreachable!("a report for each placement")))
 }
 
 fn check(from: &Provenance, config: &Config) -> Result<(), ReplayError> {
@@ -212,26 +260,26 @@ fn check(from: &Provenance, config: &Config) -> Result<(), ReplayError> {
 }
 
 /// What all threads share.
-struct Machine<M> {
+struct Machine<M, const N: usize> {
     caches: Hierarchy,
-    compact: Compact,
-    memory: M,
-    space: Space,
+    /// By placement.
+    memories: [M; N],
+    space: Space<N>,
     host: HostIndex,
     /// Picoseconds of a hit, by level, from 1.
     hit_ps: [u64; LEVELS_MAX + 1],
     dependence: Dependence,
 }
 
-struct Replay<'t, S, M> {
-    machine: Machine<M>,
-    lanes: Vec<Lane<'t, S>>,
+struct Replay<'t, S, M, const N: usize> {
+    machine: Machine<M, N>,
+    lanes: Vec<Lane<'t, S, N>>,
     quantum: u64,
     common_clock: bool,
 }
 
-impl<'t, S: ReadAt, M: Serve> Replay<'t, S, M> {
-    fn new(trace: &'t Trace<S>, memory: M, placement: Placement, config: &Config) -> Result<Self, ReplayError> {
+impl<'t, S: ReadAt, M: Serve, const N: usize> Replay<'t, S, M, N> {
+    fn new(trace: &'t Trace<S>, placed: [(M, Placement); N], config: &Config) -> Result<Self, ReplayError> {
         let streams: Vec<StreamId> = trace.streams().map(|(id, ..)| id).collect();
         let cores = config.cores.min(streams.len().max(1) as u32);
         let caches = Hierarchy::new(&config.caches, cores).map_err(ReplayError::Caches)?;
@@ -240,11 +288,12 @@ impl<'t, S: ReadAt, M: Serve> Replay<'t, S, M> {
             *ps = Time::from_ns(level.latency_ns).0;
         }
         let from = trace.provenance();
+        let placements = placed.each_ref().map(|(_, placement)| placement.clone());
+        let memories = placed.map(|(memory, _)| memory);
         let machine = Machine {
             caches,
-            compact: Compact::new(&config.caches),
-            memory,
-            space: Space::new(placement),
+            memories,
+            space: Space::new(placements, keep_their_sets(&config.caches)),
             host: config.host,
             hit_ps,
             dependence: config.dependence,
@@ -254,7 +303,7 @@ impl<'t, S: ReadAt, M: Serve> Replay<'t, S, M> {
         let mut lanes = Vec::new();
         for (index, stream) in streams.into_iter().enumerate() {
             let core = CoreIndex(index as u32 % cores);
-            let clock = ThreadClock::new(config.outstanding as usize, config.window.into());
+            let clock = || ThreadClock::new(config.outstanding as usize, config.window.into());
             let accesses = Accesses::new(core, clock);
             let work = Work::new(start, config.tick_ps(from.clock));
             lanes.push(Lane::new(stream, trace.cursor(stream), accesses, work, several)?);
@@ -298,6 +347,10 @@ impl<'t, S: ReadAt, M: Serve> Replay<'t, S, M> {
             self.machine.space.happen(&event);
             return Ok(true);
         }
+        if self.lanes.len() == 1 {
+            self.lanes[index].run_alone(&mut self.machine)?;
+            return Ok(true);
+        }
         let bound = if self.common_clock { self.barrier_of_others(index) } else { u64::MAX };
         self.lanes[index].run(&mut self.machine, limit, bound)
     }
@@ -317,18 +370,19 @@ impl<'t, S: ReadAt, M: Serve> Replay<'t, S, M> {
         others.map(|(_, lane)| lane.barrier_bound()).min().unwrap_or(u64::MAX)
     }
 
-    fn report(mut self, trace: &Trace<S>, config: &Config) -> Report {
-        let mut table = Table::default();
-        let mut threads = Vec::new();
+    fn run_and_report(mut self, trace: &Trace<S>, config: &Config) -> Result<[Report; N], ReplayError> {
+        self.run()?;
         let mut damage = Vec::new();
         for lane in &mut self.lanes {
             lane.finish();
             damage.extend(lane.take_damage());
         }
-        for lane in &self.lanes {
-            threads.push(lane.report(trace.catalog()));
-            table.add(lane.table());
-        }
-        Report::new(threads, &table, &self.machine.space, trace, config, &damage)
+        let reports: [Report; N] = std::array::from_fn(|placement| {
+            let mut table = Table::default();
+            self.lanes.iter().for_each(|lane| table.add(&lane.table(placement)));
+            let threads = self.lanes.iter().map(|lane| lane.report(placement, trace.catalog())).collect();
+            Report::new(placement, threads, &table, &self.machine.space, trace, config, &damage)
+        });
+        if reports[0].total.accesses == 0 { Err(ReplayError::Empty) } else { Ok(reports) }
     }
 }

@@ -1,86 +1,188 @@
-//! A thread's accesses, one after the other.
+//! A thread's accesses: what the caches make of them, and what the thread waits for.
 
 use super::Machine;
-use super::ahead::Next;
+use super::batch::Touch;
 use super::clock::{Cause, ThreadClock};
+use super::space::Space;
 use super::table::{RegionIndex, Table};
 use crate::cache::{CoreIndex, LINE, Lookup, Traffic};
-use crate::model::{Direction, Request, Serve};
+use crate::model::{Direction, HostIndex, Request, Serve};
 use crate::time::Time;
 
 /// Beyond so many lines on their way for the prefetcher, old ones are forgotten.
 const PREFETCHES_MAX: usize = 256;
 
 /// What accesses change of a thread.
-pub struct Accesses {
+pub struct Accesses<const N: usize> {
     pub core: CoreIndex,
-    pub clock: ThreadClock,
+    /// What was done, whatever it cost.
     pub table: Table,
+    /// By placement.
+    pub waits: [Waits; N],
     traffic: Vec<Traffic>,
-    /// Lines that the prefetcher asked for, and when they come.
-    prefetches: Vec<(u64, u64)>,
+    asides: Vec<Aside>,
 }
 
-impl Accesses {
+/// A line that goes to or from memory beside those that were missed: written back, or asked for by the prefetcher.
+#[derive(Clone, Copy)]
+struct Aside {
+    line: u64,
+    region: RegionIndex,
+    direction: Direction,
+}
+
+impl<const N: usize> Accesses<N> {
     /// None so far.
-    pub fn new(core: CoreIndex, clock: ThreadClock) -> Self {
-        let table = Table::default();
-        Self { core, clock, table, traffic: Vec::new(), prefetches: Vec::new() }
+    pub fn new(core: CoreIndex, clock: impl Fn() -> ThreadClock) -> Self {
+        let waits = std::array::from_fn(|_| Waits { clock: clock(), prefetches: Vec::new() });
+        Self { core, table: Table::default(), waits, traffic: Vec::new(), asides: Vec::new() }
     }
 
-    /// Does one.
+    /// Does these accesses, of which only the last one may cross lines.
     #[inline(always)]
-    pub fn access<M: Serve>(&mut self, machine: &mut Machine<M>, next: &Next) {
-        self.clock.now += next.work;
-        if next.dependent {
-            let (ready, from) = (self.clock.ready, self.clock.ready_from);
-            self.clock.wait(ready, from, &mut self.table);
-        }
-        self.clock.begin(&mut self.table);
-        self.table.of(next.region).accesses += 1;
-        self.line(machine, next.address & !(LINE - 1), next.short, next.region, next.write);
-        if next.address % LINE + u64::from(next.len) > LINE {
-            self.further_lines(machine, next);
+    pub fn go_through<M: Serve>(&mut self, machine: &mut Machine<M, N>, touches: &mut [Touch]) {
+        self.find(machine, touches, true);
+        self.wait(machine, touches, true);
+        if let Some(last) = touches.last().filter(|last| last.crosses()) {
+            self.cross(machine, last);
         }
     }
 
     /// The lines behind the first one of an access that crosses lines.
     #[cold]
     #[inline(never)]
-    fn further_lines<M: Serve>(&mut self, machine: &mut Machine<M>, next: &Next) {
-        let mut line = next.address & !(LINE - 1);
-        let last = next.address.saturating_add(u64::from(next.len) - 1) & !(LINE - 1);
-        while line < last {
-            line += LINE;
-            let region = machine.space.lookup(line);
-            let short = machine.compact.shorten(line);
-            self.line(machine, line, short, region, next.write);
+    fn cross<M: Serve>(&mut self, machine: &mut Machine<M, N>, first: &Touch) {
+        let mut touch = *first;
+        while touch.crosses() {
+            // The address space may end within the access.
+            let Some(next) = touch.line().checked_add(LINE) else { return };
+            touch.len -= (next - touch.address) as u32;
+            touch.address = next;
+            let (page, short) = machine.space.locate(next);
+            (touch.region, touch.short) = (machine.space.lookup_in(page, next), short);
+            self.find(machine, std::slice::from_mut(&mut touch), false);
+            self.wait(machine, std::slice::from_ref(&touch), false);
         }
     }
 
+    /// Has the caches look for these lines; they are the `first` ones of their accesses or others.
     #[inline(always)]
-    fn line<M: Serve>(&mut self, machine: &mut Machine<M>, line: u64, short: u64, region: RegionIndex, write: bool) {
+    fn find<M>(&mut self, machine: &mut Machine<M, N>, touches: &mut [Touch], first: bool) {
         let traffic = &mut self.traffic;
-        let found = machine.caches.access(self.core, short, write, &mut |one| traffic.push(one));
-        let (ready, from) = match found {
+        traffic.clear();
+        for touch in touches {
+            let lookup = machine.caches.access(self.core, touch.short, touch.write, &mut |one| traffic.push(one));
+            touch.found = lookup.into();
+            touch.asides = traffic.len() as u32;
+            let count = self.table.of(touch.region);
+            count.accesses += u64::from(first);
+            if lookup == Lookup::Miss {
+                count.misses += 1;
+            }
+        }
+        if !traffic.is_empty() {
+            self.turn_aside(&mut machine.space);
+        }
+    }
+
+    #[inline(never)]
+    fn turn_aside(&mut self, space: &mut Space<N>) {
+        self.asides.clear();
+        for &one in &self.traffic {
+            let (Traffic::WriteBack(short) | Traffic::Prefetch(short)) = one;
+            let (line, region) = space.whole(short);
+            let count = self.table.of(region);
+            let direction = if matches!(one, Traffic::WriteBack(_)) {
+                count.written_back += 1;
+                Direction::Write
+            } else {
+                count.prefetched += 1;
+                Direction::Read
+            };
+            self.asides.push(Aside { line, region, direction });
+        }
+    }
+
+    /// Has the thread wait for these lines, which were [looked for](Self::find) together, in each placement.
+    #[inline(always)]
+    fn wait<M: Serve>(&mut self, machine: &mut Machine<M, N>, touches: &[Touch], first: bool) {
+        let Machine { memories, space, host, hit_ps, .. } = machine;
+        for (placement, (waits, memory)) in self.waits.iter_mut().zip(memories).enumerate() {
+            let mut bus = Bus { memory, space, placement, host: *host };
+            let mut sent = 0;
+            for touch in touches {
+                if first {
+                    waits.begin(touch);
+                }
+                waits.wait(&mut bus, touch, hit_ps);
+                let asides = touch.asides as usize;
+                if asides != sent {
+                    waits.send(&mut bus, &self.asides[sent..asides]);
+                    sent = asides;
+                }
+            }
+        }
+    }
+}
+
+/// The way to memory that lies as one of the placements says.
+struct Bus<'a, M, const N: usize> {
+    memory: &'a mut M,
+    space: &'a Space<N>,
+    placement: usize,
+    host: HostIndex,
+}
+
+impl<M: Serve, const N: usize> Bus<'_, M, N> {
+    /// Sends a line to or from memory; when that is done.
+    #[inline(always)]
+    fn send(&mut self, at: u64, line: u64, region: RegionIndex, direction: Direction) -> u64 {
+        let home = self.space.homes(region)[self.placement];
+        let (tier, offset) = (home.tier, home.offset(line));
+        let request = Request { host: self.host, tier, direction, offset, len: LINE as u32 };
+        self.memory.serve(Time(at), request).0
+    }
+}
+
+/// What a thread waits for, where memory lies as one of the placements says.
+pub struct Waits {
+    pub clock: ThreadClock,
+    /// Lines that the prefetcher asked for, and when they come.
+    prefetches: Vec<(u64, u64)>,
+}
+
+impl Waits {
+    /// Begins an access.
+    #[inline(always)]
+    fn begin(&mut self, touch: &Touch) {
+        self.clock.now += touch.work;
+        if touch.dependent {
+            let (ready, from) = (self.clock.ready, self.clock.ready_from);
+            self.clock.wait(ready, from);
+        }
+        self.clock.begin();
+    }
+
+    /// Waits for a line as far as that must be, and notes when its value is there.
+    #[inline(always)]
+    fn wait<M: Serve, const N: usize>(&mut self, bus: &mut Bus<'_, M, N>, touch: &Touch, hit_ps: &[u64]) {
+        let region = touch.region;
+        let line = touch.line();
+        let (ready, from) = match touch.found.lookup() {
             Lookup::Hit(level) => {
-                let hit = (self.clock.now + machine.hit_ps[usize::from(level)], Cause::Cache);
+                let hit = (self.clock.now + hit_ps[usize::from(level)], Cause::Cache);
                 self.clock.on_its_way(line).unwrap_or(hit)
             }
-            Lookup::Prefetched(level) => self.prefetched(line, machine.hit_ps[usize::from(level)], region),
+            Lookup::Prefetched(level) => self.prefetched(line, hit_ps[usize::from(level)], region),
             Lookup::Miss => {
-                self.clock.make_room(&mut self.table);
-                let done = machine.send(self.clock.now, line, region, Direction::Read);
+                self.clock.make_room();
+                let done = bus.send(self.clock.now, line, region, Direction::Read);
                 self.clock.ask(line, done, region);
-                self.table.of(region).misses += 1;
                 (done, Cause::Region(region))
             }
         };
-        if !write {
+        if !touch.write {
             (self.clock.ready, self.clock.ready_from) = (ready, from);
-        }
-        if !self.traffic.is_empty() {
-            self.send_traffic(machine);
         }
     }
 
@@ -93,39 +195,17 @@ impl Accesses {
     }
 
     #[inline(never)]
-    fn send_traffic<M: Serve>(&mut self, machine: &mut Machine<M>) {
+    fn send<M: Serve, const N: usize>(&mut self, bus: &mut Bus<'_, M, N>, asides: &[Aside]) {
         let now = self.clock.now;
-        for one in self.traffic.drain(..) {
-            match one {
-                Traffic::WriteBack(short) => {
-                    let line = machine.compact.lengthen(short);
-                    let region = machine.space.lookup(line);
-                    machine.send(now, line, region, Direction::Write);
-                    self.table.of(region).written_back += 1;
-                }
-                Traffic::Prefetch(short) => {
-                    let line = machine.compact.lengthen(short);
-                    let region = machine.space.lookup(line);
-                    let done = machine.send(now, line, region, Direction::Read);
-                    self.table.of(region).prefetched += 1;
-                    self.prefetches.push((line, done));
-                }
+        for &Aside { line, region, direction } in asides {
+            let done = bus.send(now, line, region, direction);
+            if direction == Direction::Read {
+                self.prefetches.push((line, done));
             }
         }
         if self.prefetches.len() > PREFETCHES_MAX {
             // What came long ago and was never used is in no hurry.
             self.prefetches.retain(|&(_, done)| done > now);
         }
-    }
-}
-
-impl<M: Serve> Machine<M> {
-    /// Sends a line to or from memory; when that is done.
-    #[inline(always)]
-    fn send(&mut self, at: u64, line: u64, region: RegionIndex, direction: Direction) -> u64 {
-        let home = self.space.home(region);
-        let request =
-            Request { host: self.host, tier: home.tier, direction, offset: home.offset(line), len: LINE as u32 };
-        self.memory.serve(Time(at), request).0
     }
 }

@@ -1,6 +1,6 @@
 //! What a thread waits for.
 
-use super::table::{RegionIndex, Table};
+use super::table::RegionIndex;
 use crate::cache::LINE;
 
 /// Who is waited for.
@@ -62,8 +62,8 @@ pub struct ThreadClock {
     asked: u64,
     /// Waited for the caches.
     pub lost_to_caches: u64,
-    /// Waited in all.
-    pub lost: u64,
+    /// Waited for memory, by region.
+    lost: Vec<u64>,
 }
 
 impl ThreadClock {
@@ -84,42 +84,54 @@ impl ThreadClock {
             accesses: 0,
             asked: 0,
             lost_to_caches: 0,
-            lost: 0,
+            lost: Vec::new(),
         }
     }
 
     /// Waits until `until` for somebody.
     #[inline]
-    pub fn wait(&mut self, until: u64, cause: Cause, table: &mut Table) {
+    pub fn wait(&mut self, until: u64, cause: Cause) {
         let lost = until.saturating_sub(self.now);
         if lost == 0 {
             return;
         }
         self.now = until;
-        self.lost += lost;
         match cause {
             Cause::Cache => self.lost_to_caches += lost,
-            Cause::Region(region) => table.of(region).lost_ps += lost,
+            Cause::Region(region) => self.lose(region as usize, lost),
         }
+    }
+
+    #[inline]
+    fn lose(&mut self, region: usize, lost: u64) {
+        if region >= self.lost.len() {
+            self.lost.resize(region + 1, 0);
+        }
+        self.lost[region] += lost;
+    }
+
+    /// What was waited for memory so far: region and picoseconds.
+    pub fn lost(&self) -> impl Iterator<Item = (RegionIndex, u64)> {
+        (0..).zip(self.lost.iter().copied())
     }
 
     /// Counts an access, and waits where it would run too far ahead of one that is not done.
     #[inline]
-    pub fn begin(&mut self, table: &mut Table) {
+    pub fn begin(&mut self) {
         self.accesses += 1;
         if self.accesses > self.due {
-            self.wait_for_window(table);
+            self.wait_for_window();
         }
     }
 
     #[cold]
-    fn wait_for_window(&mut self, table: &mut Table) {
+    fn wait_for_window(&mut self) {
         while let Some(at) = self.first_asked() {
             self.due = self.pending(at).access + self.window;
             if self.accesses <= self.due {
                 return;
             }
-            self.wait_for(at, table);
+            self.wait_for(at);
         }
         self.due = u64::MAX;
     }
@@ -139,7 +151,7 @@ impl ThreadClock {
         self.all_pending().min_by_key(|(_, pending)| pending.number).map(|(at, _)| at)
     }
 
-    fn wait_for(&mut self, at: usize, table: &mut Table) {
+    fn wait_for(&mut self, at: usize) {
         let Pending { done, line, region, .. } = *self.pending(at);
         // Those before it move up.
         for at in (self.first..at).rev() {
@@ -147,19 +159,19 @@ impl ThreadClock {
         }
         self.first += 1;
         self.by_slot[slot(line)] -= 1;
-        self.wait(done, Cause::Region(region), table);
+        self.wait(done, Cause::Region(region));
     }
 
     /// Waits until another line can be asked for.
     #[inline]
-    pub fn make_room(&mut self, table: &mut Table) {
+    pub fn make_room(&mut self) {
         while self.first != self.end {
             let Pending { done, line, region, .. } = *self.pending(self.first);
             if done > self.now {
                 if self.end - self.first < self.outstanding {
                     break;
                 }
-                self.wait(done, Cause::Region(region), table);
+                self.wait(done, Cause::Region(region));
             }
             self.by_slot[slot(line)] -= 1;
             self.first += 1;
@@ -208,13 +220,13 @@ impl ThreadClock {
     }
 
     /// Waits for all that is still on its way.
-    pub fn drain(&mut self, table: &mut Table) {
+    pub fn drain(&mut self) {
         while let Some(at) = self.first_asked() {
-            self.wait_for(at, table);
+            self.wait_for(at);
         }
         self.due = u64::MAX;
         let (ready, from) = (self.ready, self.ready_from);
-        self.wait(ready, from, table);
+        self.wait(ready, from);
     }
 }
 

@@ -3,24 +3,22 @@
 use std::collections::VecDeque;
 
 use super::access::Accesses;
-use super::ahead::Ahead;
+use super::batch::Batch;
 use super::report::ThreadReport;
 use super::table::Table;
 use super::work::Work;
 use super::{Machine, ReplayError};
-use crate::cache::LookedAt;
 use crate::model::Serve;
 use crate::time::Time;
 use crate::trace::{Catalog, Cursor, Error, Event, Events, ReadAt, StreamId};
 
 /// A thread.
-pub struct Lane<'t, S> {
+pub struct Lane<'t, S, const N: usize> {
     stream: StreamId,
     cursor: Cursor<'t, S>,
     events: Option<Events<Vec<u8>>>,
     /// Accesses that were decoded and not done yet.
-    ahead: Ahead,
-    looked_at: LookedAt,
+    batch: Batch,
     barrier: Option<Event>,
     /// Times of the barriers in the rest of this block, where other threads need to know.
     barriers: VecDeque<u64>,
@@ -30,16 +28,16 @@ pub struct Lane<'t, S> {
     ended: bool,
     /// Up to the last access that was decoded, or barrier that was passed.
     work: Work,
-    accesses: Accesses,
+    accesses: Accesses<N>,
     damage: Vec<Error>,
 }
 
-impl<'t, S: ReadAt> Lane<'t, S> {
+impl<'t, S: ReadAt, const N: usize> Lane<'t, S, N> {
     /// One at its beginning.
     pub fn new(
         stream: StreamId,
         cursor: Cursor<'t, S>,
-        accesses: Accesses,
+        accesses: Accesses<N>,
         work: Work,
         several: bool,
     ) -> Result<Self, ReplayError> {
@@ -47,8 +45,7 @@ impl<'t, S: ReadAt> Lane<'t, S> {
             stream,
             cursor,
             events: None,
-            ahead: Ahead::default(),
-            looked_at: LookedAt::default(),
+            batch: Batch::default(),
             barrier: None,
             barriers: VecDeque::new(),
             several,
@@ -78,13 +75,13 @@ impl<'t, S: ReadAt> Lane<'t, S> {
         Ok(())
     }
 
-    /// Its clock, picoseconds.
+    /// Its clock, picoseconds; of several placements the first one's.
     pub const fn now(&self) -> u64 {
-        self.accesses.clock.now
+        self.accesses.waits[0].clock.now
     }
 
     pub fn is_done(&self) -> bool {
-        self.ended && self.ahead.rest().is_empty() && self.barrier.is_none()
+        self.ended && self.batch.first().is_none() && self.barrier.is_none()
     }
 
     pub const fn barrier(&self) -> Option<Event> {
@@ -95,7 +92,8 @@ impl<'t, S: ReadAt> Lane<'t, S> {
     pub fn pass_barrier(&mut self) {
         if let Some(event) = self.barrier.take() {
             self.barriers.pop_front();
-            self.accesses.clock.now += self.work.until(event.at());
+            let work = self.work.until(event.at());
+            self.accesses.waits.iter_mut().for_each(|waits| waits.clock.now += work);
         }
     }
 
@@ -105,56 +103,73 @@ impl<'t, S: ReadAt> Lane<'t, S> {
     }
 
     /// The recorded time of the next event; `u64::MAX` if there is none.
-    pub fn next_time<M>(&mut self, machine: &mut Machine<M>) -> Result<u64, ReplayError> {
-        if self.ahead.rest().is_empty() && self.barrier.is_none() {
+    pub fn next_time<M>(&mut self, machine: &mut Machine<M, N>) -> Result<u64, ReplayError> {
+        if self.batch.first().is_none() && self.barrier.is_none() {
             self.decode(machine)?;
         }
-        let access = self.ahead.rest().first().map(|access| access.at);
+        let access = self.batch.first().map(|touch| touch.at);
         Ok(access.or(self.barrier.map(|event| event.at())).unwrap_or(u64::MAX))
+    }
+
+    /// Goes on until it comes to a barrier or the end.
+    pub fn run_alone<M: Serve>(&mut self, machine: &mut Machine<M, N>) -> Result<(), ReplayError> {
+        self.batch.follow(machine);
+        loop {
+            while self.batch.first().is_some() {
+                let touches = self.batch.next_few();
+                self.accesses.go_through(machine, touches);
+                let done = touches.len();
+                self.batch.pass(done);
+            }
+            self.decode(machine)?;
+            if self.batch.first().is_none() {
+                return Ok(());
+            }
+        }
     }
 
     /// Goes on until it is past `limit` in virtual time, comes to a barrier or the end, or to an access that was recorded after
     /// `bound`. False if that is the next one already.
-    pub fn run<M: Serve>(&mut self, machine: &mut Machine<M>, limit: u64, bound: u64) -> Result<bool, ReplayError> {
+    pub fn run<M: Serve>(&mut self, machine: &mut Machine<M, N>, limit: u64, bound: u64) -> Result<bool, ReplayError> {
         let mut is_first = true;
-        self.ahead.follow(machine);
+        self.batch.follow(machine);
         loop {
             let mut done = 0;
-            for access in self.ahead.rest() {
-                let is_past = self.accesses.clock.now > limit;
-                if access.at > bound || is_past {
-                    self.ahead.pass(done);
+            for touch in self.batch.rest() {
+                let is_past = self.accesses.waits[0].clock.now > limit;
+                if touch.at > bound || is_past {
+                    self.batch.pass(done);
                     return Ok(done > 0 || !is_first || is_past);
                 }
-                self.accesses.access(machine, access);
+                self.accesses.go_through(machine, std::slice::from_mut(touch));
                 done += 1;
             }
-            self.ahead.pass(done);
+            self.batch.pass(done);
             is_first &= done == 0;
             self.decode(machine)?;
-            if self.ahead.rest().is_empty() {
+            if self.batch.first().is_none() {
                 return Ok(true);
             }
         }
     }
 
     /// Decodes the accesses that come next, or finds what else does. Those before it must be done.
-    fn decode<M>(&mut self, machine: &mut Machine<M>) -> Result<(), ReplayError> {
-        let core = self.accesses.core;
-        self.ahead.restart(&machine.space);
+    fn decode<M>(&mut self, machine: &mut Machine<M, N>) -> Result<(), ReplayError> {
         while !self.ended {
-            let Self { ahead, looked_at, work, .. } = self;
+            let Self { batch, work, accesses, .. } = self;
             let Some(events) = &mut self.events else {
                 self.next_block()?;
                 continue;
             };
-            events.accesses(ahead.room(), |access| ahead.push(machine.prepare(access, core, work, looked_at)));
-            if !ahead.rest().is_empty() {
-                ahead.finish(&machine.space);
+            batch.decode(events, machine, accesses.core, work);
+            if batch.first().is_some() {
                 return Ok(());
             }
             match events.advance() {
-                Some(Event::Access(access)) => ahead.push(machine.prepare_alone(&access, core, work, looked_at)),
+                Some(Event::Access(access)) => {
+                    batch.take_in(&access, machine, accesses.core, work);
+                    return Ok(());
+                }
                 Some(event) if is_barrier(&event) => {
                     self.barrier = Some(event);
                     return Ok(());
@@ -169,25 +184,31 @@ impl<'t, S: ReadAt> Lane<'t, S> {
 
     /// Waits for all that is still on its way.
     pub fn finish(&mut self) {
-        self.accesses.clock.drain(&mut self.accesses.table);
+        self.accesses.waits.iter_mut().for_each(|waits| waits.clock.drain());
     }
 
     pub fn take_damage(&mut self) -> Vec<Error> {
         std::mem::take(&mut self.damage)
     }
 
-    pub const fn table(&self) -> &Table {
-        &self.accesses.table
+    /// What it did, and what it waited for as one of the placements has it.
+    pub fn table(&self, placement: usize) -> Table {
+        let mut table = self.accesses.table.clone();
+        for (region, ps) in self.accesses.waits[placement].clock.lost().filter(|(_, ps)| *ps > 0) {
+            table.of(region).lost_ps += ps;
+        }
+        table
     }
 
-    pub fn report(&self, catalog: &Catalog) -> ThreadReport {
+    pub fn report(&self, placement: usize, catalog: &Catalog) -> ThreadReport {
+        let clock = &self.accesses.waits[placement].clock;
         ThreadReport {
             stream: self.stream,
             name: catalog.stream(self.stream).map_or(String::new(), |(_, name)| name.to_owned()),
-            count: self.accesses.table.total(),
+            count: self.table(placement).total(),
             work: Time(self.work.total),
-            lost_to_caches: Time(self.accesses.clock.lost_to_caches),
-            end: Time(self.accesses.clock.now),
+            lost_to_caches: Time(clock.lost_to_caches),
+            end: Time(clock.now),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What came of a replay.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::AddAssign;
 
 use super::Config;
@@ -104,20 +104,28 @@ pub struct Report {
 }
 
 impl Report {
-    pub(super) fn new<S: ReadAt>(
+    pub(super) fn new<S: ReadAt, const N: usize>(
+        placement: usize,
         threads: Vec<ThreadReport>,
         table: &Table,
-        space: &Space,
+        space: &Space<N>,
         trace: &Trace<S>,
         config: &Config,
         damage: &[Error],
     ) -> Self {
         let mut tiers: BTreeMap<TierIndex, Count> = BTreeMap::new();
-        let mut sites = Vec::new();
+        let mut sites: Vec<SiteReport> = Vec::new();
+        let mut by_site = HashMap::new();
         for (region, &count) in table.iter().filter(|(_, count)| **count != Count::default()) {
             let region = space.describe(region);
-            *tiers.entry(region.tier).or_default() += count;
-            sites.push(SiteReport { site: region.site, tier: region.tier, count });
+            let (site, tier) = (region.site, region.tiers[placement]);
+            *tiers.entry(tier).or_default() += count;
+            // Regions that only another placement tells apart are one here.
+            let at = *by_site.entry((site, tier)).or_insert(sites.len());
+            match sites.get_mut(at) {
+                Some(report) => report.count += count,
+                None => sites.push(SiteReport { site, tier, count }),
+            }
         }
         sites.sort_by_key(|site| std::cmp::Reverse((site.count.lost_ps, site.count.misses, site.count.accesses)));
         Self {

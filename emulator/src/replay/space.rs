@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use tiermem_sys::cpu::prefetch;
 
+use super::extents::{EXTENT_SHIFT, Extents};
 use super::placing::Placement;
 use super::table::RegionIndex;
 use crate::model::TierIndex;
@@ -17,19 +18,17 @@ const PAGE_SHIFT: u32 = 12;
 const PAGE: u64 = 1 << PAGE_SHIFT;
 const GRANULE_SHIFT: u32 = 4;
 const GRANULES: usize = 1 << (PAGE_SHIFT - GRANULE_SHIFT);
-/// Pages that are looked up together: 128 MiB.
-const LEAF_SHIFT: u32 = 15;
+/// Pages that are looked up together: those of an extent.
+const LEAF_SHIFT: u32 = EXTENT_SHIFT - PAGE_SHIFT;
 const LEAF: usize = 1 << LEAF_SHIFT;
-/// Recently used leaves.
-const MEMO: usize = 64;
 
 /// Memory that is accounted for together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Region {
+pub struct Region<const N: usize> {
     /// Who allocated it; `None` for what is in no block.
     pub site: Option<SiteId>,
-    /// Where it is.
-    pub tier: TierIndex,
+    /// Where it is, as each placement has it.
+    pub tiers: [TierIndex; N],
 }
 
 /// How memory of a region is told to the models.
@@ -78,75 +77,74 @@ const fn granule(address: u64) -> usize {
     (address >> GRANULE_SHIFT) as usize % GRANULES
 }
 
-/// All memory of a program.
+/// All memory of a program, placed in `N` ways.
 #[derive(Debug)]
-pub struct Space {
-    placement: Placement,
+pub struct Space<const N: usize> {
+    placements: [Placement; N],
     /// The first one is that of all pages that are not known.
-    regions: Vec<Region>,
+    regions: Vec<Region<N>>,
     /// By region.
-    homes: Vec<Home>,
-    by_region: HashMap<Region, RegionIndex>,
-    /// The pages that are known. The first leaf stands for all of those without such a page.
+    homes: Vec<[Home; N]>,
+    by_region: HashMap<Region<N>, RegionIndex>,
+    extents: Extents,
+    /// The pages that are known, by extent. The first leaf stands for all extents without such a page.
     leaves: Vec<Box<[Page; LEAF]>>,
     /// The regions in pages that have several.
     parts_of: Vec<[RegionIndex; GRANULES]>,
     /// Those of the parts that belong to no page.
     parts_free: Vec<Page>,
-    by_leaf: HashMap<u64, u32>,
-    /// Leaf number and index, by the lower bits of the number.
-    memo: [(u64, u32); MEMO],
     /// Blocks by address: size and region.
     blocks: HashMap<u64, (u64, RegionIndex)>,
     /// How often it changed.
     version: u64,
 }
 
-impl Space {
-    /// One without blocks.
-    pub fn new(placement: Placement) -> Self {
+impl<const N: usize> Space<N> {
+    /// One without blocks. `shortens` is whether caches may be told [short](Self::locate) addresses.
+    pub fn new(placements: [Placement; N], shortens: bool) -> Self {
         let mut space = Self {
-            placement,
+            placements,
             regions: Vec::new(),
             homes: Vec::new(),
             by_region: HashMap::new(),
+            extents: Extents::new(shortens),
+            leaves: vec![Box::new([0; LEAF])],
             parts_of: Vec::new(),
             parts_free: Vec::new(),
-            leaves: vec![Box::new([0; LEAF])],
-            by_leaf: HashMap::new(),
-            memo: [(u64::MAX, 0); MEMO],
             blocks: HashMap::new(),
             version: 0,
         };
-        let default = space.placement.default_tier();
-        space.region(Region { site: None, tier: default });
-        let extents: Vec<_> = space.placement.extents().rev().collect();
-        for (range, tier) in extents {
-            let region = space.region(Region { site: None, tier });
-            space.assign(range.start, range.end - range.start, region);
+        let tiers = space.placements.each_ref().map(Placement::default_tier);
+        space.region(Region { site: None, tiers });
+        for at in 0..N {
+            let extents: Vec<_> = space.placements[at].extents().rev().collect();
+            for (range, tier) in extents {
+                space.move_range(range.start, range.end - range.start, |region| region.tiers[at] = tier);
+            }
         }
         space
     }
 
-    fn region(&mut self, region: Region) -> RegionIndex {
+    fn region(&mut self, region: Region<N>) -> RegionIndex {
         let next = self.regions.len() as RegionIndex;
         let index = *self.by_region.entry(region).or_insert(next);
         if index == next {
             self.regions.push(region);
-            self.homes.push(Home::new(region.tier, self.placement.capacities()));
+            let placements = self.placements.each_ref();
+            self.homes.push(std::array::from_fn(|at| Home::new(region.tiers[at], placements[at].capacities())));
         }
         index
     }
 
     /// What a region is.
-    pub fn describe(&self, region: RegionIndex) -> Region {
+    pub fn describe(&self, region: RegionIndex) -> Region<N> {
         self.regions[region as usize]
     }
 
-    /// How memory of a region is told to the models.
-    #[inline]
-    pub fn home(&self, region: RegionIndex) -> Home {
-        self.homes[region as usize]
+    /// How memory of a region is told to the models, for each placement.
+    #[inline(always)]
+    pub fn homes(&self, region: RegionIndex) -> &[Home; N] {
+        &self.homes[region as usize]
     }
 
     /// As long as it stays the same, so does what [`lookup`](Self::lookup) gives.
@@ -157,59 +155,54 @@ impl Space {
     /// The region of an address.
     #[inline]
     pub fn lookup(&mut self, address: u64) -> RegionIndex {
-        let page = self.page(address >> PAGE_SHIFT);
-        self.lookup_in(page, address)
+        let (leaf, _) = self.extents.locate(address);
+        self.lookup_in(self.page_in(leaf, address), address)
     }
 
-    /// The page of an address, for [`lookup_in`](Self::lookup_in), and has the host bring near what that will look at: the parts
-    /// of many pages take more room than the host's caches have.
+    /// The page of an address, for [`lookup_in`](Self::lookup_in), and what the caches are told instead of the address. Has the host
+    /// bring near what that lookup will look at: the parts of many pages take more room than the host's caches have.
     #[inline(always)]
-    pub fn expect(&mut self, address: u64) -> Page {
-        let page = self.page(address >> PAGE_SHIFT);
+    pub fn locate(&mut self, address: u64) -> (Page, u64) {
+        let (leaf, short) = self.extents.locate(address);
+        let page = self.page_in(leaf, address);
         if !is_whole(page) {
             prefetch(&self.parts_of[(page - IN_PARTS) as usize][granule(address)]);
         }
-        page
+        (page, short)
+    }
+
+    /// The address of which the caches were told this one, and its region.
+    #[inline(always)]
+    pub fn whole(&mut self, short: u64) -> (u64, RegionIndex) {
+        let (leaf, address) = self.extents.whole(short);
+        (address, self.lookup_in(self.page_in(leaf, address), address))
     }
 
     /// The region of an address in a page.
-    #[inline]
+    #[inline(always)]
     pub fn lookup_in(&self, page: Page, address: u64) -> RegionIndex {
         if is_whole(page) { page } else { self.parts_of[(page - IN_PARTS) as usize][granule(address)] }
     }
 
-    #[inline]
-    fn page(&mut self, number: u64) -> Page {
-        if self.leaves.len() == 1 {
-            // No block so far, and in traces without allocations never.
-            return 0;
-        }
-        let leaf = self.leaf(number >> LEAF_SHIFT);
-        self.leaves[leaf as usize][number as usize % LEAF]
+    #[inline(always)]
+    fn page_in(&self, leaf: u32, address: u64) -> Page {
+        self.leaves[leaf as usize][(address >> PAGE_SHIFT) as usize % LEAF]
     }
 
-    #[inline]
-    fn leaf(&mut self, number: u64) -> u32 {
-        let memo = self.memo[number as usize % MEMO];
-        if memo.0 == number { memo.1 } else { self.look_up_leaf(number) }
+    /// The page with this number.
+    fn page(&self, number: u64) -> Page {
+        let address = number << PAGE_SHIFT;
+        self.page_in(self.extents.leaf(address), address)
     }
 
-    #[cold]
-    fn look_up_leaf(&mut self, number: u64) -> u32 {
-        let index = self.by_leaf.get(&number).copied().unwrap_or(0);
-        self.memo[number as usize % MEMO] = (number, index);
-        index
-    }
-
-    fn leaf_mut(&mut self, number: u64) -> &mut [Page; LEAF] {
-        let mut index = self.leaf(number);
-        if index == 0 {
-            index = self.leaves.len() as u32;
+    fn leaf_mut(&mut self, address: u64) -> &mut [Page; LEAF] {
+        let mut leaf = self.extents.leaf(address);
+        if leaf == 0 {
+            leaf = self.leaves.len() as u32;
             self.leaves.push(Box::new([0; LEAF]));
-            self.by_leaf.insert(number, index);
-            self.memo[number as usize % MEMO] = (number, index);
+            self.extents.set_leaf(address, leaf);
         }
-        &mut self.leaves[index as usize]
+        &mut self.leaves[leaf as usize]
     }
 
     /// Gives a range to a region.
@@ -234,7 +227,7 @@ impl Space {
     }
 
     fn set_page(&mut self, number: u64, page: Page) {
-        self.leaf_mut(number >> LEAF_SHIFT)[number as usize % LEAF] = page;
+        self.leaf_mut(number << PAGE_SHIFT)[number as usize % LEAF] = page;
     }
 
     /// Gives a page, which is of one region, parts of its own.
@@ -268,36 +261,49 @@ impl Space {
         // One that was freed unseen.
         self.free(address);
         let size = size.max(1);
-        let tier = self.placement.choose(address, size, site, recorded);
-        let region = self.region(Region { site: Some(site), tier });
+        let tiers = self.placements.each_mut().map(|placement| placement.choose(address, size, site, recorded));
+        let region = self.region(Region { site: Some(site), tiers });
         self.assign(address, size, region);
         self.blocks.insert(address, (size, region));
     }
 
     /// Memory has moved in the recorded run; here it does where blocks lie as they did there.
     fn place(&mut self, address: u64, len: u64, recorded: TierTag) {
-        let Some(tier) = self.placement.recorded_tier(recorded) else { return };
+        let tiers = self.placements.each_ref().map(|placement| placement.recorded_tier(recorded));
+        if tiers.iter().any(Option::is_some) {
+            self.move_range(address, len, |region| {
+                for (tier, moved) in region.tiers.iter_mut().zip(tiers) {
+                    *tier = moved.unwrap_or(*tier);
+                }
+            });
+        }
+    }
+
+    /// Changes what the regions in a range are.
+    fn move_range(&mut self, address: u64, len: u64, change: impl Fn(&mut Region<N>)) {
         let mut at = address;
         for (bytes, before) in self.parts(address, len) {
-            let region = self.region(Region { tier, ..self.describe(before) });
+            let mut region = self.describe(before);
+            change(&mut region);
+            let region = self.region(region);
             self.assign(at, bytes, region);
             at += bytes;
         }
     }
 
     /// The regions in a range, each with its bytes there, in the order of addresses; one may come several times.
-    pub fn parts(&mut self, address: u64, len: u64) -> Vec<(u64, RegionIndex)> {
+    pub fn parts(&self, address: u64, len: u64) -> Vec<(u64, RegionIndex)> {
         let end = address.saturating_add(len);
         let (mut at, mut parts) = (address, Vec::<(u64, RegionIndex)>::new());
         while at < end {
             let page = self.page(at >> PAGE_SHIFT);
-            let is_unknown = self.leaf(at >> (PAGE_SHIFT + LEAF_SHIFT)) == 0;
+            let is_unknown = self.extents.leaf(at) == 0;
             let (region, next) = if page & IN_PARTS != 0 {
                 let parts = &self.parts_of[(page - IN_PARTS) as usize];
                 (parts[granule(at)], ((at >> GRANULE_SHIFT) + 1) << GRANULE_SHIFT)
             } else if is_unknown {
                 // Where nothing is known, a leaf at a time: ranges may be as large as the address space.
-                (page, ((at >> (PAGE_SHIFT + LEAF_SHIFT)) + 1) << (PAGE_SHIFT + LEAF_SHIFT))
+                (page, ((at >> EXTENT_SHIFT) + 1) << EXTENT_SHIFT)
             } else {
                 (page, ((at >> PAGE_SHIFT) + 1) << PAGE_SHIFT)
             };
@@ -319,9 +325,12 @@ impl Space {
     /// A block is gone. One that is not known is none of ours.
     fn free(&mut self, address: u64) {
         let Some((size, region)) = self.blocks.remove(&address) else { return };
-        let tier = self.describe(region).tier;
-        self.placement.forget(size, tier);
-        let elsewhere = Region { site: None, tier: self.placement.elsewhere(address) };
+        let tiers = self.describe(region).tiers;
+        let mut elsewhere = Region { site: None, tiers };
+        for ((placement, tier), elsewhere) in self.placements.iter_mut().zip(tiers).zip(&mut elsewhere.tiers) {
+            placement.forget(size, tier);
+            *elsewhere = placement.elsewhere(address);
+        }
         let elsewhere = self.region(elsewhere);
         self.assign(address, size, elsewhere);
     }

@@ -77,7 +77,7 @@ impl Amount {
 /// # Errors
 /// If the trace holds neither allocations nor accesses of any kind, or cannot be read.
 pub fn tally<S: ReadAt>(trace: &Trace<S>, placement: Placement) -> Result<Tally, ReplayError> {
-    let mut space = Space::new(placement);
+    let mut space = Space::new([placement], false);
     let mut running = Running::default();
     let mut events = trace.events();
     for event in &mut events {
@@ -98,12 +98,12 @@ impl Running {
         &mut self.by_region[index]
     }
 
-    fn both(&mut self, space: &Space, region: RegionIndex, change: impl Fn(&mut Amount)) {
+    fn both(&mut self, space: &Space<1>, region: RegionIndex, change: impl Fn(&mut Amount)) {
         change(self.of(region));
-        change(self.by_tier.entry(space.describe(region).tier).or_default());
+        change(self.by_tier.entry(space.describe(region).tiers[0]).or_default());
     }
 
-    fn follow(&mut self, space: &mut Space, event: &Event) {
+    fn follow(&mut self, space: &mut Space<1>, event: &Event) {
         let (before, after) = match *event {
             Event::Allocate(e) => (Some(e.address), Some(e.address)),
             Event::Free(e) => (Some(e.address), None),
@@ -126,14 +126,14 @@ impl Running {
         }
     }
 
-    fn access(&mut self, space: &mut Space, address: u64, count: f64) {
+    fn access(&mut self, space: &mut Space<1>, address: u64, count: f64) {
         let region = space.lookup(address);
         self.both(space, region, |amount| amount.accesses += count);
     }
 
     /// Counts of a range, shared out by bytes.
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    fn interval(&mut self, space: &mut Space, address: u64, len: u64, counts: Counts) {
+    fn interval(&mut self, space: &mut Space<1>, address: u64, len: u64, counts: Counts) {
         self.intervals += 1;
         for (bytes, region) in space.parts(address, len) {
             let share = bytes as f64 / len.max(1) as f64;
@@ -146,10 +146,10 @@ impl Running {
         }
     }
 
-    fn finish(self, space: &Space, accesses: Completeness, damage: Vec<String>) -> Tally {
+    fn finish(self, space: &Space<1>, accesses: Completeness, damage: Vec<String>) -> Tally {
         let used = |amount: &Amount| *amount != Amount::default();
         let site = |(region, amount): (usize, Amount)| {
-            let Region { site, tier } = space.describe(region as RegionIndex);
+            let Region { site, tiers: [tier] } = space.describe(region as RegionIndex);
             SiteTally { site, tier, amount }
         };
         let mut sites: Vec<_> =

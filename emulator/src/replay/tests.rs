@@ -1,5 +1,7 @@
 //! Replays against closed forms: memory of a fixed latency, so that each time can be counted by hand.
 
+mod side_by_side;
+
 use super::*;
 use crate::cache::LevelConfig;
 use crate::model::{Request, TierIndex};

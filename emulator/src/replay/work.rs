@@ -1,18 +1,16 @@
 //! What a thread does between its accesses.
 
-/// So many ticks are multiplied beforehand.
-const FEW: usize = 64;
-
-/// Recorded times as picoseconds of work.
+/// Recorded times as picoseconds of work, rounded so that all of it together is right to half a picosecond.
 #[derive(Clone, Debug)]
 pub struct Work {
     /// Recorded time of the last event.
     tick: u64,
-    ps_per_tick: f64,
-    /// What a few ticks are, by their number.
-    few: [f64; FEW],
-    /// Work of less than a picosecond.
-    fraction: f64,
+    /// Whole picoseconds of a tick.
+    whole: u64,
+    /// And the rest of it, in 2^-64 picoseconds.
+    part: u64,
+    /// What is above the last whole picosecond so far, likewise, and a half.
+    rest: u64,
     /// All of it so far, picoseconds.
     pub total: u64,
 }
@@ -20,50 +18,47 @@ pub struct Work {
 impl Work {
     /// None so far; it begins at `tick`.
     pub fn new(tick: u64, ps_per_tick: f64) -> Self {
-        let mut few = [0.0; FEW];
-        for (ticks, ps) in (0_u32..).zip(&mut few) {
-            *ps = f64::from(ticks) * ps_per_tick;
-        }
-        Self { tick, ps_per_tick, few, fraction: 0.0, total: 0 }
+        let part = ps_per_tick.fract() * (u64::MAX as f64 + 1.0);
+        Self { tick, whole: ps_per_tick as u64, part: part as u64, rest: 1 << 63, total: 0 }
     }
 
     /// Works until the recorded time `tick`; for how many picoseconds.
-    #[inline]
+    #[inline(always)]
     pub fn until(&mut self, tick: u64) -> u64 {
-        let ticks = tick.saturating_sub(self.tick);
-        if ticks == 0 {
-            return 0;
-        }
-        self.tick = tick;
-        let exact = match usize::try_from(ticks).ok().and_then(|ticks| self.few.get(ticks)) {
-            Some(ps) => ps + self.fraction,
-            None => self.many(ticks) + self.fraction,
-        };
-        let (whole, rest) = split(exact);
-        self.fraction = rest;
-        self.total += whole;
-        whole
-    }
-
-    #[inline(never)]
-    #[expect(clippy::cast_precision_loss, reason = "a gap of 2^53 ticks is none")]
-    fn many(&self, ticks: u64) -> f64 {
-        ticks as f64 * self.ps_per_tick
+        // Time does not run backwards.
+        let ticks = tick.max(self.tick) - self.tick;
+        self.tick += ticks;
+        let parts = u128::from(ticks) * u128::from(self.part) + u128::from(self.rest);
+        self.rest = parts as u64;
+        let work = ticks.saturating_mul(self.whole).saturating_add((parts >> 64) as u64);
+        self.total = self.total.saturating_add(work);
+        work
     }
 }
 
-/// Whole picoseconds, and the rest.
-#[inline]
-fn split(exact: f64) -> (u64, f64) {
-    // The same twice, but for the range of the conversions: narrow ones take an instruction each.
-    if exact < f64::from(i32::MAX) {
-        #[expect(clippy::cast_possible_truncation, reason = "just compared")]
-        let whole = exact as i32;
-        return (u64::from(whole.cast_unsigned()), exact - f64::from(whole));
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_work_together_is_right_to_half_a_picosecond() {
+        for ps_per_tick in [1e3 / 6.0, 1000.0, 0.3, 1.0 / 3.0, 1e9, 0.0] {
+            let (mut work, mut tick, mut sum) = (Work::new(5, ps_per_tick), 5, 0);
+            for gap in [0, 1, 3, 0, 7, 64, 1000, 2, 2, 2, 1 << 30] {
+                tick += gap;
+                sum += work.until(tick);
+                let exact = (tick - 5) as f64 * ps_per_tick;
+                assert!((sum as f64 - exact).abs() <= 0.5 + exact * 1e-15, "{sum}, {exact}");
+                assert_eq!(work.total, sum);
+            }
+        }
     }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, which is meant")]
-    let whole = exact as u64;
-    #[expect(clippy::cast_precision_loss, reason = "a gap of 2^53 picoseconds is none")]
-    let rest = exact - whole as f64;
-    (whole, rest)
+
+    #[test]
+    fn times_that_run_backwards_or_end_are_no_work() {
+        let mut work = Work::new(100, 1e9);
+        assert_eq!([work.until(50), work.until(101), work.until(100)], [0, 1_000_000_000, 0]);
+        assert_eq!(work.until(u64::MAX), u64::MAX, "saturates");
+        assert_eq!(work.total, u64::MAX);
+    }
 }

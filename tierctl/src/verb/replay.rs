@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use tiermem_emulator::cache::CacheConfig;
 use tiermem_emulator::keyed;
-use tiermem_emulator::replay::{self, Config, Dependence, Placement, Report, SiteNames};
+use tiermem_emulator::replay::{self, Config, Dependence, Placement, SiteNames};
 use tiermem_emulator::trace::{Catalog, Completeness, Strictness, Trace};
 use tiermem_topology::Topology;
 
@@ -114,12 +114,10 @@ impl ReplayVerb {
         if opened.provenance().accesses != Completeness::Exact {
             return self.tell_tally(&opened, &machine, placement, &names, *output);
         }
-        let run = |placement: Placement| -> Result<Report, Failure> {
-            let refused = |error| bad(format!("{}: {error}", self.file.display()));
-            replay::replay(&opened, machine.system.clone(), placement, &config).map_err(refused)
-        };
-        let report = run(placement)?;
-        let baseline = run(Placement::all(machine.dram, machine.capacities()))?;
+        let all_on_dram = Placement::all(machine.dram, machine.capacities());
+        let placed = [placement, all_on_dram].map(|placement| (machine.system.clone(), placement));
+        let [report, baseline] = replay::replay_side_by_side(&opened, placed, &config)
+            .map_err(|error| bad(format!("{}: {error}", self.file.display())))?;
         report.damage.iter().for_each(|damage| eprintln!("tierctl: {}: left out: {damage}", self.file.display()));
         let result = document::Document::new(&self.file, &machine, &report, &baseline, &names);
         if output.is_json() {

@@ -50,17 +50,17 @@ proptest! {
         outstanding in 1..6_usize,
         steps in prop::collection::vec((0..40_u64, 0..9_u64, 0..200_u64, 0..4_u32, prop::bool::ANY), 1..400),
     ) {
-        let (mut clock, mut table, mut plain) = (ThreadClock::new(outstanding, window), Table::default(), Plain::default());
+        let (mut clock, mut plain) = (ThreadClock::new(outstanding, window), Plain::default());
         for (passed, number, takes, region, asks) in steps {
             // Some share a slot.
             let line = (number % 3 * SLOTS as u64 + number / 3) * LINE;
             clock.now += passed;
             plain.now += passed;
-            clock.begin(&mut table);
+            clock.begin();
             plain.begin(window);
             prop_assert_eq!(clock.on_its_way(line), plain.on_its_way(line));
             if asks {
-                clock.make_room(&mut table);
+                clock.make_room();
                 plain.make_room(outstanding);
                 let done = clock.now + takes;
                 clock.ask(line, done, region);
@@ -68,11 +68,13 @@ proptest! {
             }
             prop_assert_eq!(clock.now, plain.now);
         }
-        clock.drain(&mut table);
+        clock.drain();
         while !plain.pending.is_empty() {
             plain.wait_for(0);
         }
         prop_assert_eq!(clock.now, plain.now);
-        prop_assert_eq!([0, 1, 2, 3].map(|region| table.of(region).lost_ps), plain.lost);
+        let mut lost = [0; 4];
+        clock.lost().for_each(|(region, ps)| lost[region as usize] = ps);
+        prop_assert_eq!(lost, plain.lost);
     }
 }

@@ -1,33 +1,38 @@
 //! The table against a list of all granules.
 
+use super::super::{Rule, SiteNames};
 use super::*;
 use proptest::prelude::*;
 
+const FAST: TierIndex = TierIndex(0);
 const SLOW: TierIndex = TierIndex(1);
+const NOWHERE: Region<2> = Region { site: None, tiers: [FAST; 2] };
+
+/// Blocks of up to so many bytes the second placement puts on the slow tier; where they were recorded counts for the first.
+const SMALL: u64 = 5000;
 
 /// What each granule belongs to, in a list of all of them.
 #[derive(Default)]
 struct Plain {
-    granules: HashMap<u64, Region>,
+    granules: HashMap<u64, Region<2>>,
     blocks: HashMap<u64, u64>,
 }
 
 impl Plain {
-    fn fill(&mut self, address: u64, len: u64, region: impl Fn(Region) -> Region) {
+    fn fill(&mut self, address: u64, len: u64, region: impl Fn(Region<2>) -> Region<2>) {
         for granule in address >> GRANULE_SHIFT..=(address + len - 1) >> GRANULE_SHIFT {
             let there = self.at(granule << GRANULE_SHIFT);
             self.granules.insert(granule, region(there));
         }
     }
 
-    fn at(&self, address: u64) -> Region {
-        let nowhere = Region { site: None, tier: TierIndex(0) };
-        self.granules.get(&(address >> GRANULE_SHIFT)).copied().unwrap_or(nowhere)
+    fn at(&self, address: u64) -> Region<2> {
+        self.granules.get(&(address >> GRANULE_SHIFT)).copied().unwrap_or(NOWHERE)
     }
 
     fn free(&mut self, address: u64) {
         if let Some(len) = self.blocks.remove(&address) {
-            self.fill(address, len, |_| Region { site: None, tier: TierIndex(0) });
+            self.fill(address, len, |_| NOWHERE);
         }
     }
 }
@@ -56,15 +61,17 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #[test]
     fn every_granule_is_whose_a_list_says(steps in proptest::collection::vec(step(), 1..60)) {
-        let recorded = [(TierTag(0), TierIndex(0)), (TierTag(1), SLOW)].into();
-        let mut space = Space::new(Placement::all(TierIndex(0), vec![0; 2]).as_recorded(recorded));
+        let all = Placement::all(FAST, vec![0; 2]);
+        let by_size = all.clone().rules(vec![Rule::Size(0..SMALL, SLOW)], SiteNames::new());
+        let mut space = Space::new([all.as_recorded([(TierTag(0), FAST), (TierTag(1), SLOW)].into()), by_size], true);
         let mut plain = Plain::default();
         for step in steps {
             match step {
                 Step::Allocate(address, len, site, tier) => {
                     space.allocate(address, len, SiteId(site), TierTag(tier));
                     plain.free(address);
-                    plain.fill(address, len, |_| Region { site: Some(SiteId(site)), tier: TierIndex(tier.into()) });
+                    let tiers = [TierIndex(tier.into()), if len < SMALL { SLOW } else { FAST }];
+                    plain.fill(address, len, |_| Region { site: Some(SiteId(site)), tiers });
                     plain.blocks.insert(address, len);
                 }
                 Step::Free(address) => {
@@ -73,7 +80,9 @@ proptest! {
                 }
                 Step::Place(address, len, tier) => {
                     space.place(address, len, TierTag(tier));
-                    plain.fill(address, len, |before| Region { tier: TierIndex(tier.into()), ..before });
+                    plain.fill(address, len, |before| {
+                        Region { tiers: [TierIndex(tier.into()), before.tiers[1]], ..before }
+                    });
                 }
             }
             for &granule in plain.granules.keys() {

@@ -122,23 +122,22 @@ impl<B: AsRef<[u8]>> Events<B> {
     /// follows: ask [`advance`](Self::advance).
     #[inline(always)]
     pub fn accesses(&mut self, most: usize, mut each: impl FnMut(&Access)) {
-        let mut memory = self.memory;
-        let mut at = self.at;
-        for _ in 0..most.min(self.left as usize) {
+        let (mut memory, mut at, mut left) = (self.memory, self.at, self.left);
+        for _ in 0..most.min(left as usize) {
             let record = Self::sight(self.bytes.as_ref(), at);
             let access = if let Some((record, head)) = record.and_then(|record| Some((record, Head::read(record)?))) {
                 at += head.len();
-                self.left -= 1;
+                left -= 1;
                 head.access(record, &mut memory)
             } else {
-                (self.memory, self.at) = (memory, at);
+                (self.memory, self.at, self.left) = (memory, at, left);
                 let Some(access) = self.next_access() else { return };
-                (memory, at) = (self.memory, self.at);
+                (memory, at, left) = (self.memory, self.at, self.left);
                 access
             };
             each(&access);
         }
-        (self.memory, self.at) = (memory, at);
+        (self.memory, self.at, self.left) = (memory, at, left);
     }
 
     /// The events of the rest of the block that are no plain accesses. Leaves all of them to come.
