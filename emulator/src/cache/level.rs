@@ -56,7 +56,7 @@ impl Level {
         // A level has 16 GiB at most, which are 2^28 lines.
         let sets = usize::try_from(config.size / (u64::from(config.ways) * LINE)).unwrap_or(usize::MAX);
         let (mask, shift) = if sets.is_power_of_two() { (sets as u64 - 1, sets.trailing_zeros()) } else { (0, 0) };
-        Self { sets: vec![Set::empty(ways); sets], far: Vec::new(), ways, mask, shift }
+        Self { sets: vec![Set::EMPTY; sets], far: Vec::new(), ways, mask, shift }
     }
 
     /// No level at all.
@@ -227,7 +227,7 @@ impl Level {
 
     /// Empties it.
     pub fn clear(&mut self) {
-        self.sets.fill(Set::empty(self.ways));
+        self.sets.fill(Set::EMPTY);
     }
 }
 

@@ -30,7 +30,7 @@ pub const NEAR_BITS: u32 = 24;
 ///  0  low     16 × 2   bits 0..16 of each way's tag
 /// 32  high    16 × 1   bits 16..24
 /// 48  states  16 × ½   what is known about the line, from the low end
-/// 56  order   16 × ½   most recent way … least, from the low end; beyond the last way 15, which is not used
+/// 56  order   16 × ½   most recent way … least, from the low end; beyond the last way, what came there
 /// ```
 /// Invariants: the first `ways` half bytes of `order` are a permutation of the ways; empty ways stand last; all bits of
 /// their tags are set.
@@ -53,15 +53,12 @@ pub struct Ways {
     last: u32,
     /// The half bytes of all ways.
     all: u64,
-    /// Those beyond.
-    unused: u64,
 }
 
 impl Ways {
     pub const fn new(count: u32) -> Self {
         let last = 4 * (count - 1);
-        let all = u64::MAX >> (60 - last);
-        Self { count, last, all, unused: !all }
+        Self { count, last, all: u64::MAX >> (60 - last) }
     }
 
     #[inline(always)]
@@ -101,11 +98,8 @@ impl Held<'_> {
 }
 
 impl Set {
-    pub fn empty(ways: Ways) -> Self {
-        let order = (0..u64::from(WAYS_MAX))
-            .fold(0, |order, way| order | if way < u64::from(ways.count) { way } else { 0xf } << (4 * way));
-        Self { low: [u16::MAX; WAYS], high: [u8::MAX; WAYS], states: 0, order }
-    }
+    pub const EMPTY: Self =
+        Self { low: [u16::MAX; WAYS], high: [u8::MAX; WAYS], states: 0, order: 0xfedc_ba98_7654_3210 };
 
     #[inline]
     pub const fn state(&self, way: usize) -> u64 {
@@ -159,7 +153,7 @@ impl Set {
     pub fn replace(&mut self, ways: Ways, tag: u64, flags: u64) -> (usize, u64, u64) {
         let way = ways.least_recent(self.order);
         let (near, was) = (self.near(way), self.state(way));
-        self.put(ways, way, tag, flags);
+        self.put(way, tag, flags);
         (way, near, was)
     }
 
@@ -169,15 +163,15 @@ impl Set {
         let way = ways.least_recent(self.order);
         let was = self.state(way);
         let dirty = (was & state::DIRTY != 0).then(|| (self.near(way), was));
-        self.put(ways, way, tag, flags);
+        self.put(way, tag, flags);
         dirty
     }
 
     /// What the least recent way holds from now on.
     #[inline(always)]
-    fn put(&mut self, ways: Ways, way: usize, tag: u64, flags: u64) {
+    fn put(&mut self, way: usize, tag: u64, flags: u64) {
         // The last one comes to the front, and those before it move up.
-        self.order = self.order << 4 | way as u64 | ways.unused;
+        self.order = self.order << 4 | way as u64;
         #[expect(clippy::cast_possible_truncation, reason = "a part each")]
         {
             (self.low[way], self.high[way]) = (tag as u16, (tag >> 16) as u8);
