@@ -131,7 +131,7 @@ impl Hierarchy {
         if all & state::DIRTY != 0
             && let Some(shared) = &mut self.shared
         {
-            self.cores[core.index()].to_shared_near(shared, number, memory);
+            self.cores[core.index()].pass_to_shared_near(shared, number, memory);
         }
         all
     }
@@ -154,7 +154,7 @@ impl Core {
         }
         // What the second level drops leaves first.
         if let Some((victim, _)) = self.levels.all[1].insert_near(in_second, state::VALID | owned) {
-            self.to_shared_near(shared, victim / LINE, memory);
+            self.pass_to_shared_near(shared, victim / LINE, memory);
         }
         self.put_near(shared, in_first, state::VALID | owned | dirty, memory);
         if is_in_shared || others_have_it {
@@ -170,25 +170,25 @@ impl Core {
     #[inline(always)]
     fn put_near(&mut self, shared: &mut Level, in_first: Place, flags: u64, memory: &mut impl Memory) {
         if let Some((victim, was)) = self.levels.all[0].insert_near(in_first, flags) {
-            self.to_second_near(shared, victim / LINE, was, memory);
+            self.pass_to_second_near(shared, victim / LINE, was, memory);
         }
     }
 
     /// A dirty near line, which the first level let go of.
     #[inline(never)]
-    fn to_second_near(&mut self, shared: &mut Level, number: u64, was: u64, memory: &mut impl Memory) {
+    fn pass_to_second_near(&mut self, shared: &mut Level, number: u64, was: u64, memory: &mut impl Memory) {
         let second = &mut self.levels.all[1];
         let place = second.near_place(number);
         if let Some(mut copy) = second.peek_word(place) {
             copy.add(was & (state::DIRTY | state::OWNED));
         } else if let Some((victim, _)) = second.insert_near(place, was) {
-            self.to_shared_near(shared, victim / LINE, memory);
+            self.pass_to_shared_near(shared, victim / LINE, memory);
         }
     }
 
     /// A dirty near line, which no level of the core's own has any longer, or which another core shares.
     #[inline]
-    fn to_shared_near(&mut self, shared: &mut Level, number: u64, memory: &mut impl Memory) {
+    fn pass_to_shared_near(&mut self, shared: &mut Level, number: u64, memory: &mut impl Memory) {
         let place = shared.near_place(number);
         if let Some(mut copy) = shared.peek_word(place) {
             copy.add(state::DIRTY);

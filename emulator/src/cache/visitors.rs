@@ -78,7 +78,6 @@ impl Iterator for Others {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "near lines are fewer than a usize counts")]
 const fn page(number: u64) -> usize {
     (number / PAGE_LINES) as usize
 }
