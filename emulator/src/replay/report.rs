@@ -127,7 +127,10 @@ impl Report {
                 None => sites.push(SiteReport { site, tier, count }),
             }
         }
-        sites.sort_by_key(|site| std::cmp::Reverse((site.count.lost_ps, site.count.misses, site.count.accesses)));
+        // Those that are equal stand in the order of their names, not in that in which another placement came to tell them apart.
+        sites.sort_by_key(|SiteReport { site, tier, count }| {
+            (std::cmp::Reverse((count.lost_ps, count.misses, count.accesses)), *site, *tier)
+        });
         Self {
             end: threads.iter().map(|thread| thread.end).max().unwrap_or(Time::ZERO),
             total: table.total(),
