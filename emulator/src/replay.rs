@@ -378,10 +378,13 @@ impl<'t, S: ReadAt, M: Serve, const N: usize> Replay<'t, S, M, N> {
             damage.extend(lane.take_damage());
         }
         let reports: [Report; N] = std::array::from_fn(|placement| {
-            let mut table = Table::default();
-            self.lanes.iter().for_each(|lane| table.add(&lane.table(placement)));
-            let threads = self.lanes.iter().map(|lane| lane.report(placement, trace.catalog())).collect();
-            Report::new(placement, threads, &table, &self.machine.space, trace, config, &damage)
+            let (mut all, mut threads) = (Table::default(), Vec::new());
+            for lane in &self.lanes {
+                let table = lane.table(placement);
+                threads.push(lane.report(placement, &table, trace.catalog()));
+                all.add(&table);
+            }
+            Report::new(placement, threads, &all, &self.machine.space, trace, config, &damage)
         });
         if reports[0].total.accesses == 0 { Err(ReplayError::Empty) } else { Ok(reports) }
     }

@@ -170,12 +170,12 @@ impl Buffer {
         std::mem::replace(unsafe { &mut self.0.cast::<Header>().as_mut().next }, other)
     }
 
-    /// As a pointer,
+    /// As a pointer.
     pub const fn as_ptr(self) -> *mut u8 {
         self.0.as_ptr()
     }
 
-    /// and back; none if it is null.
+    /// Back from a pointer; none if it is null.
     pub fn from_ptr(at: *mut u8) -> Option<Self> {
         NonNull::new(at).map(Self)
     }

@@ -108,8 +108,9 @@ impl Batch {
     /// Those of them up to the first one that crosses lines, or all.
     #[inline(always)]
     pub fn next_few(&mut self) -> &mut [Touch] {
-        let rest = &mut self.touches[self.at..self.end];
-        let crossing = if self.crosses { rest.iter().position(Touch::crosses) } else { None };
+        let crosses = self.crosses;
+        let rest = self.rest();
+        let crossing = if crosses { rest.iter().position(Touch::crosses) } else { None };
         let count = crossing.map_or(rest.len(), |at| at + 1);
         &mut rest[..count]
     }

@@ -200,12 +200,13 @@ impl<'t, S: ReadAt, const N: usize> Lane<'t, S, N> {
         table
     }
 
-    pub fn report(&self, placement: usize, catalog: &Catalog) -> ThreadReport {
+    /// The same in short; `table` is its [table](Self::table).
+    pub fn report(&self, placement: usize, table: &Table, catalog: &Catalog) -> ThreadReport {
         let clock = &self.accesses.waits[placement].clock;
         ThreadReport {
             stream: self.stream,
             name: catalog.stream(self.stream).map_or(String::new(), |(_, name)| name.to_owned()),
-            count: self.table(placement).total(),
+            count: table.total(),
             work: Time(self.work.total),
             lost_to_caches: Time(clock.lost_to_caches),
             end: Time(clock.now),

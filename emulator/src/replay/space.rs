@@ -296,12 +296,12 @@ impl<const N: usize> Space<N> {
         let end = address.saturating_add(len);
         let (mut at, mut parts) = (address, Vec::<(u64, RegionIndex)>::new());
         while at < end {
-            let page = self.page(at >> PAGE_SHIFT);
-            let is_unknown = self.extents.leaf(at) == 0;
+            let leaf = self.extents.leaf(at);
+            let page = self.page_in(leaf, at);
             let (region, next) = if page & IN_PARTS != 0 {
                 let parts = &self.parts_of[(page - IN_PARTS) as usize];
                 (parts[granule(at)], ((at >> GRANULE_SHIFT) + 1) << GRANULE_SHIFT)
-            } else if is_unknown {
+            } else if leaf == 0 {
                 // Where nothing is known, a leaf at a time: ranges may be as large as the address space.
                 (page, ((at >> EXTENT_SHIFT) + 1) << EXTENT_SHIFT)
             } else {

@@ -54,7 +54,7 @@ fn streams() -> impl Strategy<Value = Vec<(StreamId, Event)>> {
     })
 }
 
-fn set_time(event: &mut Event, to: u64) {
+pub fn set_time(event: &mut Event, to: u64) {
     match event {
         Event::Access(e) => e.at = to,
         Event::Allocate(e) => e.at = to,

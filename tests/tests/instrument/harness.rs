@@ -62,9 +62,7 @@ fn tierctl() -> Command {
 
 /// The first of the CPUs that this process may run on.
 pub fn first_cpu() -> String {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
-    list.trim().split([',', '-']).next().unwrap().to_owned()
+    tiermem_sys::cpu::allowed().unwrap()[0].to_string()
 }
 
 /// Has a command that runs another one have its environment.

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::trace::tests::set_time;
 
 /// Blocks on both sides of an extent's border; loads and stores there, of which some cross lines or end beyond their block.
 fn event() -> impl Strategy<Value = Event> {
@@ -20,16 +21,6 @@ fn event() -> impl Strategy<Value = Event> {
             Event::Place(Place { at: 0, address, len: len * 16, tier: TierTag(tier) })
         }),
     ]
-}
-
-fn set_time(event: &mut Event, time: u64) {
-    match event {
-        Event::Access(Access { at, .. })
-        | Event::Allocate(Allocate { at, .. })
-        | Event::Free(Free { at, .. })
-        | Event::Place(Place { at, .. }) => *at = time,
-        other => panic!("{other:?} is not made here"),
-    }
 }
 
 proptest! {
